@@ -1,0 +1,324 @@
+//! What a ledger promises.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use chrono::{DateTime, Utc};
+
+use crate::usage::{MetricId, Period, ScopeId, Sum};
+
+/// The store behind `cycle`, `rating`, `report` and `api`.
+///
+/// Called from any number of threads at once; every call blocks (call it off the async threads). A call that changes
+/// something returns after the change is durable, and the change is atomic: after a crash it is there wholly or not at
+/// all. Readers see a state between two changes, never half of one.
+pub trait Ledger: Send + Sync + 'static {
+    // ---- scopes and cursors -----------------------------------------------------------------------------------------
+
+    /// In order of creation.
+    fn scopes(&self) -> Result<Vec<Scope>, LedgerError>;
+
+    /// Adds the scopes that are not there yet; the others stay as they are. How many were added.
+    fn add_scopes(&self, scopes: &[NewScope]) -> Result<usize, LedgerError>;
+
+    /// Says which metrics the configuration has now. A metric that was not there before starts, for every scope that is
+    /// there already, where the scope stands; metrics no longer named keep their rows and no longer hold a scope back.
+    fn set_metrics(&self, metrics: &[MetricId]) -> Result<(), LedgerError>;
+
+    /// For each metric of [`Ledger::set_metrics`] and each scope (in the order of [`Ledger::scopes`]): the begin of the
+    /// first period that is not in the ledger.
+    fn cursors(&self) -> Result<Cursors, LedgerError>;
+
+    // ---- the road into the ledger -----------------------------------------------------------------------------------
+
+    /// Stores rated slices, each atomically; slices given together, or by several threads at once, share one sync.
+    ///
+    /// For each slice only the scopes whose cursor stands at the slice's period are stored (rows, cursor, completeness);
+    /// the others are in the ledger already and are left out, so storing the same slice twice changes nothing.
+    /// The outcomes are in the order of the slices.
+    fn commit(&self, slices: Vec<RatedSlice>) -> Result<Vec<CommitOutcome>, LedgerError>;
+
+    /// Notes that a metric of a period could not be had for these scopes; a later commit of them removes the note.
+    /// The newest note of a (metric, scope) replaces the older one.
+    fn note_failure(&self, failure: &Failure) -> Result<(), LedgerError>;
+
+    // ---- reading ----------------------------------------------------------------------------------------------------
+
+    /// Sums of quantity and price by group. Groups without a row are not there. No particular order.
+    fn summarize(&self, query: &SummaryQuery) -> Result<Vec<SummaryGroup>, LedgerError>;
+
+    /// Rows in order of period, metric type and commit, one page of them.
+    fn rows(&self, query: &RowsQuery) -> Result<RowsPage, LedgerError>;
+
+    /// Per scope, metric and period of a time range what is known: collected, zero, no data, failed.
+    fn completeness(&self, query: &CompletenessQuery) -> Result<Vec<Completeness>, LedgerError>;
+
+    // ---- states that operators set ----------------------------------------------------------------------------------
+
+    /// By module name.
+    fn module_states(&self) -> Result<BTreeMap<String, ModuleState>, LedgerError>;
+    fn set_module_state(&self, module: &str, state: ModuleState) -> Result<(), LedgerError>;
+
+    /// By collector name; absent = nobody has said anything.
+    fn collector_states(&self) -> Result<BTreeMap<String, bool>, LedgerError>;
+    fn set_collector_state(&self, collector: &str, enabled: Enabled) -> Result<(), LedgerError>;
+
+    /// Which collector measures a metric type, in order of creation.
+    fn collector_mappings(&self) -> Result<Vec<CollectorMapping>, LedgerError>;
+    /// Adds or replaces.
+    fn set_collector_mapping(&self, mapping: &CollectorMapping) -> Result<(), LedgerError>;
+    /// Whether there was one.
+    fn remove_collector_mapping(&self, service: &str) -> Result<bool, LedgerError>;
+
+    // ---- keys of plugin instances: an append-only log of revisions --------------------------------------------------
+
+    /// The newest revision of an instance's keys; 0 = never written.
+    fn kv_revision(&self, instance: &str) -> Result<u64, LedgerError>;
+    /// As of a revision (`u64::MAX` = now).
+    fn kv_get(&self, instance: &str, revision: u64, key: &str) -> Result<Option<Vec<u8>>, LedgerError>;
+    /// All keys with a prefix in key order as of a revision (`u64::MAX` = now), and the revision read.
+    fn kv_scan(&self, instance: &str, revision: u64, prefix: &str) -> Result<(u64, Vec<(String, Vec<u8>)>), LedgerError>;
+    /// All edits as one new revision if the instance is at `edit.revision`, else [`LedgerError::Conflict`].
+    fn kv_apply(&self, instance: &str, edit: &KvEdit) -> Result<u64, LedgerError>;
+
+    // ---- housekeeping -----------------------------------------------------------------------------------------------
+
+    fn size(&self) -> Result<LedgerSize, LedgerError>;
+}
+
+/// Not a `bool`: reads at the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enabled {
+    Yes,
+    No,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    pub id: ScopeId,
+    pub fetcher: String,
+    pub collector: String,
+    pub scope_key: String,
+    pub active: bool,
+    /// When `active` was last changed; at first, when the scope was found.
+    pub activation_toggled: DateTime<Utc>,
+    /// Begin of the scope's first period.
+    pub first_period: DateTime<Utc>,
+    /// Begin of the last period that is in the ledger for every metric of the configuration; `None` = none yet.
+    pub last_processed: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewScope {
+    pub id: ScopeId,
+    pub fetcher: String,
+    pub collector: String,
+    pub scope_key: String,
+    /// Begin of its first period, aligned.
+    pub first_period: DateTime<Utc>,
+    pub found_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cursors {
+    pub scopes: Vec<ScopeId>,
+    /// For each metric one entry for each scope, seconds since the epoch.
+    pub next_begin_secs: BTreeMap<MetricId, Vec<i64>>,
+}
+
+/// One metric of one period for many scopes, rated.
+#[derive(Debug, Clone)]
+pub struct RatedSlice {
+    pub metric: MetricId,
+    /// Kept with the rows.
+    pub unit: String,
+    pub description: Option<String>,
+    pub period: Period,
+    /// Everybody the source was asked about, with or without rows.
+    pub scopes: Vec<SliceScope>,
+    /// Schema `usage/1` with `price`, only the columns to keep; any number of batches, rows of the scopes above only.
+    pub rows: Vec<RecordBatch>,
+    /// What rated it, in the order of the chain.
+    pub rated_by: Arc<[RatedBy]>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SliceScope {
+    pub id: ScopeId,
+    pub fact: Fact,
+}
+
+/// What is known of a metric, scope and period that is in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fact {
+    /// The source had rows, at least one with a quantity.
+    Collected,
+    /// The source had rows, all of quantity zero.
+    Zero,
+    /// The source answered and had nothing.
+    NoData,
+    /// The source can never tell any more.
+    Lost,
+}
+
+/// A module with the revision of its rules and the library it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RatedBy {
+    pub module: String,
+    pub revision: u64,
+    /// SHA-256 of the library, hex.
+    pub library: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitOutcome {
+    /// Scopes of the slice that were stored now; the others were there already.
+    pub scopes_stored: usize,
+    pub rows_stored: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub metric: MetricId,
+    pub period: Period,
+    pub scopes: Vec<ScopeId>,
+    /// Consecutive attempts that failed, this one included.
+    pub attempts: u32,
+    pub at: DateTime<Utc>,
+    /// For people; no secrets.
+    pub reason: String,
+}
+
+/// Restricts rows to values; several values of one attribute are alternatives, several attributes must all match.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filters {
+    /// `None` = all.
+    pub scopes: Option<Vec<ScopeId>>,
+    /// Metric types.
+    pub types: Option<Vec<String>>,
+    /// Any other attribute, groupby or metadata; calendar attributes (`month` …) too.
+    pub attributes: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SummaryQuery {
+    /// Periods whose begin lies in `[begin, end)`.
+    pub begin: DateTime<Utc>,
+    pub end: DateTime<Utc>,
+    pub filters: Filters,
+    pub group_by: Vec<GroupKey>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupKey {
+    /// The period's begin and end.
+    Time,
+    Scope,
+    /// The metric type.
+    Type,
+    /// An attribute, groupby or metadata, or a calendar one; a row without it is in the group `""`.
+    Attribute(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SummaryGroup {
+    /// In the order of `group_by`, without `Time`.
+    pub keys: Vec<Arc<str>>,
+    /// With `Time` in `group_by` only.
+    pub period: Option<Period>,
+    pub qty: Sum,
+    pub price: Sum,
+    pub rows: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowsQuery {
+    pub begin: DateTime<Utc>,
+    pub end: DateTime<Utc>,
+    pub filters: Filters,
+    pub offset: usize,
+    pub limit: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct RowsPage {
+    /// Rows before paging.
+    pub total: usize,
+    pub groups: Vec<RowsGroup>,
+}
+
+/// Rows of one period and metric type.
+#[derive(Debug, Clone)]
+pub struct RowsGroup {
+    pub period: Period,
+    pub metric_type: String,
+    pub unit: String,
+    pub description: Option<String>,
+    pub scope_key: String,
+    /// Schema `usage/1` with `price`.
+    pub rows: RecordBatch,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompletenessQuery {
+    pub begin: DateTime<Utc>,
+    pub end: DateTime<Utc>,
+    pub scopes: Option<Vec<ScopeId>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completeness {
+    pub scope: ScopeId,
+    pub metric: MetricId,
+    pub period: Period,
+    pub state: CompletenessState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CompletenessState {
+    Known(Fact),
+    /// Not in the ledger; tried and failed so far.
+    Failing { attempts: u32, reason: String },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModuleState {
+    pub enabled: bool,
+    pub priority: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectorMapping {
+    /// A metric type.
+    pub service: String,
+    pub collector: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvEdit {
+    /// The revision the caller has read.
+    pub revision: u64,
+    pub edits: Vec<rated_plugin::Edit>,
+    /// Who, as the API knows them.
+    pub author: String,
+    pub at: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerSize {
+    pub bytes_on_disk: u64,
+    pub rows: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("the data has been changed in between (revision {current})")]
+    Conflict { current: u64 },
+    #[error("the store failed")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("damaged record in {place}: {detail}")]
+    Damaged { place: String, detail: String },
+    #[error("the batch does not have the shape that the ledger keeps: {0}")]
+    Shape(String),
+}

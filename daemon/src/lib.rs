@@ -1,0 +1,6 @@
+//! The rating daemon: collects usage, rates it, keeps it exactly once, answers for it.
+#![deny(unsafe_code)]
+
+pub mod clock;
+pub mod ledger;
+pub mod usage;

@@ -1,0 +1,14 @@
+//! Scopes, periods, metrics and columns: the words everything else is written in.
+//!
+//! No I/O and no floating point here, and nothing is serialisable: the ledger, the configuration and the API have
+//! their own record types and convert.
+
+mod metric;
+mod period;
+mod scope;
+mod sum;
+
+pub use metric::*;
+pub use period::*;
+pub use scope::*;
+pub use sum::*;

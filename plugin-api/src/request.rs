@@ -1,0 +1,176 @@
+//! What the host asks, and what it is answered over REST.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// The rules to prepare: those in force at `at`, as they were known at `revision` of the instance's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AsOf {
+    /// The begin of the period that will be rated.
+    pub at: DateTime<Utc>,
+    /// Pass it to [`crate::Host::kv_scan`] and [`crate::Host::kv_get`].
+    pub revision: u64,
+}
+
+/// A metric's definition, as in `metrics.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricDefinition {
+    /// As the source calls it.
+    pub name: String,
+    /// The metric's type: in frames, reports and hashmap services.
+    pub alt_name: String,
+    pub unit: String,
+    /// Attributes kept and groupable, without the scope key.
+    #[serde(default)]
+    pub groupby: Vec<String>,
+    #[serde(default)]
+    pub metadata: Vec<String>,
+    /// The collector's own arguments.
+    #[serde(default)]
+    pub extra_args: serde_json::Map<String, serde_json::Value>,
+}
+
+/// One metric of one period, half-open, for many scopes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CollectRequest {
+    pub metric: MetricDefinition,
+    /// The attribute that names the scope.
+    pub scope_key: String,
+    /// Empty = every scope.
+    pub scopes: Vec<String>,
+    pub begin: DateTime<Utc>,
+    pub end: DateTime<Utc>,
+}
+
+/// Why rows are rated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A period that goes into the ledger.
+    Period,
+    /// Somebody asks what something would cost.
+    Quote,
+    /// An audit rates again what is in the ledger.
+    Replay,
+}
+
+/// What the rows of a batch have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateRequest {
+    pub purpose: Purpose,
+    /// The metric type.
+    pub metric: String,
+    pub begin: DateTime<Utc>,
+    pub end: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Method {
+    Get = 1,
+    Post = 2,
+    Put = 3,
+    Delete = 4,
+    Patch = 5,
+}
+
+/// Who calls over REST.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Principal {
+    /// `unknown` when nobody is asked to log in.
+    pub user_id: String,
+    pub scope_id: Option<String>,
+    #[serde(default)]
+    pub roles: Vec<String>,
+    #[serde(default)]
+    pub is_admin: bool,
+}
+
+/// A REST call to a rating module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub method: Method,
+    /// Below the module's name, percent-decoded: `/mappings/<id>`. No trailing slash.
+    pub path: String,
+    /// Still percent-encoded; see [`Request::query_pairs`].
+    pub query: String,
+    pub content_type: String,
+    pub body: Vec<u8>,
+    pub principal: Principal,
+}
+
+/// The answer to a [`Request`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    pub status: u16,
+    pub content_type: String,
+    /// `Location`, relative to the module: `/mappings/<id>`.
+    pub location: Option<String>,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    pub fn json(status: u16, body: &serde_json::Value) -> Response {
+        Response {
+            status,
+            content_type: "application/json".to_owned(),
+            location: None,
+            body: body.to_string().into_bytes(),
+        }
+    }
+    pub fn empty(status: u16) -> Response {
+        Response { status, content_type: String::new(), location: None, body: Vec::new() }
+    }
+    pub fn not_found() -> Response {
+        Response::empty(404)
+    }
+    #[must_use]
+    pub fn with_location(mut self, location: impl Into<String>) -> Response {
+        self.location = Some(location.into());
+        self
+    }
+}
+
+/// How the host sends an [`HttpRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HttpOptions {
+    /// The whole exchange, milliseconds; the call's deadline holds as well.
+    pub timeout_ms: Option<u64>,
+    /// Largest body accepted, bytes after decompression; a longer one is `BadData`.
+    pub body_size_max: Option<u64>,
+    /// PEM file with the authorities to trust instead of the system's.
+    pub ca_file: Option<String>,
+    /// PEM files of the client certificate and its key.
+    pub cert_file: Option<String>,
+    pub key_file: Option<String>,
+}
+
+/// A request the host sends for a plugin: no runtime, no TLS stack of its own needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpRequest {
+    pub method: Method,
+    /// Absolute.
+    pub url: String,
+    pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
+    pub options: HttpOptions,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpResponse {
+    pub status: u16,
+    /// Lower-case names.
+    pub headers: BTreeMap<String, String>,
+    /// Decompressed.
+    pub body: Vec<u8>,
+}
+
+/// One change of the instance's keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    pub key: String,
+    /// `None` removes the key.
+    pub value: Option<Vec<u8>>,
+}

@@ -1,0 +1,111 @@
+//! What went wrong, in the kinds that the daemon acts on.
+
+use std::fmt;
+
+/// The kind of an outcome. The daemon's reaction to each:
+///
+/// | status | while collecting and rating | over REST |
+/// |---|---|---|
+/// | `InvalidConfig` | the component is refused | 400 |
+/// | `InvalidRequest` | the period stops, reported, tried again when something changes | 400 |
+/// | `BadData` | the same | 422 |
+/// | `NotFound` | collecting: this past is lost for ever, recorded as failed; else as above | 404 |
+/// | `Conflict`, `Unauthorized` | the period stops, reported | 409, 403 |
+/// | `Unavailable`, `Timeout` | tried again with back-off and jitter | 503 |
+/// | `Cancelled` | quiet | none |
+/// | `Unsupported` | remembered, not asked again | 501 |
+/// | `Internal` | tried again a few times, then stops | 500 |
+/// | `Panic` | the instance is abandoned and made anew; three in ten minutes disable the component | 500 |
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Status {
+    Ok = 0,
+    InvalidConfig = 1,
+    InvalidRequest = 2,
+    NotFound = 3,
+    Conflict = 4,
+    Unavailable = 5,
+    Timeout = 6,
+    Cancelled = 7,
+    Unauthorized = 8,
+    BadData = 9,
+    Unsupported = 10,
+    Internal = 11,
+    Panic = 12,
+    End = 13,
+}
+
+impl Status {
+    /// The status of a number from the other side; unknown numbers are `Internal`.
+    pub fn from_raw(raw: u32) -> Status {
+        use Status::{
+            BadData, Cancelled, Conflict, End, Internal, InvalidConfig, InvalidRequest, NotFound,
+            Ok, Panic, Timeout, Unauthorized, Unavailable, Unsupported,
+        };
+        const ALL: [Status; 14] = [
+            Ok, InvalidConfig, InvalidRequest, NotFound, Conflict, Unavailable, Timeout, Cancelled,
+            Unauthorized, BadData, Unsupported, Internal, Panic, End,
+        ];
+        usize::try_from(raw).ok().and_then(|index| ALL.get(index)).copied().unwrap_or(Internal)
+    }
+
+    /// May the same call succeed later without anybody changing something?
+    pub fn is_retryable(self) -> bool {
+        matches!(self, Status::Unavailable | Status::Timeout)
+    }
+}
+
+/// The result of every call across the interface.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A status, a message for the log (and for the REST caller on 4xx), and hints for the daemon.
+///
+/// The message is a lower-case fragment without a full stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    pub status: Status,
+    pub message: String,
+    /// The same call may succeed later; set for `Unavailable` and `Timeout`.
+    pub retryable: bool,
+    /// The same rows in smaller batches may succeed.
+    pub split: bool,
+}
+
+impl Error {
+    pub fn new(status: Status, message: impl Into<String>) -> Error {
+        Error { status, message: message.into(), retryable: status.is_retryable(), split: false }
+    }
+    pub fn invalid_config(message: impl Into<String>) -> Error {
+        Error::new(Status::InvalidConfig, message)
+    }
+    pub fn invalid_request(message: impl Into<String>) -> Error {
+        Error::new(Status::InvalidRequest, message)
+    }
+    pub fn not_found(message: impl Into<String>) -> Error {
+        Error::new(Status::NotFound, message)
+    }
+    pub fn conflict(message: impl Into<String>) -> Error {
+        Error::new(Status::Conflict, message)
+    }
+    pub fn unavailable(message: impl Into<String>) -> Error {
+        Error::new(Status::Unavailable, message)
+    }
+    pub fn bad_data(message: impl Into<String>) -> Error {
+        Error::new(Status::BadData, message)
+    }
+    pub fn internal(message: impl Into<String>) -> Error {
+        Error::new(Status::Internal, message)
+    }
+    /// The daemon calls again with fewer rows at a time.
+    pub fn split(message: impl Into<String>) -> Error {
+        Error { split: true, ..Error::new(Status::BadData, message) }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
