@@ -2,5 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod clock;
+pub mod config;
 pub mod ledger;
+pub mod metrics;
 pub mod usage;

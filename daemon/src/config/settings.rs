@@ -1,0 +1,160 @@
+//! The configuration as the rest of the daemon sees it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+
+use crate::usage::{Metric, ScopeId};
+
+/// `rated.toml` with its `metrics.toml`, checked. Paths are absolute or relative to the working folder.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file all this was read from.
+    pub source: PathBuf,
+    pub daemon: DaemonConfig,
+    pub api: ApiConfig,
+    pub collect: CollectConfig,
+    pub plugins: PluginsConfig,
+    /// By instance name.
+    pub collectors: BTreeMap<String, InstanceConfig>,
+    /// By instance name, without the built-in [`STATIC_FETCHER`].
+    pub fetchers: BTreeMap<String, InstanceConfig>,
+    /// What the built-in [`STATIC_FETCHER`] finds: `[fetchers.static] scopes`.
+    pub static_scopes: Vec<ScopeId>,
+    /// By module name.
+    pub rating: BTreeMap<String, InstanceConfig>,
+    /// State of the modules that nobody has set through the API yet; a module without an entry is disabled.
+    pub rating_defaults: BTreeMap<String, ModuleDefaults>,
+    pub ledger: LedgerConfig,
+}
+
+/// Name of the fetcher that is built in; it may stand in [`CollectConfig::fetchers`].
+pub const STATIC_FETCHER: &str = "static";
+
+#[derive(Debug, Clone)]
+pub struct DaemonConfig {
+    pub state_dir: PathBuf,
+    pub plugin_dirs: Vec<PathBuf>,
+    /// A filter as `tracing_subscriber::EnvFilter` reads it.
+    pub log: String,
+    pub log_format: LogFormat,
+    /// How long work in flight may take to end at a stop.
+    pub shutdown_grace_secs: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone)]
+pub struct ApiConfig {
+    pub listen: SocketAddr,
+    pub auth: Auth,
+    pub cors_allowed_origins: Vec<String>,
+}
+
+/// How callers of the API are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Auth {
+    /// Everybody who reaches the API may do everything.
+    None,
+}
+
+#[derive(Debug, Clone)]
+pub struct CollectConfig {
+    /// When a cycle starts, UTC.
+    pub schedule: cron::Schedule,
+    /// 10 to 86400, divides 86400.
+    pub period_secs: u32,
+    /// How many periods a source gets to be complete.
+    pub wait_periods: u32,
+    /// The attribute that names the scope.
+    pub scope_key: String,
+    /// Of metrics that name none.
+    pub collector: String,
+    pub fetchers: Vec<String>,
+    /// In the order of `metrics.toml`; not empty.
+    pub metrics: Vec<Metric>,
+    /// The first period of a new scope.
+    pub start: Start,
+    pub slice_scopes_max: usize,
+    pub slices_in_flight_max: usize,
+    pub retry: RetryConfig,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The period at the begin of the month in which the scope is found.
+    Month,
+    /// The period in which the scope is found.
+    Now,
+    /// Aligned down to the begin of a period.
+    At(DateTime<Utc>),
+}
+
+/// Bounds of the doubling delay after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryConfig {
+    pub delay_secs_min: u32,
+    pub delay_secs_max: u32,
+}
+
+#[derive(Debug, Clone)]
+pub struct PluginsConfig {
+    /// Blocking threads for calls.
+    pub threads: usize,
+    pub call_deadline_secs: u32,
+    /// How much longer than its deadline a call may take before its thread is written off.
+    pub call_grace_secs: u32,
+    /// By file name, such as `librated_hashmap.so`.
+    pub libraries: BTreeMap<String, LibraryConfig>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LibraryConfig {
+    /// Lower-case hex; another content is refused.
+    pub sha256: Option<String>,
+    /// Batches from it get the cheap checks only.
+    pub trusted: bool,
+}
+
+/// One instance of a plugin's component.
+#[derive(Clone, PartialEq, Eq)]
+pub struct InstanceConfig {
+    /// Name of the component; `None` = the instance's own name.
+    pub plugin: Option<String>,
+    /// Without it the daemon does not start.
+    pub required: bool,
+    /// The plugin's own keys. Numbers keep their digits.
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+impl fmt::Debug for InstanceConfig {
+    /// Keys only: a value may be a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InstanceConfig")
+            .field("plugin", &self.plugin)
+            .field("required", &self.required)
+            .field("config", &self.config.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModuleDefaults {
+    pub enabled: bool,
+    pub priority: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerConfig {
+    /// 0 = for ever.
+    pub keep_months: u32,
+    pub cache_size_mib: u32,
+}

@@ -1,0 +1,492 @@
+//! What the daemon counts about itself, in the `OpenMetrics` text format.
+//!
+//! Every label comes from a closed set: names of the configuration, statuses, route classes. Names that plugins invent
+//! are held to [`PLUGIN_METRICS_MAX`]; what comes after is counted under the name `other`. A scope id is never a label.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Metric, Registry, Unit};
+use rated_plugin::Status;
+
+/// Media type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Most pairs of instance and metric name that plugins may bring.
+pub const PLUGIN_METRICS_MAX: usize = 256;
+
+/// Longest name of a plugin's metric, bytes.
+pub const PLUGIN_METRIC_NAME_SIZE_MAX: usize = 64;
+
+/// How a slice ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SliceOutcome {
+    Stored,
+    /// It was in the ledger already.
+    Known,
+    Failed,
+}
+
+/// The station of the cycle at which something failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Discover,
+    Collect,
+    Rate,
+    Commit,
+}
+
+/// What is called in a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PluginCall {
+    Create,
+    Check,
+    Collect,
+    Scopes,
+    Prepare,
+    Rate,
+    Handle,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabels {
+    stage: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    instance: String,
+    call: &'static str,
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InstanceLabels {
+    instance: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DurationLabels {
+    instance: String,
+    call: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PluginMetricLabels {
+    instance: String,
+    metric: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: &'static str,
+}
+
+/// All of the daemon's metrics; shared by reference, every method may be called from any thread.
+pub struct Metrics {
+    registry: Registry,
+    slices: Family<OutcomeLabels, Counter>,
+    rows: Counter,
+    failures: Family<StageLabels, Counter>,
+    cycle_duration: Histogram,
+    commits: Family<OutcomeLabels, Counter>,
+    commit_duration: Histogram,
+    slices_in_flight: Gauge,
+    scopes: Gauge,
+    cursor_lag: Gauge,
+    ledger_bytes: Gauge,
+    ledger_rows: Gauge,
+    plugin_calls: Family<CallLabels, Counter>,
+    plugin_call_duration: Family<DurationLabels, Histogram>,
+    plugin_panics: Family<InstanceLabels, Counter>,
+    plugin_threads_lost: Counter,
+    plugin_generations: Gauge,
+    plugin_events: Family<PluginMetricLabels, Counter>,
+    plugin_values: Family<PluginMetricLabels, Histogram>,
+    plugin_metrics_known: Mutex<BTreeSet<(String, String)>>,
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Family<RouteLabels, Histogram>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl Metrics {
+    pub fn new() -> Metrics {
+        let mut new = Metrics {
+            registry: Registry::with_prefix("rated"),
+            slices: Family::default(),
+            rows: Counter::default(),
+            failures: Family::default(),
+            cycle_duration: Histogram::new(exponential_buckets(0.01, 2.0, 20)),
+            commits: Family::default(),
+            commit_duration: short_durations(),
+            slices_in_flight: Gauge::default(),
+            scopes: Gauge::default(),
+            cursor_lag: Gauge::default(),
+            ledger_bytes: Gauge::default(),
+            ledger_rows: Gauge::default(),
+            plugin_calls: Family::default(),
+            plugin_call_duration: Family::new_with_constructor(short_durations),
+            plugin_panics: Family::default(),
+            plugin_threads_lost: Counter::default(),
+            plugin_generations: Gauge::default(),
+            plugin_events: Family::default(),
+            plugin_values: Family::new_with_constructor(any_values),
+            plugin_metrics_known: Mutex::default(),
+            requests: Family::default(),
+            request_duration: Family::new_with_constructor(short_durations),
+        };
+        new.register_cycle();
+        new.register_ledger();
+        new.register_plugins();
+        new.register_requests();
+        new
+    }
+
+    fn register_cycle(&mut self) {
+        self.plain("slices", "Slices by how they ended", self.slices.clone());
+        self.plain("rows", "Rated rows stored", self.rows.clone());
+        self.plain("failures", "Failures by station of the cycle", self.failures.clone());
+        self.seconds("cycle_duration", "Duration of a cycle", self.cycle_duration.clone());
+        self.plain("slices_in_flight", "Slices being worked on", self.slices_in_flight.clone());
+        self.plain("scopes", "Scopes known", self.scopes.clone());
+        self.seconds(
+            "oldest_cursor_lag",
+            "How long ago the period began that the furthest behind of the active scopes needs next",
+            self.cursor_lag.clone(),
+        );
+    }
+
+    fn register_ledger(&mut self) {
+        self.plain("commits", "Commits to the ledger by outcome", self.commits.clone());
+        self.seconds("commit_duration", "Duration of a commit", self.commit_duration.clone());
+        let bytes = self.ledger_bytes.clone();
+        self.registry.register_with_unit("ledger_size", "Ledger on disk", Unit::Bytes, bytes);
+        self.plain("ledger_rows", "Rated rows in the ledger", self.ledger_rows.clone());
+    }
+
+    fn register_plugins(&mut self) {
+        self.plain(
+            "plugin_calls",
+            "Calls into plugins by instance, call and status",
+            self.plugin_calls.clone(),
+        );
+        self.seconds(
+            "plugin_call_duration",
+            "Duration of calls into plugins",
+            self.plugin_call_duration.clone(),
+        );
+        self.plain("plugin_panics", "Panics caught in plugins", self.plugin_panics.clone());
+        self.plain(
+            "plugin_threads_lost",
+            "Threads written off because a call did not come back",
+            self.plugin_threads_lost.clone(),
+        );
+        self.plain(
+            "plugin_generations",
+            "Generations of plugins loaded; each stays in memory until a restart",
+            self.plugin_generations.clone(),
+        );
+        self.plain("plugin_events", "What plugins count", self.plugin_events.clone());
+        self.plain("plugin_values", "What plugins observe", self.plugin_values.clone());
+    }
+
+    fn register_requests(&mut self) {
+        self.plain("http_requests", "Requests by route and status", self.requests.clone());
+        self.seconds(
+            "http_request_duration",
+            "Duration of requests by route",
+            self.request_duration.clone(),
+        );
+    }
+
+    fn plain(&mut self, name: &str, help: &str, metric: impl Metric) {
+        self.registry.register(name, help, metric);
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, metric: impl Metric) {
+        self.registry.register_with_unit(name, help, Unit::Seconds, metric);
+    }
+
+    // ---- the cycle --------------------------------------------------------------------------------------------------
+
+    pub fn slice_began(&self) {
+        self.slices_in_flight.inc();
+    }
+
+    /// Once for each [`Metrics::slice_began`].
+    pub fn slice_ended(&self, outcome: SliceOutcome) {
+        self.slices_in_flight.dec();
+        let outcome = outcome.label();
+        self.slices.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    pub fn rows_stored(&self, rows: u64) {
+        self.rows.inc_by(rows);
+    }
+
+    pub fn failed_at(&self, stage: Stage) {
+        self.failures.get_or_create(&StageLabels { stage: stage.label() }).inc();
+    }
+
+    pub fn cycle_ended(&self, duration: Duration) {
+        self.cycle_duration.observe(duration.as_secs_f64());
+    }
+
+    pub fn set_scopes(&self, count: usize) {
+        self.scopes.set(gauge_value(count as u64));
+    }
+
+    /// Of the active scope that is furthest behind.
+    pub fn set_oldest_cursor_lag_secs(&self, lag_secs: i64) {
+        self.cursor_lag.set(lag_secs);
+    }
+
+    // ---- the ledger -------------------------------------------------------------------------------------------------
+
+    pub fn commit_ended<T, E>(&self, result: &Result<T, E>, duration: Duration) {
+        let outcome = if result.is_ok() { "ok" } else { "failed" };
+        self.commits.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.commit_duration.observe(duration.as_secs_f64());
+    }
+
+    pub fn set_ledger_size(&self, bytes_on_disk: u64, rows: u64) {
+        self.ledger_bytes.set(gauge_value(bytes_on_disk));
+        self.ledger_rows.set(gauge_value(rows));
+    }
+
+    // ---- plugins ----------------------------------------------------------------------------------------------------
+
+    /// `instance` as in the ledger: `rating/hashmap`.
+    pub fn plugin_call_ended(
+        &self,
+        instance: &str,
+        call: PluginCall,
+        status: Status,
+        duration: Duration,
+    ) {
+        let (instance, call) = (instance.to_owned(), call.label());
+        let labels = CallLabels { instance: instance.clone(), call, status: status_label(status) };
+        self.plugin_calls.get_or_create(&labels).inc();
+        self.plugin_call_duration
+            .get_or_create(&DurationLabels { instance: instance.clone(), call })
+            .observe(duration.as_secs_f64());
+        if status == Status::Panic {
+            self.plugin_panics.get_or_create(&InstanceLabels { instance }).inc();
+        }
+    }
+
+    pub fn plugin_thread_lost(&self) {
+        self.plugin_threads_lost.inc();
+    }
+
+    pub fn set_plugin_generations(&self, count: usize) {
+        self.plugin_generations.set(gauge_value(count as u64));
+    }
+
+    /// A plugin counts something of its own.
+    pub fn plugin_count(&self, instance: &str, metric: &str, by: u64) {
+        self.plugin_events.get_or_create(&self.plugin_metric(instance, metric)).inc_by(by);
+    }
+
+    /// A plugin observes a value of its own.
+    pub fn plugin_observe(&self, instance: &str, metric: &str, value: f64) {
+        self.plugin_values.get_or_create(&self.plugin_metric(instance, metric)).observe(value);
+    }
+
+    fn plugin_metric(&self, instance: &str, metric: &str) -> PluginMetricLabels {
+        let sound = !metric.is_empty()
+            && metric.len() <= PLUGIN_METRIC_NAME_SIZE_MAX
+            && metric.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let pair = (instance.to_owned(), metric.to_owned());
+        // A set of names is sound whatever happened to the thread that held it.
+        let mut known = self.plugin_metrics_known.lock().unwrap_or_else(PoisonError::into_inner);
+        let admitted = sound
+            && (known.contains(&pair) || (known.len() < PLUGIN_METRICS_MAX && known.insert(pair)));
+        let metric = if admitted { metric } else { "other" };
+        PluginMetricLabels { instance: instance.to_owned(), metric: metric.to_owned() }
+    }
+
+    // ---- requests ---------------------------------------------------------------------------------------------------
+
+    /// `route` is a class of paths without anything that a caller chose: `/v1/rating/modules/{id}`.
+    pub fn request_ended(&self, route: &'static str, status: u16, duration: Duration) {
+        self.requests.get_or_create(&RequestLabels { route, status }).inc();
+        self.request_duration.get_or_create(&RouteLabels { route }).observe(duration.as_secs_f64());
+    }
+
+    /// The text of `GET /metrics`; its media type is [`CONTENT_TYPE`].
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
+}
+
+impl SliceOutcome {
+    fn label(self) -> &'static str {
+        match self {
+            SliceOutcome::Stored => "stored",
+            SliceOutcome::Known => "known",
+            SliceOutcome::Failed => "failed",
+        }
+    }
+}
+
+impl Stage {
+    fn label(self) -> &'static str {
+        match self {
+            Stage::Discover => "discover",
+            Stage::Collect => "collect",
+            Stage::Rate => "rate",
+            Stage::Commit => "commit",
+        }
+    }
+}
+
+impl PluginCall {
+    fn label(self) -> &'static str {
+        match self {
+            PluginCall::Create => "create",
+            PluginCall::Check => "check",
+            PluginCall::Collect => "collect",
+            PluginCall::Scopes => "scopes",
+            PluginCall::Prepare => "prepare",
+            PluginCall::Rate => "rate",
+            PluginCall::Handle => "handle",
+        }
+    }
+}
+
+fn status_label(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "ok",
+        Status::InvalidConfig => "invalid_config",
+        Status::InvalidRequest => "invalid_request",
+        Status::NotFound => "not_found",
+        Status::Conflict => "conflict",
+        Status::Unavailable => "unavailable",
+        Status::Timeout => "timeout",
+        Status::Cancelled => "cancelled",
+        Status::Unauthorized => "unauthorized",
+        Status::BadData => "bad_data",
+        Status::Unsupported => "unsupported",
+        Status::Internal => "internal",
+        Status::Panic => "panic",
+        Status::End => "end",
+    }
+}
+
+/// From 0.1 ms to 52 s.
+fn short_durations() -> Histogram {
+    Histogram::new(exponential_buckets(0.0001, 2.0, 20))
+}
+
+/// A plugin's unit is unknown: one bucket for each power of ten.
+fn any_values() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 10.0, 13))
+}
+
+fn gauge_value(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value_of(metrics: &Metrics, series: &str) -> Option<String> {
+        let text = metrics.encode();
+        let line = text
+            .lines()
+            .find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+        line.rsplit(' ').next().map(str::to_owned)
+    }
+
+    #[test]
+    fn names_carry_their_units() {
+        let metrics = Metrics::new();
+        metrics.slice_began();
+        metrics.slice_ended(SliceOutcome::Stored);
+        metrics.rows_stored(7);
+        metrics.set_ledger_size(4096, 7);
+        metrics.commit_ended(&Ok::<(), ()>(()), Duration::from_millis(3));
+        metrics.request_ended("/v2/summary", 200, Duration::from_millis(1));
+        metrics.set_oldest_cursor_lag_secs(3600);
+
+        let value = |series| value_of(&metrics, series);
+        assert_eq!(value("rated_slices_total{outcome=\"stored\"}").as_deref(), Some("1"));
+        assert_eq!(value("rated_slices_in_flight").as_deref(), Some("0"));
+        assert_eq!(value("rated_rows_total").as_deref(), Some("7"));
+        assert_eq!(value("rated_ledger_size_bytes").as_deref(), Some("4096"));
+        assert_eq!(value("rated_commit_duration_seconds_count").as_deref(), Some("1"));
+        assert_eq!(value("rated_oldest_cursor_lag_seconds").as_deref(), Some("3600"));
+        assert_eq!(
+            value("rated_http_requests_total{route=\"/v2/summary\",status=\"200\"}").as_deref(),
+            Some("1")
+        );
+        assert!(metrics.encode().ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_panic_is_counted_as_a_call_and_as_a_panic() {
+        let metrics = Metrics::new();
+
+        let duration = Duration::from_millis(1);
+        metrics.plugin_call_ended("rating/acme", PluginCall::Rate, Status::Panic, duration);
+
+        let call =
+            "rated_plugin_calls_total{instance=\"rating/acme\",call=\"rate\",status=\"panic\"}";
+        assert_eq!(value_of(&metrics, call).as_deref(), Some("1"));
+        let panics = "rated_plugin_panics_total{instance=\"rating/acme\"}";
+        assert_eq!(value_of(&metrics, panics).as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn names_that_plugins_invent_are_bounded() {
+        let metrics = Metrics::new();
+
+        for index in 0..PLUGIN_METRICS_MAX + 10 {
+            metrics.plugin_count("rating/acme", &format!("name_{index}"), 1);
+        }
+        metrics.plugin_count("rating/acme", "name_0", 1);
+        metrics.plugin_observe("rating/acme", "not a name", 1.0);
+
+        let series = |name: &str| {
+            value_of(
+                &metrics,
+                &format!("rated_plugin_events_total{{instance=\"rating/acme\",metric=\"{name}\"}}"),
+            )
+        };
+        assert_eq!(series("name_0").as_deref(), Some("2"));
+        assert_eq!(series("other").as_deref(), Some("10"));
+    }
+}
