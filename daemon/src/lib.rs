@@ -5,4 +5,5 @@ pub mod clock;
 pub mod config;
 pub mod ledger;
 pub mod metrics;
+pub mod rating;
 pub mod usage;

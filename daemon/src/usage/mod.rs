@@ -3,11 +3,13 @@
 //! No I/O and no floating point here, and nothing is serialisable: the ledger, the configuration and the API have
 //! their own record types and convert.
 
+mod calendar;
 mod metric;
 mod period;
 mod scope;
 mod sum;
 
+pub use calendar::*;
 pub use metric::*;
 pub use period::*;
 pub use scope::*;
