@@ -9,65 +9,235 @@
 //! | `price/1`, rating module to host | `price` | decimal128(38, s), not null | same rows, same order |
 //! | `scopes/1`, fetcher to host | `scope_id` | utf8, not null | |
 //!
+//! The scale `s` is between 0 and 28 and free for each batch; a number has at most 96 bits (28 digits always fit).
 //! The host hands rating modules more `groupby.` columns than the metric defines: the scope key, `week_of_the_year`,
 //! `day_of_the_year`, `month` and `year` of the period's begin.
 
-use arrow_array::{Decimal128Array, DictionaryArray, RecordBatch, types::Int32Type};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Decimal128Type, Int32Type};
+use arrow_array::{Array, ArrayRef, Decimal128Array, DictionaryArray, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use rust_decimal::Decimal;
 
-use crate::Result;
+use crate::decimal::{check_decimals, decimal_column};
+use crate::{Error, Result};
 
-/// Most fractional digits of any quantity or price.
-pub const SCALE_MAX: u32 = 28;
+/// The key of a schema's metadata that names its schema and version.
+pub const SCHEMA_KEY: &str = "rated.schema";
+/// [`SCHEMA_KEY`] of usage batches.
+pub const SCHEMA_USAGE: &str = "usage/1";
+/// [`SCHEMA_KEY`] of price batches.
+pub const SCHEMA_PRICE: &str = "price/1";
+/// [`SCHEMA_KEY`] of scope batches.
+pub const SCHEMA_SCOPES: &str = "scopes/1";
+/// The key of a column's metadata that says how its texts are to be read.
+pub const ENCODING_KEY: &str = "rated.encoding";
+/// [`ENCODING_KEY`] of a column whose texts are JSON values.
+pub const ENCODING_JSON: &str = "json";
 
-/// Batches on their way to the host.
-#[derive(Debug)]
-pub struct Batches { /* schema + boxed iterator of Result<RecordBatch> + Send */ }
-
-impl Batches {
-    /// From one batch.
-    pub fn one(batch: RecordBatch) -> Batches { todo!() }
-    /// Of schema `scopes/1`.
-    pub fn scopes<S: AsRef<str>>(ids: impl IntoIterator<Item = S>) -> Batches { todo!() }
-    /// Pulled by the host one at a time; the iterator runs on the host's threads.
-    pub fn stream(schema: arrow_schema::SchemaRef, batches: impl Iterator<Item = Result<RecordBatch>> + Send + 'static) -> Batches { todo!() }
-}
-
-/// Builds a `usage/1` batch row by row; picks the scale so that no digit is lost.
-#[derive(Debug)]
-pub struct UsageBuilder { }
-
-impl UsageBuilder {
-    pub fn new<S: AsRef<str>>(groupby: &[S], metadata: &[S]) -> UsageBuilder { todo!() }
-    /// `attributes`: groupby first, then metadata, in the order given to [`UsageBuilder::new`].
-    pub fn push(&mut self, scope_id: &str, qty: Decimal, attributes: &[Option<&str>]) -> Result<()> { todo!() }
-    pub fn len(&self) -> usize { todo!() }
-    pub fn is_empty(&self) -> bool { todo!() }
-    /// `Err` with the split flag when the values do not fit one decimal column together.
-    pub fn finish(self) -> Result<RecordBatch> { todo!() }
-}
-
-/// A checked view of a `usage/1` batch.
-#[derive(Debug, Clone)]
-pub struct UsageBatch<'a> { batch: &'a RecordBatch }
+/// The column that says whose usage a row is.
+pub const SCOPE_ID: &str = "scope_id";
+/// The column of quantities.
+pub const QTY: &str = "qty";
+/// The column of prices.
+pub const PRICE: &str = "price";
+/// What the columns of groupable attributes begin with.
+pub const GROUPBY_PREFIX: &str = "groupby.";
+/// What the columns of the other attributes begin with.
+pub const METADATA_PREFIX: &str = "metadata.";
 
 /// An attribute column: codes into a dictionary of texts.
 pub type Attribute = DictionaryArray<Int32Type>;
 
+/// The type of an attribute column.
+pub fn attribute_type() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+/// The metadata of a schema: its name and version under [`SCHEMA_KEY`].
+pub fn schema_metadata(schema: &str) -> HashMap<String, String> {
+    HashMap::from([(SCHEMA_KEY.to_owned(), schema.to_owned())])
+}
+
+pub(crate) fn assemble(
+    schema: &str,
+    fields: Vec<FieldRef>,
+    columns: Vec<ArrayRef>,
+) -> Result<RecordBatch> {
+    let schema = Schema::new_with_metadata(fields, schema_metadata(schema));
+    RecordBatch::try_new(Arc::new(schema), columns)
+        .map_err(|error| Error::internal(error.to_string()))
+}
+
+pub(crate) fn decimal_field(name: &str, column: &Decimal128Array) -> FieldRef {
+    Arc::new(Field::new(name, column.data_type().clone(), false))
+}
+
+/// A batch of schema `scopes/1`.
+pub(crate) fn scopes_batch<S: AsRef<str>>(ids: impl IntoIterator<Item = S>) -> RecordBatch {
+    let ids = StringArray::from_iter_values(ids);
+    let field = Arc::new(Field::new(SCOPE_ID, DataType::Utf8, false));
+    assemble(SCHEMA_SCOPES, vec![field], vec![Arc::new(ids)])
+        .expect("one column of the type its field names")
+}
+
+/// A checked view of a `usage/1` batch.
+#[derive(Debug, Clone, Copy)]
+pub struct UsageBatch<'a> {
+    batch: &'a RecordBatch,
+    scope_ids: &'a Attribute,
+    qty: &'a Decimal128Array,
+    price: Option<&'a Decimal128Array>,
+}
+
 impl<'a> UsageBatch<'a> {
-    /// Checks the schema; errors name the column.
-    pub fn new(batch: &'a RecordBatch) -> Result<UsageBatch<'a>> { todo!() }
-    pub fn rows(&self) -> usize { todo!() }
-    pub fn scope_ids(&self) -> &'a Attribute { todo!() }
-    pub fn qty(&self) -> &'a Decimal128Array { todo!() }
-    /// `None` in a batch from a collector.
-    pub fn price(&self) -> Option<&'a Decimal128Array> { todo!() }
+    /// Checks names, types, nulls and that every number fits a [`Decimal`]; errors name the column.
+    pub fn new(batch: &'a RecordBatch) -> Result<UsageBatch<'a>> {
+        check_schema_name(batch, SCHEMA_USAGE)?;
+        for field in batch.schema_ref().fields() {
+            let is_attribute = field.name().starts_with(GROUPBY_PREFIX)
+                || field.name().starts_with(METADATA_PREFIX);
+            if is_attribute && *field.data_type() != attribute_type() {
+                return Err(wrong_type(field.name(), "dictionary<int32, utf8>", field.data_type()));
+            }
+        }
+        let scope_ids = attribute_column(batch, SCOPE_ID)?
+            .ok_or_else(|| Error::bad_data(format!("column `{SCOPE_ID}` is missing")))?;
+        if scope_ids.logical_null_count() > 0 {
+            return Err(Error::bad_data(format!("column `{SCOPE_ID}` has a row without a value")));
+        }
+        let qty = numbers(batch, QTY)?
+            .ok_or_else(|| Error::bad_data(format!("column `{QTY}` is missing")))?;
+        Ok(UsageBatch { batch, scope_ids, qty, price: numbers(batch, PRICE)? })
+    }
+
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// Whose usage each row is; without nulls.
+    pub fn scope_ids(&self) -> &'a Attribute {
+        self.scope_ids
+    }
+
+    /// What was measured; without nulls.
+    pub fn qty(&self) -> &'a Decimal128Array {
+        self.qty
+    }
+
+    /// The price so far; `None` in a batch from a collector.
+    pub fn price(&self) -> Option<&'a Decimal128Array> {
+        self.price
+    }
+
     /// The attribute of that name; a groupby one wins over a metadata one.
-    pub fn attribute(&self, name: &str) -> Option<&'a Attribute> { todo!() }
-    pub fn groupby(&self) -> impl Iterator<Item = (&'a str, &'a Attribute)> { std::iter::empty() }
-    pub fn metadata(&self) -> impl Iterator<Item = (&'a str, &'a Attribute)> { std::iter::empty() }
-    pub fn qty_at(&self, row: usize) -> Decimal { todo!() }
-    pub fn price_at(&self, row: usize) -> Decimal { todo!() }
+    pub fn attribute(&self, name: &str) -> Option<&'a Attribute> {
+        let find = |prefix: &str| {
+            self.attributes(prefix).find(|(found, _)| *found == name).map(|(_, column)| column)
+        };
+        find(GROUPBY_PREFIX).or_else(|| find(METADATA_PREFIX))
+    }
+
+    /// The groupable attributes, in column order.
+    pub fn groupby(&self) -> impl Iterator<Item = (&'a str, &'a Attribute)> + use<'a> {
+        self.attributes(GROUPBY_PREFIX)
+    }
+
+    /// The other attributes, in column order.
+    pub fn metadata(&self) -> impl Iterator<Item = (&'a str, &'a Attribute)> + use<'a> {
+        self.attributes(METADATA_PREFIX)
+    }
+
+    fn attributes<'p>(
+        &self,
+        prefix: &'p str,
+    ) -> impl Iterator<Item = (&'a str, &'a Attribute)> + use<'a, 'p> {
+        let batch = self.batch;
+        batch.schema_ref().fields().iter().zip(batch.columns()).filter_map(
+            move |(field, column)| {
+                let name = field.name().strip_prefix(prefix)?;
+                Some((name, column.as_dictionary_opt::<Int32Type>()?))
+            },
+        )
+    }
+
+    /// The scope of a row.
+    pub fn scope_at(&self, row: usize) -> &'a str {
+        text_at(self.scope_ids, row).expect("checked by UsageBatch::new: no nulls")
+    }
+
+    /// The quantity of a row.
+    pub fn qty_at(&self, row: usize) -> Decimal {
+        checked_decimal(self.qty, row)
+    }
+
+    /// The price so far of a row; 0 in a batch from a collector.
+    pub fn price_at(&self, row: usize) -> Decimal {
+        self.price.map_or(Decimal::ZERO, |price| checked_decimal(price, row))
+    }
+
+    /// The same rows with that price column, which replaces the one there was.
+    pub fn with_price(&self, price: Decimal128Array) -> Result<RecordBatch> {
+        let schema = self.batch.schema_ref();
+        let old = schema.fields().iter().zip(self.batch.columns());
+        let (mut fields, mut columns): (Vec<FieldRef>, Vec<ArrayRef>) = old
+            .filter(|(field, _)| field.name() != PRICE)
+            .map(|(field, column)| (field.clone(), column.clone()))
+            .unzip();
+        fields.push(decimal_field(PRICE, &price));
+        columns.push(Arc::new(price));
+        let schema = Schema::new_with_metadata(fields, schema.metadata().clone());
+        RecordBatch::try_new(Arc::new(schema), columns)
+            .map_err(|error| Error::bad_data(error.to_string()))
+    }
+}
+
+/// The text in a row of an attribute column; `None` = absent.
+pub fn text_at(column: &Attribute, row: usize) -> Option<&str> {
+    let code = column.is_valid(row).then(|| column.keys().value(row))?;
+    let texts = column.values().as_string_opt::<i32>()?;
+    let index = usize::try_from(code).ok().filter(|index| texts.is_valid(*index))?;
+    Some(texts.value(index))
+}
+
+fn checked_decimal(column: &Decimal128Array, row: usize) -> Decimal {
+    let scale = u32::try_from(column.scale()).expect("checked by UsageBatch::new: 0 to 28");
+    Decimal::try_from_i128_with_scale(column.value(row), scale)
+        .expect("checked by UsageBatch::new: fits 96 bits")
+}
+
+fn check_schema_name(batch: &RecordBatch, wanted: &str) -> Result<()> {
+    match batch.schema_ref().metadata().get(SCHEMA_KEY).map(String::as_str) {
+        Some(found) if found == wanted => Ok(()),
+        Some(found) => Err(Error::bad_data(format!("schema `{found}` where `{wanted}` is due"))),
+        None => Err(Error::bad_data(format!("no `{SCHEMA_KEY}` where `{wanted}` is due"))),
+    }
+}
+
+fn wrong_type(column: &str, wanted: &str, found: &DataType) -> Error {
+    Error::bad_data(format!("column `{column}` is {found}, must be {wanted}"))
+}
+
+fn attribute_column<'a>(batch: &'a RecordBatch, name: &str) -> Result<Option<&'a Attribute>> {
+    let Some(column) = batch.column_by_name(name) else { return Ok(None) };
+    match column.as_dictionary_opt::<Int32Type>() {
+        Some(found) if *column.data_type() == attribute_type() => Ok(Some(found)),
+        _ => Err(wrong_type(name, "dictionary<int32, utf8>", column.data_type())),
+    }
+}
+
+fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<Option<&'a Decimal128Array>> {
+    let Some(column) = batch.column_by_name(name) else { return Ok(None) };
+    let found = column
+        .as_primitive_opt::<Decimal128Type>()
+        .ok_or_else(|| wrong_type(name, "decimal128", column.data_type()))?;
+    check_decimals(found)
+        .map_err(|error| Error::bad_data(format!("column `{name}`: {}", error.message)))?;
+    Ok(Some(found))
 }
 
 /// Makes and reads `price/1` batches.
@@ -76,10 +246,52 @@ pub struct PriceBatch;
 
 impl PriceBatch {
     /// Picks the scale so that no digit is lost; `Err` with the split flag when the prices do not fit together.
-    pub fn from_prices(prices: &[Decimal]) -> Result<RecordBatch> { todo!() }
+    pub fn from_prices(prices: &[Decimal]) -> Result<RecordBatch> {
+        PriceBatch::from_column(decimal_column(prices)?)
+    }
+
+    /// From a column that is there already.
+    pub fn from_column(prices: Decimal128Array) -> Result<RecordBatch> {
+        let field = decimal_field(PRICE, &prices);
+        assemble(SCHEMA_PRICE, vec![field], vec![Arc::new(prices)])
+    }
+
     /// The same prices as in `usage`.
-    pub fn unchanged(usage: &UsageBatch<'_>) -> Result<RecordBatch> { todo!() }
+    pub fn unchanged(usage: &UsageBatch<'_>) -> Result<RecordBatch> {
+        match usage.price() {
+            Some(price) => PriceBatch::from_column(price.clone()),
+            None => PriceBatch::from_prices(&vec![Decimal::ZERO; usage.rows()]),
+        }
+    }
+
+    /// Checks that `batch` is of schema `price/1`, has `rows` rows and that every price fits a [`Decimal`]; its column.
+    pub fn read(batch: &RecordBatch, rows: usize) -> Result<&Decimal128Array> {
+        check_schema_name(batch, SCHEMA_PRICE)?;
+        let prices = numbers(batch, PRICE)?
+            .ok_or_else(|| Error::bad_data(format!("column `{PRICE}` is missing")))?;
+        if prices.len() == rows {
+            return Ok(prices);
+        }
+        Err(Error::bad_data(format!("{} prices for {rows} rows of usage", prices.len())))
+    }
 }
 
-/// A column of decimals in the smallest scale that loses no digit, precision 38.
-pub fn decimal_column(values: &[Decimal]) -> Result<Decimal128Array> { todo!() }
+/// Checks that `batch` is of schema `scopes/1`; its column.
+pub fn read_scopes(batch: &RecordBatch) -> Result<&StringArray> {
+    check_schema_name(batch, SCHEMA_SCOPES)?;
+    let column = batch
+        .column_by_name(SCOPE_ID)
+        .ok_or_else(|| Error::bad_data(format!("column `{SCOPE_ID}` is missing")))?;
+    let ids = column
+        .as_string_opt::<i32>()
+        .ok_or_else(|| wrong_type(SCOPE_ID, "utf8", column.data_type()))?;
+    if ids.null_count() > 0 {
+        return Err(Error::bad_data(format!("column `{SCOPE_ID}` has a row without a value")));
+    }
+    Ok(ids)
+}
+
+/// The schema of a stream, for [`crate::Batches::stream`].
+pub fn is_schema(schema: &SchemaRef, name: &str) -> bool {
+    schema.metadata().get(SCHEMA_KEY).is_some_and(|found| found == name)
+}

@@ -3,9 +3,7 @@
 use arrow_array::RecordBatch;
 use serde::de::DeserializeOwned;
 
-use crate::{
-    AsOf, Batches, Call, CollectRequest, Host, RateRequest, Request, Response, Result,
-};
+use crate::{AsOf, Batches, Call, CollectRequest, Host, RateRequest, Request, Response, Result};
 
 /// What every collector, fetcher and rating module has: a name, a configuration, a way to make it.
 ///
@@ -17,6 +15,8 @@ pub trait Component: Sized + Send + Sync + 'static {
     const SUMMARY: &'static str;
     /// TOML: every key of the configuration with a working value and a comment.
     const SAMPLE_CONFIG: &'static str;
+    /// JSON Schema of the configuration, for editors and web forms; empty = none.
+    const CONFIG_SCHEMA: &'static str = "";
     /// The configuration table; use `#[serde(deny_unknown_fields)]`.
     type Config: DeserializeOwned;
 

@@ -1,15 +1,17 @@
 //! What the host lends: log, clock, cancellation, key-value store, metrics, HTTP.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
 
-use crate::raw::{HostApi, HostRef, RawCall};
-use crate::{Edit, HttpRequest, HttpResponse, Result};
+use crate::raw::{FEATURE_HTTP, FEATURE_KV};
+use crate::thunk::{CallHandle, HostHandle};
+use crate::{Edit, Error, HttpRequest, HttpResponse, Result, Status};
 
-/// An instance's own handle on the daemon. Cheap to clone, usable from any thread.
-#[derive(Debug, Clone, Copy)]
+/// An instance's own handle on the daemon. Cheap to copy, usable from any thread until the instance is dropped.
+#[derive(Clone, Copy)]
 pub struct Host {
-    pub(crate) api: &'static HostApi,
-    pub(crate) reference: HostRef,
+    handle: HostHandle,
 }
 
 /// Key-value pairs in key order.
@@ -19,36 +21,152 @@ impl Host {
     /// Pass as a revision: the newest.
     pub const NOW: u64 = u64::MAX;
 
-    pub fn log(&self, level: Level, message: &str) { todo!() }
-    pub fn now(&self) -> DateTime<Utc> { todo!() }
-    /// The value of a key as it was at `revision`.
-    pub fn kv_get(&self, revision: u64, key: &str) -> Result<Option<Vec<u8>>> { todo!() }
+    pub(crate) fn new(handle: HostHandle) -> Host {
+        Host { handle }
+    }
+
+    /// Would a message of that level be kept? Ask before building an expensive one.
+    pub fn is_logged(&self, level: Level) -> bool {
+        self.handle.is_logged(level as u32)
+    }
+
+    /// Writes to the daemon's log, under the instance's name.
+    pub fn log(&self, level: Level, message: &str) {
+        self.handle.log(level as u32, message);
+    }
+
+    /// The daemon's clock; tests drive it.
+    pub fn now(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp_nanos(self.handle.now_ns())
+    }
+
+    /// The value of one of the instance's keys as it was at `revision`; `None` when it was not there.
+    pub fn kv_get(&self, revision: u64, key: &str) -> Result<Option<Vec<u8>>> {
+        self.require_kv()?;
+        match self.handle.kv_get(revision, key) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.status == Status::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// All keys with a prefix as they were at `revision`, and the revision that was read.
-    pub fn kv_scan(&self, revision: u64, prefix: &str) -> Result<(u64, KvPairs)> { todo!() }
+    pub fn kv_scan(&self, revision: u64, prefix: &str) -> Result<(u64, KvPairs)> {
+        self.require_kv()?;
+        self.handle.kv_scan(revision, prefix)
+    }
+
     /// All edits, durably, if the keys are still at `revision` (else `Conflict`); the new revision.
-    pub fn kv_apply(&self, revision: u64, edits: &[Edit]) -> Result<u64> { todo!() }
-    pub fn count(&self, metric: &str, by: u64) { todo!() }
-    pub fn observe(&self, metric: &str, value: f64) { todo!() }
+    ///
+    /// `revision` is the one that [`Host::kv_scan`] said.
+    pub fn kv_apply(&self, revision: u64, edits: &[Edit]) -> Result<u64> {
+        self.require_kv()?;
+        self.handle.kv_apply(revision, edits)
+    }
+
+    /// Adds to a counter of the daemon's `/metrics`, labelled with the instance.
+    pub fn count(&self, metric: &str, by: u64) {
+        self.handle.count(metric, by);
+    }
+
+    /// Adds a value to a histogram of the daemon's `/metrics`, labelled with the instance.
+    pub fn observe(&self, metric: &str, value: f64) {
+        self.handle.observe(metric, value);
+    }
+
     /// Sends a request and waits for the whole answer; any HTTP status is `Ok`.
-    pub fn http(&self, call: &Call, request: &HttpRequest) -> Result<HttpResponse> { todo!() }
+    ///
+    /// `Unavailable` when nobody answers, `Timeout` when it takes too long, `Cancelled` when the call is, `BadData` when
+    /// the answer is longer than [`crate::HttpOptions::body_size_max`], `Unsupported` when the host has no HTTP service.
+    pub fn http(&self, call: &Call, request: &HttpRequest) -> Result<HttpResponse> {
+        if self.handle.features() & FEATURE_HTTP == 0 {
+            return Err(Error::new(Status::Unsupported, "the daemon has no HTTP service"));
+        }
+        self.handle.http(&call.handle, request)
+    }
+
+    fn require_kv(&self) -> Result<()> {
+        if self.handle.features() & FEATURE_KV == 0 {
+            return Err(Error::new(Status::Unsupported, "the daemon has no key-value service"));
+        }
+        Ok(())
+    }
 }
 
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").finish_non_exhaustive()
+    }
+}
+
+/// How much a log message matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
-pub enum Level { Error = 1, Warn = 2, Info = 3, Debug = 4, Trace = 5 }
+pub enum Level {
+    /// Data is lost or someone must act.
+    Error = 1,
+    /// Unexpected, handled.
+    Warn = 2,
+    /// What an operator asked for happened.
+    Info = 3,
+    /// For developers.
+    Debug = 4,
+    /// For developers, every detail.
+    Trace = 5,
+}
+
+impl Level {
+    /// The level of a number from the other side; unknown numbers are `Trace`.
+    pub fn from_raw(raw: u32) -> Level {
+        match raw {
+            1 => Level::Error,
+            2 => Level::Warn,
+            3 => Level::Info,
+            4 => Level::Debug,
+            _ => Level::Trace,
+        }
+    }
+}
 
 /// One call's surroundings: deadline, trace, cancellation.
 #[derive(Debug)]
 pub struct Call {
-    pub(crate) raw: *const RawCall,
+    pub(crate) handle: CallHandle,
 }
 
 impl Call {
-    /// Ask between pages and every few thousand rows.
-    pub fn is_cancelled(&self) -> bool { todo!() }
+    /// Does the daemon no longer want the answer? Ask between pages and every few thousand rows; costs an atomic load.
+    pub fn is_cancelled(&self) -> bool {
+        self.handle.is_cancelled()
+    }
+
     /// `Err(Cancelled)` when cancelled.
-    pub fn check_cancelled(&self) -> Result<()> { todo!() }
-    pub fn deadline(&self) -> Option<DateTime<Utc>> { todo!() }
+    pub fn check_cancelled(&self) -> Result<()> {
+        if self.is_cancelled() {
+            return Err(Error::new(Status::Cancelled, "cancelled"));
+        }
+        Ok(())
+    }
+
+    /// When the answer is due, by the clock of [`Host::now`].
+    pub fn deadline(&self) -> Option<DateTime<Utc>> {
+        let deadline_ns = self.handle.deadline_ns();
+        (deadline_ns != i64::MAX).then(|| DateTime::from_timestamp_nanos(deadline_ns))
+    }
+
     /// `00-<trace>-<span>-01`, the W3C `traceparent`.
-    pub fn traceparent(&self) -> String { todo!() }
+    pub fn traceparent(&self) -> String {
+        use std::fmt::Write;
+        let (trace, span) = self.handle.trace();
+        let mut text = String::from("00-");
+        for byte in trace {
+            let _ = write!(text, "{byte:02x}");
+        }
+        text.push('-');
+        for byte in span {
+            let _ = write!(text, "{byte:02x}");
+        }
+        text.push_str("-01");
+        text
+    }
 }

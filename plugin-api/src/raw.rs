@@ -7,10 +7,14 @@
 //! Ownership: what is lent ([`Bytes`], [`RawCall`], requests) is valid until the call returns; what is given
 //! ([`Buffer`], Arrow structs, [`RawBatches`]) carries its own `release`, which its holder calls exactly once.
 
+#![expect(unsafe_code, reason = "what a table points at may be shared between threads")]
+
 use std::ffi::c_void;
 
 pub use arrow_data::ffi::FFI_ArrowArray;
 pub use arrow_schema::ffi::FFI_ArrowSchema;
+
+pub use crate::thunk::arrow::{export_rows, export_schema, import_rows, import_schema};
 
 /// The bytes `RATEDPLG` read as a little-endian integer.
 pub const MAGIC: u64 = 0x474c_5044_4554_4152;
@@ -110,6 +114,12 @@ pub struct PluginDecl {
     /// Connects the plugin's log and panic hook to the host; called once for each loaded copy.
     pub start: unsafe extern "C" fn(*const HostApi, HostRef) -> RawStatus,
 }
+
+// SAFETY: a PluginDecl is read-only, and everything it points at is static and read-only too; whoever makes one
+// promises that (the export macro does; a C plugin's declarations are `const`).
+unsafe impl Sync for PluginDecl {}
+// SAFETY: as above.
+unsafe impl Sync for ComponentDecl {}
 
 /// One collector, fetcher or rating module of a plugin; a static.
 #[repr(C)]

@@ -46,13 +46,26 @@ pub struct CollectRequest {
 
 /// Why rows are rated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Purpose {
     /// A period that goes into the ledger.
-    Period,
+    Period = 0,
     /// Somebody asks what something would cost.
-    Quote,
+    Quote = 1,
     /// An audit rates again what is in the ledger.
-    Replay,
+    Replay = 2,
+}
+
+impl Purpose {
+    /// The purpose of a number from the other side.
+    pub fn from_raw(raw: u32) -> Option<Purpose> {
+        match raw {
+            0 => Some(Purpose::Period),
+            1 => Some(Purpose::Quote),
+            2 => Some(Purpose::Replay),
+            _ => None,
+        }
+    }
 }
 
 /// What the rows of a batch have in common.
@@ -73,6 +86,14 @@ pub enum Method {
     Put = 3,
     Delete = 4,
     Patch = 5,
+}
+
+impl Method {
+    /// The method of a number from the other side.
+    pub fn from_raw(raw: u32) -> Option<Method> {
+        use Method::{Delete, Get, Patch, Post, Put};
+        [Get, Post, Put, Delete, Patch].into_iter().find(|method| *method as u32 == raw)
+    }
 }
 
 /// Who calls over REST.

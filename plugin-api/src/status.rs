@@ -43,8 +43,20 @@ impl Status {
             Ok, Panic, Timeout, Unauthorized, Unavailable, Unsupported,
         };
         const ALL: [Status; 14] = [
-            Ok, InvalidConfig, InvalidRequest, NotFound, Conflict, Unavailable, Timeout, Cancelled,
-            Unauthorized, BadData, Unsupported, Internal, Panic, End,
+            Ok,
+            InvalidConfig,
+            InvalidRequest,
+            NotFound,
+            Conflict,
+            Unavailable,
+            Timeout,
+            Cancelled,
+            Unauthorized,
+            BadData,
+            Unsupported,
+            Internal,
+            Panic,
+            End,
         ];
         usize::try_from(raw).ok().and_then(|index| ALL.get(index)).copied().unwrap_or(Internal)
     }

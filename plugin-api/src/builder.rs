@@ -1,0 +1,111 @@
+//! Builds usage batches row by row.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow_array::builder::StringDictionaryBuilder;
+use arrow_array::types::Int32Type;
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{Field, FieldRef};
+use rust_decimal::Decimal;
+
+use crate::batch::{
+    GROUPBY_PREFIX, METADATA_PREFIX, QTY, SCHEMA_USAGE, SCOPE_ID, assemble, attribute_type,
+    decimal_field,
+};
+use crate::decimal::decimal_column;
+use crate::{Error, Result};
+
+/// Builds a `usage/1` batch row by row; picks the scale so that no digit is lost.
+pub struct UsageBuilder {
+    scope_ids: StringDictionaryBuilder<Int32Type>,
+    qty: Vec<Decimal>,
+    /// Column name and values, groupby first.
+    attributes: Vec<(String, StringDictionaryBuilder<Int32Type>)>,
+}
+
+impl UsageBuilder {
+    /// The names of the metric's attributes, without prefix.
+    pub fn new<S: AsRef<str>>(groupby: &[S], metadata: &[S]) -> UsageBuilder {
+        let named = |prefix: &'static str| {
+            move |name: &S| (format!("{prefix}{}", name.as_ref()), StringDictionaryBuilder::new())
+        };
+        UsageBuilder {
+            scope_ids: StringDictionaryBuilder::new(),
+            qty: Vec::new(),
+            attributes: groupby
+                .iter()
+                .map(named(GROUPBY_PREFIX))
+                .chain(metadata.iter().map(named(METADATA_PREFIX)))
+                .collect(),
+        }
+    }
+
+    /// Adds a row. `attributes`: groupby first, then metadata, in the order given to [`UsageBuilder::new`];
+    /// `None` = absent.
+    ///
+    /// `Internal` when their number differs; then, and on any other error, no batch can be finished from what is here.
+    pub fn push(
+        &mut self,
+        scope_id: &str,
+        qty: Decimal,
+        attributes: &[Option<&str>],
+    ) -> Result<()> {
+        if attributes.len() != self.attributes.len() {
+            return Err(Error::internal(format!(
+                "{} attributes for {} columns",
+                attributes.len(),
+                self.attributes.len()
+            )));
+        }
+        append(&mut self.scope_ids, Some(scope_id))?;
+        self.qty.push(qty);
+        for ((_, column), value) in self.attributes.iter_mut().zip(attributes) {
+            append(column, *value)?;
+        }
+        Ok(())
+    }
+
+    /// Rows so far.
+    pub fn len(&self) -> usize {
+        self.qty.len()
+    }
+
+    /// No row yet?
+    pub fn is_empty(&self) -> bool {
+        self.qty.is_empty()
+    }
+
+    /// The batch; `Err` with the split flag when the values do not fit one decimal column together.
+    pub fn finish(mut self) -> Result<RecordBatch> {
+        let qty = decimal_column(&self.qty)?;
+        let mut fields: Vec<FieldRef> =
+            vec![Arc::new(Field::new(SCOPE_ID, attribute_type(), false)), decimal_field(QTY, &qty)];
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(self.scope_ids.finish()), Arc::new(qty)];
+        for (name, mut values) in self.attributes {
+            fields.push(Arc::new(Field::new(name, attribute_type(), true)));
+            columns.push(Arc::new(values.finish()));
+        }
+        assemble(SCHEMA_USAGE, fields, columns)
+    }
+}
+
+fn append(column: &mut StringDictionaryBuilder<Int32Type>, value: Option<&str>) -> Result<()> {
+    match value {
+        None => column.append_null(),
+        Some(text) => {
+            column.append(text).map_err(|error| Error::split(error.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Debug for UsageBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.attributes.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("UsageBuilder")
+            .field("rows", &self.qty.len())
+            .field("attributes", &names)
+            .finish_non_exhaustive()
+    }
+}
