@@ -6,6 +6,59 @@
 //!
 //! This module does not know what a plugin accepts; `rated check` asks the plugins themselves.
 
+mod daemon_file;
+mod document;
+mod metrics_file;
+mod number;
+mod problem;
+mod reader;
+mod schedule;
 mod settings;
+mod source;
+mod variables;
 
+use std::path::Path;
+
+pub use problem::{ConfigError, Place, Problem, ProblemKind, Refusal};
 pub use settings::*;
+
+use self::problem::Problems;
+use self::reader::TableReader;
+
+impl Config {
+    /// Reads a file and the metrics file it names.
+    ///
+    /// `environment` is that of the process; variables that begin with `RATED__` stand for single fields.
+    pub fn load(
+        path: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigError> {
+        let problems = Problems::new(path);
+        let mut table = source::read(path, &problems).unwrap_or_default();
+        variables::apply(&mut table, environment, &problems);
+        if problems.is_unreadable() {
+            // What was not read would look like missing fields.
+            return Err(problem::into_error(vec![problems]));
+        }
+
+        let mut root = TableReader::root(table, &problems);
+        let mut draft = daemon_file::read(&mut root, path);
+        root.finish();
+
+        let metric_problems = Problems::new(&draft.metrics_path)
+            .with_file_hint("`collect.metrics` of the configuration names this file");
+        let known = metrics_file::Known {
+            scope_key: &draft.config.collect.scope_key,
+            collectors: &draft.config.collectors,
+        };
+        draft.config.collect.metrics =
+            metrics_file::read(&draft.metrics_path, &known, &metric_problems);
+        if problems.is_empty() && metric_problems.is_empty() {
+            return Ok(draft.config);
+        }
+        Err(problem::into_error(vec![problems, metric_problems]))
+    }
+}
+
+#[cfg(test)]
+mod tests;
