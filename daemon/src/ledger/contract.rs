@@ -76,9 +76,19 @@ pub trait Ledger: Send + Sync + 'static {
     /// The newest revision of an instance's keys; 0 = never written.
     fn kv_revision(&self, instance: &str) -> Result<u64, LedgerError>;
     /// As of a revision (`u64::MAX` = now).
-    fn kv_get(&self, instance: &str, revision: u64, key: &str) -> Result<Option<Vec<u8>>, LedgerError>;
+    fn kv_get(
+        &self,
+        instance: &str,
+        revision: u64,
+        key: &str,
+    ) -> Result<Option<Vec<u8>>, LedgerError>;
     /// All keys with a prefix in key order as of a revision (`u64::MAX` = now), and the revision read.
-    fn kv_scan(&self, instance: &str, revision: u64, prefix: &str) -> Result<(u64, Vec<(String, Vec<u8>)>), LedgerError>;
+    fn kv_scan(
+        &self,
+        instance: &str,
+        revision: u64,
+        prefix: &str,
+    ) -> Result<(u64, rated_plugin::KvPairs), LedgerError>;
     /// All edits as one new revision if the instance is at `edit.revision`, else [`LedgerError::Conflict`].
     fn kv_apply(&self, instance: &str, edit: &KvEdit) -> Result<u64, LedgerError>;
 
@@ -279,7 +289,10 @@ pub struct Completeness {
 pub enum CompletenessState {
     Known(Fact),
     /// Not in the ledger; tried and failed so far.
-    Failing { attempts: u32, reason: String },
+    Failing {
+        attempts: u32,
+        reason: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -315,10 +328,44 @@ pub struct LedgerSize {
 pub enum LedgerError {
     #[error("the data has been changed in between (revision {current})")]
     Conflict { current: u64 },
+    /// The world's fault; what was asked for has not been done, or is not known to be durable.
     #[error("the store failed")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// After a failed write nobody knows what is on disk until the ledger is opened again.
+    #[error("the store takes no more changes after a failed write\n(hint: restart the daemon)")]
+    Stopped,
     #[error("damaged record in {place}: {detail}")]
     Damaged { place: String, detail: String },
-    #[error("the batch does not have the shape that the ledger keeps: {0}")]
-    Shape(String),
+    #[error("the batch of metric `{metric}` does not have the shape that the ledger keeps")]
+    Shape {
+        metric: MetricId,
+        #[source]
+        kind: ShapeErrorKind,
+    },
+    #[error("scope `{0}` is not in the ledger")]
+    UnknownScope(ScopeId),
+    #[error("metric `{0}` has not been announced to the ledger")]
+    UnknownMetric(MetricId),
+    #[error("key of {size} bytes in `{instance}`: must be between 1 and {size_max}, without a NUL")]
+    KvKey { instance: String, size: usize, size_max: usize },
+    #[error("value of key `{key}` in `{instance}` has {size} bytes: must be at most {size_max}")]
+    KvValue { instance: String, key: String, size: usize, size_max: usize },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ShapeErrorKind {
+    #[error("column `{column}` is missing")]
+    ColumnMissing { column: &'static str },
+    #[error("column `{column}` is {found}, not {wanted}")]
+    ColumnType { column: String, found: String, wanted: &'static str },
+    #[error("column `{column}` has no value in row {row_index}")]
+    Null { column: String, row_index: usize },
+    #[error("a row is of scope `{scope}`, which the slice does not list")]
+    ForeignScope { scope: String },
+    #[error("scope `{scope}` is listed twice")]
+    ScopeTwice { scope: ScopeId },
+    #[error("column `{column}` has {found} fractional digits: must be between 0 and {max}")]
+    Scale { column: String, found: i8, max: u8 },
+    #[error("{found} {what}: must be at most {max}")]
+    TooMuch { what: &'static str, found: usize, max: usize },
 }

@@ -32,7 +32,10 @@ impl Period {
 
     /// The period of the same length that begins where this one ends.
     pub fn next(self) -> Option<Period> {
-        Period::from_secs(self.end_secs, self.end_secs.checked_add(self.end_secs - self.begin_secs)?)
+        Period::from_secs(
+            self.end_secs,
+            self.end_secs.checked_add(self.end_secs - self.begin_secs)?,
+        )
     }
 
     pub fn begin(self) -> DateTime<Utc> {
