@@ -1,6 +1,7 @@
 //! The rating daemon: collects usage, rates it, keeps it exactly once, answers for it.
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod ledger;

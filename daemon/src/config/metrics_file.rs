@@ -10,7 +10,7 @@ use super::document::{Entry, Table, Value};
 use super::problem::{Place, ProblemKind, Problems, Refusal};
 use super::reader::{TableReader, wrong_type};
 use super::{InstanceConfig, number, source};
-use crate::usage::{Factor, Metric, MetricId, Mutation};
+use crate::usage::{CALENDAR_ATTRIBUTES, Factor, Metric, MetricId, Mutation};
 
 /// Most metrics in a file.
 const METRICS_MAX: usize = 1000;
@@ -18,9 +18,6 @@ const METRICS_MAX: usize = 1000;
 const ATTRIBUTES_MAX: usize = 64;
 /// Most entries of a `mutate_map`.
 const MAP_MAX: usize = 10_000;
-
-/// Attributes that every row has by itself, computed from its period when it is read.
-const CALENDAR: [&str; 4] = ["week_of_the_year", "day_of_the_year", "month", "year"];
 
 const MUTATIONS: &[&str] = &["NONE", "NUMBOOL", "NOTNUMBOOL", "FLOOR", "CEIL", "MAP"];
 
@@ -158,7 +155,7 @@ fn read_metadata(
 }
 
 fn is_added(name: &str, scope_key: &str) -> bool {
-    name == scope_key || CALENDAR.contains(&name)
+    name == scope_key || CALENDAR_ATTRIBUTES.contains(&name)
 }
 
 fn read_attributes(

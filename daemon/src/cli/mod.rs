@@ -1,0 +1,83 @@
+//! The command line: one file for each subcommand.
+
+mod check;
+mod logging;
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::ConfigError;
+
+/// How a subcommand ends; an error is printed once, as its chain.
+pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// Collects usage, rates it, keeps it exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "rated", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check a configuration and say everything that is wrong with it
+    Check {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The configuration; `RATED__API__LISTEN=…` in the environment replaces one value of it
+    #[arg(long = "config", value_name = "FILE", default_value = "/etc/rated/rated.toml")]
+    path: PathBuf,
+}
+
+/// Should the bill be printed after each cycle?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrintBill {
+    Yes,
+    No,
+}
+
+/// Names and values; read in `main` only.
+pub type Environment = [(String, String)];
+
+/// Runs the subcommand. 0 = fine, 1 = failed, 2 = bad usage or configuration.
+pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
+    let outcome = match &arguments.command {
+        Command::Check { file } => check::run(&file.path, environment),
+    };
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    eprintln!("rated: {}", chain(error.as_ref()));
+    if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// An error and its sources, joined by `: `.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        write!(text, ": {inner}").expect("writing to a string does not fail");
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Arguments::command().debug_assert();
+    }
+}
