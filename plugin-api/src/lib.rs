@@ -22,6 +22,11 @@ pub use host::*;
 pub use request::*;
 pub use status::*;
 
+// What the signatures above speak of, so that a plugin needs no second version of these crates.
+pub use arrow_array::RecordBatch;
+pub use chrono::{DateTime, Utc};
+pub use rust_decimal::Decimal;
+
 /// What the macros use; no part of the interface.
 #[doc(hidden)]
 pub mod private {
