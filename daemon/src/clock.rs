@@ -16,6 +16,7 @@ pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is where the time is read")]
     fn now(&self) -> DateTime<Utc> {
         Utc::now()
     }

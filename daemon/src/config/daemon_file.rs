@@ -188,12 +188,10 @@ fn read_plugins(mut section: TableReader<'_>) -> PluginsConfig {
 }
 
 fn read_ledger(mut section: TableReader<'_>) -> LedgerConfig {
-    let hint = "`keep_months` is in months, 0 = for ever";
-    let keep_months = section.integer("keep_months", 0..=1200, 0, hint);
     let hint = "`cache_size_mib` is in MiB";
     let cache_size_mib = section.integer("cache_size_mib", 16..=1_048_576, 256, hint);
     section.finish();
-    LedgerConfig { keep_months, cache_size_mib }
+    LedgerConfig { cache_size_mib }
 }
 
 fn read_instance(section: &mut TableReader<'_>) -> (Option<String>, bool) {

@@ -154,7 +154,5 @@ pub struct ModuleDefaults {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerConfig {
-    /// 0 = for ever.
-    pub keep_months: u32,
     pub cache_size_mib: u32,
 }

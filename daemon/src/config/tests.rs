@@ -52,7 +52,7 @@ fn an_empty_file_is_the_default() {
     assert!(config.fetchers.contains_key("host"));
     assert_eq!(config.collect.slice_scopes_max, 1000);
     assert_eq!(config.collect.slices_in_flight_max, 8);
-    assert_eq!(config.ledger.keep_months, 0);
+    assert_eq!(config.ledger.cache_size_mib, 256);
 }
 
 #[test]
@@ -389,4 +389,53 @@ fn a_file_without_metrics_is_refused() {
     );
     let error = load_metrics("metric = 5").unwrap_err();
     assert!(error.contains("a list of tables, each headed `[[metric]]`"), "{error}");
+}
+
+/// The folder with the files that users start from.
+fn samples() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")
+}
+
+#[test]
+fn the_sample_is_sound() {
+    let config = Config::load(&samples().join("rated.toml"), std::iter::empty()).unwrap();
+
+    assert_eq!(config.collect.scope_key, "user");
+    assert_eq!(config.collect.period_secs, 10);
+    assert_eq!(config.collect.metrics.len(), 4);
+    assert!(config.rating_defaults["hashmap"].enabled);
+}
+
+/// Lines that begin with `#` and no space are options.
+#[test]
+fn the_sample_shows_every_option_with_its_default() {
+    let text = fs::read_to_string(samples().join("rated.toml")).unwrap();
+    let is_option = |rest: &str| !rest.is_empty() && !rest.starts_with(' ');
+    let lines = text.lines().map(|line| match line.strip_prefix('#') {
+        Some(rest) if is_option(rest) => rest,
+        _ => line,
+    });
+    let full = lines.collect::<Vec<_>>().join("\n");
+
+    let metrics = fs::read_to_string(samples().join("metrics.toml")).unwrap();
+    let debug = |rated: &str| {
+        let mut config = load_with(rated, &metrics, &[]).unwrap();
+        config.source.clear();
+        config.daemon.state_dir.clear();
+        format!("{config:#?}")
+    };
+    assert_eq!(debug(&full), debug(&text));
+    let known = [
+        "shutdown_grace_secs",
+        "allowed_origins",
+        "allow_remote_without_auth",
+        "slice_scopes_max",
+        "slices_in_flight_max",
+        "delay_secs_max",
+        "call_grace_secs",
+        "cache_size_mib",
+    ];
+    for option in known {
+        assert!(full.contains(&format!("\n{option} = ")), "{option}");
+    }
 }
