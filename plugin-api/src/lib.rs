@@ -11,6 +11,7 @@ mod host;
 pub mod raw;
 mod request;
 mod status;
+pub mod testing;
 mod thunk;
 
 pub use batch::*;

@@ -32,6 +32,34 @@ pub struct MetricDefinition {
     pub extra_args: serde_json::Map<String, serde_json::Value>,
 }
 
+impl MetricDefinition {
+    /// A metric without attributes, whose type is its name.
+    pub fn new(name: &str) -> MetricDefinition {
+        MetricDefinition {
+            name: name.to_owned(),
+            alt_name: name.to_owned(),
+            unit: String::new(),
+            groupby: Vec::new(),
+            metadata: Vec::new(),
+            extra_args: serde_json::Map::new(),
+        }
+    }
+
+    /// With these groupable attributes.
+    #[must_use]
+    pub fn with_groupby<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.groupby = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// With these other attributes.
+    #[must_use]
+    pub fn with_metadata<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.metadata = names.into_iter().map(Into::into).collect();
+        self
+    }
+}
+
 /// One metric of one period, half-open, for many scopes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CollectRequest {
@@ -121,6 +149,83 @@ pub struct Request {
     pub principal: Principal,
 }
 
+impl Request {
+    /// As an administrator would send it, for tests.
+    pub fn new(method: Method, path: &str, body: impl Into<Vec<u8>>) -> Request {
+        Request {
+            method,
+            path: path.to_owned(),
+            query: String::new(),
+            content_type: "application/json".to_owned(),
+            body: body.into(),
+            principal: Principal {
+                user_id: "unknown".to_owned(),
+                scope_id: None,
+                roles: vec!["admin".to_owned()],
+                is_admin: true,
+            },
+        }
+    }
+
+    /// [`Request::new`] with `GET`.
+    pub fn get(path: &str) -> Request {
+        Request::new(Method::Get, path, "")
+    }
+
+    /// [`Request::new`] with `POST`.
+    pub fn post(path: &str, body: impl Into<Vec<u8>>) -> Request {
+        Request::new(Method::Post, path, body)
+    }
+
+    /// [`Request::new`] with `PUT`.
+    pub fn put(path: &str, body: impl Into<Vec<u8>>) -> Request {
+        Request::new(Method::Put, path, body)
+    }
+
+    /// [`Request::new`] with `DELETE`.
+    pub fn delete(path: &str) -> Request {
+        Request::new(Method::Delete, path, "")
+    }
+
+    /// The query's names and values, percent-decoded, in order; `+` is a blank, a name alone has an empty value.
+    pub fn query_pairs(&self) -> Vec<(String, String)> {
+        self.query
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                (percent_decoded(name), percent_decoded(value))
+            })
+            .collect()
+    }
+
+    /// The first value of that name in the query.
+    pub fn query_value(&self, name: &str) -> Option<String> {
+        self.query_pairs().into_iter().find(|(found, _)| found == name).map(|(_, value)| value)
+    }
+}
+
+/// What is no escape stays as it is; bytes that are not UTF-8 are replaced.
+fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut index = 0;
+    while let Some(&byte) = bytes.get(index) {
+        let escaped = (byte == b'%')
+            .then(|| text.get(index + 1..index + 3))
+            .flatten()
+            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        decoded.push(match (escaped, byte) {
+            (Some(escaped), _) => escaped,
+            (None, b'+') => b' ',
+            (None, byte) => byte,
+        });
+        index += if escaped.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
 /// The answer to a [`Request`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
@@ -179,6 +284,20 @@ pub struct HttpRequest {
     pub options: HttpOptions,
 }
 
+impl HttpRequest {
+    /// A `GET` without headers.
+    pub fn get(url: &str) -> HttpRequest {
+        HttpRequest {
+            method: Method::Get,
+            url: url.to_owned(),
+            headers: BTreeMap::new(),
+            body: Vec::new(),
+            options: HttpOptions::default(),
+        }
+    }
+}
+
+/// The answer to an [`HttpRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpResponse {
     pub status: u16,

@@ -61,6 +61,26 @@ impl Status {
         usize::try_from(raw).ok().and_then(|index| ALL.get(index)).copied().unwrap_or(Internal)
     }
 
+    /// As in the table above, in lower case with blanks: `invalid config`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::InvalidConfig => "invalid config",
+            Status::InvalidRequest => "invalid request",
+            Status::NotFound => "not found",
+            Status::Conflict => "conflict",
+            Status::Unavailable => "unavailable",
+            Status::Timeout => "timeout",
+            Status::Cancelled => "cancelled",
+            Status::Unauthorized => "unauthorized",
+            Status::BadData => "bad data",
+            Status::Unsupported => "unsupported",
+            Status::Internal => "internal",
+            Status::Panic => "panic",
+            Status::End => "end",
+        }
+    }
+
     /// May the same call succeed later without anybody changing something?
     pub fn is_retryable(self) -> bool {
         matches!(self, Status::Unavailable | Status::Timeout)

@@ -10,6 +10,8 @@
 pub(crate) mod arrow;
 mod batches;
 mod component;
+pub(crate) mod driver;
+pub(crate) mod fake;
 mod guard;
 mod host_calls;
 mod memory;
