@@ -1,0 +1,157 @@
+//! Requests to the API of a Prometheus server.
+//!
+//! Works with every server that speaks this API: it asks for nothing but instant queries and the
+//! values of a label.
+
+use std::fmt::Write as _;
+
+use rated_plugin::{Call, Error, Host, HttpRequest, HttpResponse, Level, Method, Result, Status};
+use serde::de::Deserializer;
+
+use crate::answer::{self, DataReader};
+use crate::settings::Access;
+
+/// A server and the way there.
+#[derive(Debug, Clone)]
+pub(crate) struct Prometheus {
+    host: Host,
+    access: Access,
+}
+
+impl Prometheus {
+    pub(crate) fn new(host: Host, access: Access) -> Prometheus {
+        Prometheus { host, access }
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// An instant query, sent as a form because a list of many scopes is too long for an address.
+    pub(crate) fn query(
+        &self,
+        call: &Call,
+        text: &str,
+        time: Option<&str>,
+    ) -> Result<HttpResponse> {
+        let timeout = format!("{}s", self.access.timeout_secs);
+        let mut fields = vec![("query", text), ("timeout", &timeout)];
+        fields.extend(time.map(|time| ("time", time)));
+        let mut headers = self.access.headers()?;
+        headers.insert("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned());
+        self.send(
+            call,
+            &HttpRequest {
+                method: Method::Post,
+                url: self.access.url("/api/v1/query"),
+                headers,
+                body: form(&fields).into_bytes(),
+                options: self.access.options.clone(),
+            },
+        )
+    }
+
+    /// The values a label has in the series that `selector` finds between two times.
+    pub(crate) fn label_values(
+        &self,
+        call: &Call,
+        label: &str,
+        fields: &[(&str, &str)],
+    ) -> Result<HttpResponse> {
+        let path = format!("/api/v1/label/{label}/values?{}", form(fields));
+        self.send(
+            call,
+            &HttpRequest {
+                method: Method::Get,
+                url: self.access.url(&path),
+                headers: self.access.headers()?,
+                body: Vec::new(),
+                options: self.access.options.clone(),
+            },
+        )
+    }
+
+    /// Reads the answer's data, logs its warnings.
+    pub(crate) fn read<'de>(
+        &self,
+        response: &'de HttpResponse,
+        reader: &mut impl DataReader<'de>,
+    ) -> Result<()> {
+        for warning in answer::read(response, reader)? {
+            self.host.log(Level::Warn, &format!("Prometheus warns: {warning}"));
+        }
+        Ok(())
+    }
+
+    /// Does it answer, and may we ask? The cheapest query, known to every compatible server.
+    pub(crate) fn check(&self, call: &Call) -> Result<()> {
+        let response = self.query(call, "vector(1)", None).map_err(|error| self.place(error))?;
+        self.read(&response, &mut AnyData).map_err(|error| self.place(error))
+    }
+
+    /// The error with the address in front.
+    pub(crate) fn place(&self, mut error: Error) -> Error {
+        error.message = format!("`{}`: {}", self.access.url(""), error.message);
+        error
+    }
+
+    fn send(&self, call: &Call, request: &HttpRequest) -> Result<HttpResponse> {
+        call.check_cancelled()?;
+        self.host.http(call, request).map_err(|error| {
+            // An answer that is too long may fit when fewer scopes are asked for.
+            let split = error.split || error.status == Status::BadData;
+            Error { split, ..error }
+        })
+    }
+}
+
+struct AnyData;
+
+impl<'de> DataReader<'de> for AnyData {
+    fn read<D: Deserializer<'de>>(&mut self, data: D) -> Result<(), D::Error> {
+        data.deserialize_ignored_any(serde::de::IgnoredAny).map(|_| ())
+    }
+
+    fn take_error(&mut self) -> Option<Error> {
+        None
+    }
+}
+
+/// `application/x-www-form-urlencoded`.
+fn form(fields: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    for (name, value) in fields {
+        if !text.is_empty() {
+            text.push('&');
+        }
+        push_encoded(&mut text, name);
+        text.push('=');
+        push_encoded(&mut text, value);
+    }
+    text
+}
+
+fn push_encoded(text: &mut String, field: &str) {
+    for byte in field.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            write!(text, "%{byte:02X}").expect("writing to a String does not fail");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_keeps_every_byte() {
+        let fields = [("query", "a{b=~\"c|d\"} + é"), ("match[]", "x y&z")];
+
+        assert_eq!(
+            form(&fields),
+            "query=a%7Bb%3D~%22c%7Cd%22%7D%20%2B%20%C3%A9&match%5B%5D=x%20y%26z"
+        );
+    }
+}
