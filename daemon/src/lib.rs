@@ -1,10 +1,12 @@
 //! The rating daemon: collects usage, rates it, keeps it exactly once, answers for it.
 #![deny(unsafe_code)]
 
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod ledger;
 pub mod metrics;
 pub mod rating;
+pub mod report;
 pub mod usage;

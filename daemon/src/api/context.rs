@@ -1,0 +1,94 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::backend::{Health, Plugins};
+use super::failure::Failure;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::ledger::{Ledger, LedgerError};
+use crate::metrics::Metrics;
+use crate::rating::Rating;
+
+/// Most blocking calls at once that requests make. The cycle's work is not counted here.
+pub const BLOCKING_CALLS_MAX: usize = 16;
+
+/// How long a request waits for its turn before it is told to come back.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the API works with; cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    pub ledger: Arc<dyn Ledger>,
+    pub rating: Rating,
+    pub plugins: Arc<dyn Plugins>,
+    pub health: Arc<dyn Health>,
+    pub config: Arc<Config>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+    turns: Arc<Semaphore>,
+}
+
+/// The parts of a [`Context`].
+pub struct Parts {
+    pub ledger: Arc<dyn Ledger>,
+    pub rating: Rating,
+    pub plugins: Arc<dyn Plugins>,
+    pub health: Arc<dyn Health>,
+    pub config: Arc<Config>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    pub fn new(parts: Parts) -> Context {
+        let Parts { ledger, rating, plugins, health, config, metrics, clock } = parts;
+        let turns = Arc::new(Semaphore::new(BLOCKING_CALLS_MAX));
+        Context { ledger, rating, plugins, health, config, metrics, clock, turns }
+    }
+
+    /// Runs a blocking job off the async threads, a bounded number of them at once.
+    pub(crate) async fn block<T, E, F>(&self, job: F) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        Failure: From<E>,
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+    {
+        let turn = tokio::time::timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned());
+        let Ok(Ok(turn)) = turn.await else { return Err(Failure::busy()) };
+        let job = tokio::task::spawn_blocking(move || {
+            // Held until the job has ended, even when nobody waits for it any more.
+            let _turn = turn;
+            job()
+        });
+        match job.await {
+            Ok(result) => result.map_err(Failure::from),
+            Err(error) => Err(Failure::internal(format!("a blocking call ended early: {error}"))),
+        }
+    }
+
+    /// Asks or changes the ledger.
+    pub(crate) async fn ledger<T, F>(&self, job: F) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
+    {
+        let ledger = Arc::clone(&self.ledger);
+        self.block(move || job(&*ledger)).await
+    }
+}

@@ -1,0 +1,125 @@
+use futures_util::future::BoxFuture;
+use warp::http::{Method, StatusCode};
+
+use super::answer::Answer;
+use super::call::{Call, path_segments};
+use super::context::Context;
+use super::failure::{Dialect, Failure};
+
+pub(crate) type Handled<'a> = BoxFuture<'a, Result<Answer, Failure>>;
+pub(crate) type Handler = for<'a> fn(&'a Context, &'a Call) -> Handled<'a>;
+
+/// A class of paths and what may be done there.
+#[derive(Debug)]
+pub(crate) struct Route {
+    /// `/v1/rating/modules/{id}`; `{*}` at the end takes any number of further parts. It is a label of the metrics too.
+    pub(crate) pattern: &'static str,
+    pub(crate) methods: &'static [(Method, Handler)],
+    /// For every other method.
+    pub(crate) otherwise: StatusCode,
+    pub(crate) body_size_max: usize,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// A label for the metrics.
+    pub(crate) pattern: &'static str,
+    pub(crate) dialect: Dialect,
+    pub(crate) captures: Vec<String>,
+    pub(crate) body_size_max: usize,
+    pub(crate) target: Target,
+}
+
+#[derive(Debug)]
+pub(crate) enum Target {
+    Handler(Handler),
+    /// OPTIONS.
+    Options {
+        allow: String,
+    },
+    Refused {
+        status: StatusCode,
+        allow: Option<String>,
+    },
+}
+
+/// The label of all paths that no route has.
+const NO_PATTERN: &str = "none";
+
+/// Finds the route of a path. A pure function: all of the routing is in the table.
+pub(crate) fn find(routes: &'static [Route], method: &Method, path: &str) -> Found {
+    let mut segments = path_segments(path);
+    let dialect = match segments.first().map(String::as_str) {
+        Some("v1") => Dialect::V1,
+        _ => Dialect::V2,
+    };
+    if dialect == Dialect::V1 && segments.get(1).is_some_and(|segment| segment == "billing") {
+        "rating".clone_into(&mut segments[1]);
+    }
+    let nowhere = |status| Found {
+        pattern: NO_PATTERN,
+        dialect,
+        captures: Vec::new(),
+        body_size_max: 0,
+        target: Target::Refused { status, allow: None },
+    };
+    // v1 ignores a trailing slash, v2 knows no path that has one.
+    if dialect == Dialect::V2 && path.len() > 1 && path.ends_with('/') {
+        return nowhere(StatusCode::NOT_FOUND);
+    }
+    let matching = routes.iter().find_map(|route| Some((route, captures(route, &segments)?)));
+    let Some((route, captures)) = matching else {
+        return nowhere(match dialect {
+            Dialect::V1 => StatusCode::METHOD_NOT_ALLOWED,
+            Dialect::V2 => StatusCode::NOT_FOUND,
+        });
+    };
+    Found {
+        pattern: route.pattern,
+        dialect,
+        captures,
+        body_size_max: route.body_size_max,
+        target: target(route, dialect, method),
+    }
+}
+
+fn target(route: &Route, dialect: Dialect, method: &Method) -> Target {
+    let head = dialect == Dialect::V2 && method == Method::HEAD;
+    let wanted = if head { &Method::GET } else { method };
+    if let Some((_, handler)) = route.methods.iter().find(|(offered, _)| offered == wanted) {
+        return Target::Handler(*handler);
+    }
+    if method == Method::OPTIONS && !route.methods.is_empty() {
+        return Target::Options { allow: allow(route) };
+    }
+    let says = dialect == Dialect::V2 && route.otherwise == StatusCode::METHOD_NOT_ALLOWED;
+    Target::Refused { status: route.otherwise, allow: says.then(|| allow(route)) }
+}
+
+fn allow(route: &Route) -> String {
+    let mut names: Vec<&str> = route.methods.iter().map(|(method, _)| method.as_str()).collect();
+    if names.contains(&"GET") {
+        names.push("HEAD");
+    }
+    names.push("OPTIONS");
+    names.join(", ")
+}
+
+fn captures(route: &Route, segments: &[String]) -> Option<Vec<String>> {
+    let mut captures = Vec::new();
+    let mut rest = segments.iter();
+    for part in route.pattern.split('/').filter(|part| !part.is_empty()) {
+        if part == "{*}" {
+            captures.extend(rest.cloned());
+            return Some(captures);
+        }
+        let segment = rest.next()?;
+        if part.starts_with('{') {
+            captures.push(segment.clone());
+        } else if part != segment {
+            return None;
+        }
+    }
+    rest.next().is_none().then_some(captures)
+}

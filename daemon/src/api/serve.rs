@@ -1,0 +1,215 @@
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tracing::{debug, error, warn};
+use warp::Filter as _;
+use warp::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::answer::Answer;
+use super::call::Call;
+use super::context::Context;
+use super::cors;
+use super::failure::{Dialect, Failure};
+use super::negotiate::{Accepts, Format};
+use super::router::{self, Found, Target};
+use super::routes::ROUTES;
+
+/// Most requests at once, waiting ones included.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 512;
+
+/// How long a caller may take to send the body.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long connections get to end after the stop.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
+
+/// Answers requests until `stop` resolves, then ends the ones under way.
+pub async fn serve(
+    listener: TcpListener,
+    context: Context,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
+    let room = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX));
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    let filter = warp::method()
+        .and(warp::path::full())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .then(move |method, path: warp::path::FullPath, query, headers, body| {
+            let (context, room) = (context.clone(), Arc::clone(&room));
+            let call = Call {
+                method,
+                path: path.as_str().to_owned(),
+                query,
+                headers,
+                body: Bytes::new(),
+                captures: Vec::new(),
+            };
+            async move {
+                match room.try_acquire() {
+                    Ok(_place) => answer(&context, call, body).await,
+                    Err(_) => refuse_all(&call),
+                }
+            }
+        });
+    let (stopped, mut is_stopped) = tokio::sync::watch::channel(false);
+    let stop = async move {
+        stop.await;
+        // Nobody listens any more when the server has ended by itself.
+        let _ = stopped.send(true);
+    };
+    let server = warp::serve(filter).incoming(listener).graceful(stop).run();
+    let overtime = async move {
+        if is_stopped.wait_for(|stopped| *stopped).await.is_ok() {
+            tokio::time::sleep(STOP_TIMEOUT).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = server => {}
+        () = overtime => warn!("Some connections did not end, they are cut."),
+    }
+}
+
+/// Reads, routes, handles and counts one request.
+pub(crate) async fn answer<B: Buf, E>(
+    context: &Context,
+    mut call: Call,
+    body: impl Stream<Item = Result<B, E>> + Send,
+) -> Response<Bytes> {
+    let begin = Instant::now();
+    let request_id = format!("req-{}", uuid::Uuid::new_v4());
+    let mut found = router::find(ROUTES, &call.method, &call.path);
+    call.captures = std::mem::take(&mut found.captures);
+    let accepts = Accepts::of(&call);
+    let outcome = match handle(context, &mut call, &found, &accepts, body).await {
+        Ok(answer) => answer,
+        Err(failure) => {
+            log_failure(&failure, &call, &request_id);
+            failure.into_answer(found.dialect, call.method.as_str(), &accepts)
+        }
+    };
+    let format = match found.dialect {
+        Dialect::V1 => accepts.format().unwrap_or(Format::Json),
+        Dialect::V2 => Format::Json,
+    };
+    let mut response = outcome.into_response(format);
+    let headers = response.headers_mut();
+    let id = HeaderValue::from_str(&request_id).expect("made of letters, digits and dashes");
+    headers.insert(REQUEST_ID, id);
+    cors::allow_origin(&context.config.api, &call, headers);
+    let status = response.status().as_u16();
+    context.metrics.request_ended(found.pattern, status, begin.elapsed());
+    debug!(method = %call.method, path = call.path, status, request_id, "Request answered.");
+    response
+}
+
+async fn handle<B: Buf, E>(
+    context: &Context,
+    call: &mut Call,
+    found: &Found,
+    accepts: &Accepts,
+    body: impl Stream<Item = Result<B, E>> + Send,
+) -> Result<Answer, Failure> {
+    let handler = match &found.target {
+        Target::Handler(handler) => *handler,
+        Target::Options { allow } => return Ok(options(context, call, found.dialect, allow)),
+        Target::Refused { status, allow } => return refused(*status, allow.as_deref()),
+    };
+    if found.dialect == Dialect::V1 && accepts.format().is_none() {
+        return Err(Failure::NotAcceptable);
+    }
+    call.body = read_body(&call.headers, body, found.body_size_max).await?;
+    match AssertUnwindSafe(handler(context, call)).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => Err(Failure::internal(format!("panic: {}", panic_text(&*panic)))),
+    }
+}
+
+fn options(context: &Context, call: &Call, dialect: Dialect, allow: &str) -> Answer {
+    let answer = Answer::empty(StatusCode::OK);
+    let answer = cors::preflight(&context.config.api, call, answer);
+    match dialect {
+        Dialect::V1 => answer,
+        Dialect::V2 => answer.header(header::ALLOW, allow),
+    }
+}
+
+/// A refusal that the router found; only v2 says what would be allowed.
+fn refused(status: StatusCode, allow: Option<&str>) -> Result<Answer, Failure> {
+    let Some(allow) = allow else { return Err(Failure::NoRoute(status)) };
+    let accepts = Accepts::of_nobody();
+    let answer = Failure::NoRoute(status).into_answer(Dialect::V2, "", &accepts);
+    Ok(answer.header(header::ALLOW, allow))
+}
+
+async fn read_body<B: Buf, E>(
+    headers: &HeaderMap,
+    body: impl Stream<Item = Result<B, E>> + Send,
+    size_max: usize,
+) -> Result<Bytes, Failure> {
+    let too_large = || Failure::Refused {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        text: format!("the body must be at most {size_max} bytes long"),
+    };
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if announced.and_then(|text| text.parse::<usize>().ok()).is_some_and(|size| size > size_max) {
+        return Err(too_large());
+    }
+    let read = async {
+        let mut body = std::pin::pin!(body);
+        let mut bytes = BytesMut::new();
+        while let Some(part) = body.next().await {
+            let Ok(mut part) = part else {
+                return Err(Failure::bad_request("the body ended before its end"));
+            };
+            if bytes.len() + part.remaining() > size_max {
+                return Err(too_large());
+            }
+            while part.has_remaining() {
+                let chunk = part.chunk();
+                bytes.extend_from_slice(chunk);
+                let size = chunk.len();
+                part.advance(size);
+            }
+        }
+        Ok(bytes.freeze())
+    };
+    let timed_out = |_| Failure::Refused {
+        status: StatusCode::REQUEST_TIMEOUT,
+        text: format!("the body must be sent within {} seconds", BODY_TIMEOUT.as_secs()),
+    };
+    tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(timed_out)?
+}
+
+/// The answer of a daemon with too many requests already; nothing is read or routed.
+fn refuse_all(call: &Call) -> Response<Bytes> {
+    let dialect = if call.path.starts_with("/v1") { Dialect::V1 } else { Dialect::V2 };
+    let answer = Failure::busy().into_answer(dialect, "", &Accepts::of_nobody());
+    answer.into_response(Format::Json)
+}
+
+fn log_failure(failure: &Failure, call: &Call, request_id: &str) {
+    let Some(log) = failure.log_text() else { return };
+    let (method, path) = (&call.method, call.path.as_str());
+    if failure.status() == StatusCode::INTERNAL_SERVER_ERROR {
+        error!(%method, path, request_id, error = log, "Request failed.");
+    } else {
+        warn!(%method, path, request_id, error = log, "Request could not be answered.");
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")
+}

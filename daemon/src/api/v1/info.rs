@@ -1,0 +1,109 @@
+//! What is measured, from the configuration.
+
+use serde_json::{Map, Value, json};
+
+use super::arguments::Arguments;
+use crate::api::answer::Answer;
+use crate::api::call::Call;
+use crate::api::context::Context;
+use crate::api::failure::Failure;
+use crate::usage::{Factor, Metric, Mutation};
+
+pub(crate) async fn config(context: &Context, call: &Call) -> Result<Answer, Failure> {
+    Arguments::all(call, &[], &[])?;
+    let mut metrics: Map<String, Value> = Map::new();
+    for metric in &context.config.collect.metrics {
+        let definition = definition(metric);
+        // A source metric that is defined several times becomes a list, as in the file it came from.
+        match metrics.get_mut(&metric.id.name) {
+            None => {
+                metrics.insert(metric.id.name.clone(), definition);
+            }
+            Some(Value::Array(definitions)) => definitions.push(definition),
+            Some(first) => *first = json!([first.take(), definition]),
+        }
+    }
+    Ok(Answer::document(json!({"metrics": metrics})))
+}
+
+pub(crate) async fn metrics(context: &Context, call: &Call) -> Result<Answer, Failure> {
+    Arguments::all(call, &[], &[])?;
+    let metrics: Vec<Value> = context.config.collect.metrics.iter().map(summary).collect();
+    Ok(Answer::document(json!({"metrics": metrics})))
+}
+
+/// By its type; the message for an unknown one is the name alone.
+pub(crate) async fn metric(context: &Context, call: &Call) -> Result<Answer, Failure> {
+    Arguments::all(call, &[], &[])?;
+    let name = call.capture(0).unwrap_or_default();
+    let metrics = &context.config.collect.metrics;
+    match metrics.iter().find(|metric| metric.id.alt_name == name) {
+        Some(metric) => Ok(Answer::document(summary(metric))),
+        None => Err(Failure::not_found(name)),
+    }
+}
+
+fn summary(metric: &Metric) -> Value {
+    json!({"metric_id": metric.id.alt_name, "metadata": metric.metadata, "unit": metric.unit})
+}
+
+fn definition(metric: &Metric) -> Value {
+    let mut members = Map::new();
+    let mut set = |name: &str, value: Value| members.insert(name.to_owned(), value);
+    set("unit", json!(metric.unit));
+    if metric.id.alt_name != metric.id.name {
+        set("alt_name", json!(metric.id.alt_name));
+    }
+    if let Some(description) = &metric.description {
+        set("description", json!(description));
+    }
+    set("groupby", json!(metric.groupby));
+    set("metadata", json!(metric.metadata));
+    if let Some(factor) = factor(metric.factor) {
+        set("factor", json!(factor));
+    }
+    if !metric.offset.is_zero() {
+        set("offset", json!(metric.offset.to_string()));
+    }
+    let (mutate, map) = mutation(&metric.mutate);
+    if let Some(mutate) = mutate {
+        set("mutate", json!(mutate));
+    }
+    if let Some(map) = map {
+        set("mutate_map", map);
+    }
+    if let Some(collector) = &metric.collector {
+        set("collector", json!(collector));
+    }
+    if metric.skip_zero {
+        set("skip_zero", json!(true));
+    }
+    if !metric.extra_args.is_empty() {
+        set("extra_args", Value::Object(metric.extra_args.clone()));
+    }
+    Value::Object(members)
+}
+
+/// `None` when it changes nothing.
+fn factor(factor: Factor) -> Option<String> {
+    let (numerator, denominator) = (factor.numerator.normalize(), factor.denominator.normalize());
+    match (numerator == denominator, denominator == rust_decimal::Decimal::ONE) {
+        (true, _) => None,
+        (false, true) => Some(numerator.to_string()),
+        (false, false) => Some(format!("{numerator}/{denominator}")),
+    }
+}
+
+fn mutation(mutation: &Mutation) -> (Option<&'static str>, Option<Value>) {
+    match mutation {
+        Mutation::None => (None, None),
+        Mutation::NumBool => (Some("NUMBOOL"), None),
+        Mutation::NotNumBool => (Some("NOTNUMBOOL"), None),
+        Mutation::Floor => (Some("FLOOR"), None),
+        Mutation::Ceil => (Some("CEIL"), None),
+        Mutation::Map(map) => {
+            let entries = map.iter().map(|(from, to)| (from.to_string(), json!(to.to_string())));
+            (Some("MAP"), Some(Value::Object(entries.collect())))
+        }
+    }
+}

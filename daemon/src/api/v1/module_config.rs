@@ -1,0 +1,106 @@
+//! What modules serve themselves, below `/v1/rating/module_config/<name>`.
+//!
+//! Method and path are checked before a module is called; modules see who calls, and never a token.
+
+use bytes::Bytes;
+use rated_plugin::{Method, Principal, Request, Response};
+use serde_json::Value;
+use warp::http::{self, StatusCode, header};
+
+use crate::api::answer::{Answer, AnswerBody, JSON};
+use crate::api::backend::ModuleRoute;
+use crate::api::call::Call;
+use crate::api::context::Context;
+use crate::api::failure::Failure;
+
+pub(crate) async fn serve(context: &Context, call: &Call) -> Result<Answer, Failure> {
+    let Some((name, below)) = call.captures.split_first() else {
+        return Err(Failure::NoRoute(StatusCode::METHOD_NOT_ALLOWED));
+    };
+    let method = method_of(&call.method).ok_or(Failure::NoRoute(StatusCode::METHOD_NOT_ALLOWED))?;
+    let path = match below {
+        [] => String::new(),
+        below => format!("/{}", below.join("/")),
+    };
+    // A decoded slash would make another path than the one that was sent.
+    if below.iter().any(|part| part.contains('/')) {
+        return Err(Failure::NoRoute(StatusCode::NOT_FOUND));
+    }
+    match context.plugins.find_route(name, method, &path) {
+        ModuleRoute::Allowed => {}
+        ModuleRoute::NotConfigurable if below.is_empty() => {
+            let text = "Module is not configurable".to_owned();
+            return Err(Failure::Refused { status: StatusCode::CONFLICT, text });
+        }
+        ModuleRoute::NotConfigurable => return Err(Failure::NoRoute(StatusCode::NOT_FOUND)),
+        ModuleRoute::NoSuchPath if below.len() > 2 => {
+            return Err(Failure::NoRoute(StatusCode::NOT_FOUND));
+        }
+        ModuleRoute::NoSuchPath | ModuleRoute::WrongMethod | ModuleRoute::NoSuchModule => {
+            return Err(Failure::NoRoute(StatusCode::METHOD_NOT_ALLOWED));
+        }
+    }
+    let request = Request {
+        method,
+        path,
+        query: call.query.clone(),
+        content_type: call.header(header::CONTENT_TYPE).unwrap_or_default().to_owned(),
+        body: call.body.to_vec(),
+        principal: everybody(),
+    };
+    let response = context.plugins.handle(name, request).await?;
+    answer_of(response, name, call)
+}
+
+/// Who calls when nobody is asked to log in.
+fn everybody() -> Principal {
+    Principal { user_id: "unknown".to_owned(), scope_id: None, roles: Vec::new(), is_admin: true }
+}
+
+fn method_of(method: &http::Method) -> Option<Method> {
+    match *method {
+        http::Method::GET => Some(Method::Get),
+        http::Method::POST => Some(Method::Post),
+        http::Method::PUT => Some(Method::Put),
+        http::Method::DELETE => Some(Method::Delete),
+        http::Method::PATCH => Some(Method::Patch),
+        _ => None,
+    }
+}
+
+/// A module's answer as ours. What it says is checked: it may be wrong.
+fn answer_of(response: Response, name: &str, call: &Call) -> Result<Answer, Failure> {
+    let status = StatusCode::from_u16(response.status)
+        .ok()
+        .filter(|status| status.as_u16() >= 200)
+        .ok_or_else(|| {
+            Failure::internal(format!("module `{name}` answered status {}", response.status))
+        })?;
+    if response.body.is_empty() && status == StatusCode::NOT_FOUND {
+        return Err(Failure::NoRoute(status));
+    }
+    let is_json = response.content_type.split(';').next().is_some_and(|kind| kind.trim() == JSON);
+    let body = if response.body.is_empty() {
+        AnswerBody::Empty
+    } else if is_json {
+        let document: Value = serde_json::from_slice(&response.body).map_err(|error| {
+            Failure::internal(format!("module `{name}` answered malformed JSON: {error}"))
+        })?;
+        AnswerBody::Document(document)
+    } else {
+        AnswerBody::Ready { content_type: response.content_type, bytes: Bytes::from(response.body) }
+    };
+    let answer = Answer::with_status(status, body);
+    // A change is answered with the request's own address, as clients know it.
+    let location = match (status, response.location) {
+        (StatusCode::FOUND, _) => Some(call.own_url()),
+        (_, Some(below)) => {
+            Some(format!("{}/v1/rating/module_config/{name}{below}", call.base_url()))
+        }
+        (_, None) => None,
+    };
+    Ok(match location {
+        Some(location) => answer.header(header::LOCATION, location),
+        None => answer,
+    })
+}

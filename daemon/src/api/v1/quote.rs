@@ -1,0 +1,113 @@
+//! What something would cost.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+
+use super::arguments::{Arguments, Body, invalid, wrong_type};
+use crate::api::answer::Answer;
+use crate::api::call::Call;
+use crate::api::context::Context;
+use crate::api::failure::Failure;
+use crate::api::python;
+use crate::rating::QuoteResource;
+use crate::report::text;
+use crate::usage::ScopeId;
+
+/// Most resources of one quote.
+pub(crate) const RESOURCES_MAX: usize = 10_000;
+
+pub(crate) async fn quote(context: &Context, call: &Call) -> Result<Answer, Failure> {
+    Arguments::outside_body(call, &[], &[])?;
+    let body = Body::read(call, "res_data", &["resources"])?;
+    let resources = match body.get("resources") {
+        None | Some(Value::Null) => {
+            return Err(invalid("resources", "None", "Mandatory field missing."));
+        }
+        Some(Value::Array(resources)) if resources.len() <= RESOURCES_MAX => resources,
+        Some(Value::Array(resources)) => {
+            let reason = format!("At most {RESOURCES_MAX} resources may be given at once.");
+            return Err(invalid("resources", &resources.len().to_string(), &reason));
+        }
+        Some(other) => return Err(wrong_type("resources", other, "<class 'list'>")),
+    };
+    let scope_key = &context.config.collect.scope_key;
+    let resources: Result<Vec<QuoteResource>, Failure> =
+        resources.iter().map(|resource| read_resource(resource, scope_key)).collect();
+    let resources = resources?;
+    if resources.is_empty() {
+        return Ok(Answer::document(json!("0")));
+    }
+    let sum = context.rating.quote(context.clock.now(), resources).await?;
+    Ok(Answer::document(json!(text::quoted(sum))))
+}
+
+/// `{"service", "volume", "desc"}`; attributes stand flat in `desc` or under `metadata` and `groupby`.
+fn read_resource(resource: &Value, scope_key: &str) -> Result<QuoteResource, Failure> {
+    let Value::Object(members) = resource else {
+        return Err(wrong_type("resources", resource, "<class 'dict'>"));
+    };
+    let known = ["service", "volume", "desc", "rating"];
+    if let Some(name) = members.keys().find(|name| !known.contains(&name.as_str())) {
+        let text = format!("Unknown attribute for argument res_data.resources: {name}");
+        return Err(Failure::bad_request(text));
+    }
+    let service = match members.get("service") {
+        Some(Value::String(service)) => service.clone(),
+        None | Some(Value::Null) => {
+            return Err(invalid("service", "None", "Mandatory field missing."));
+        }
+        Some(other) => return Err(wrong_type("service", other, "<class 'str'>")),
+    };
+    let volume = read_volume(members.get("volume"))?;
+    // What comes later wins: an attribute under `groupby` over the same one elsewhere.
+    let mut attributes = BTreeMap::new();
+    let mut nested = [None, None];
+    match members.get("desc") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(desc)) => {
+            for (name, value) in desc {
+                match (name.as_str(), value) {
+                    ("metadata", Value::Object(members)) => nested[0] = Some(members),
+                    ("groupby", Value::Object(members)) => nested[1] = Some(members),
+                    _ => add_attribute(&mut attributes, name, value)?,
+                }
+            }
+        }
+        Some(other) => return Err(wrong_type("desc", other, "<class 'dict'>")),
+    }
+    for (name, value) in nested.into_iter().flatten().flatten() {
+        add_attribute(&mut attributes, name, value)?;
+    }
+    // A text that cannot be a scope has no rules of its own.
+    let scope = attributes.get(scope_key).and_then(|scope| ScopeId::new(scope).ok());
+    Ok(QuoteResource { service, attributes, volume, scope })
+}
+
+fn read_volume(value: Option<&Value>) -> Result<Decimal, Failure> {
+    let text = match value {
+        None | Some(Value::Null) => {
+            return Err(invalid("volume", "None", "Mandatory field missing."));
+        }
+        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::String(text)) => text.trim().to_owned(),
+        Some(other) => return Err(wrong_type("volume", other, "<class 'str'>")),
+    };
+    text::decimal(&text).map_err(|error| invalid("volume", &text, &error.to_string()))
+}
+
+/// Null is absent.
+fn add_attribute(
+    attributes: &mut BTreeMap<String, String>,
+    name: &str,
+    value: &Value,
+) -> Result<(), Failure> {
+    if value.is_array() || value.is_object() {
+        return Err(wrong_type(name, value, "<class 'str'>"));
+    }
+    if !value.is_null() {
+        attributes.insert(name.to_owned(), python::text(value));
+    }
+    Ok(())
+}

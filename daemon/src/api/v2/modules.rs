@@ -1,0 +1,50 @@
+//! `/v2/rating/modules`: the same modules as in v1, in v2's words.
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use warp::http::StatusCode;
+
+use super::schema::Body;
+use crate::api::answer::{Answer, AnswerBody, JSON};
+use crate::api::call::Call;
+use crate::api::context::Context;
+use crate::api::failure::Failure;
+use crate::rating::{ModuleView, RatingError};
+
+/// Unknown parameters are ignored here, as in the contract.
+pub(crate) async fn modules(context: &Context, _: &Call) -> Result<Answer, Failure> {
+    let shown: Vec<Value> = context.rating.modules().await?.iter().map(show).collect();
+    Ok(Answer::document(json!({"modules": shown})))
+}
+
+pub(crate) async fn module(context: &Context, call: &Call) -> Result<Answer, Failure> {
+    let name = call.capture(0).unwrap_or_default();
+    let module = context.rating.module(name).await.map_err(failure)?;
+    Ok(Answer::document(show(&module)))
+}
+
+pub(crate) async fn set_module(context: &Context, call: &Call) -> Result<Answer, Failure> {
+    let name = call.capture(0).unwrap_or_default();
+    let body = Body::read(call, &["enabled", "priority"])?;
+    let (enabled, priority) = (body.boolean("enabled")?, body.integer("priority")?);
+    context.rating.set_module(name, enabled, priority).await.map_err(failure)?;
+    let nothing = AnswerBody::Ready { content_type: JSON.to_owned(), bytes: Bytes::new() };
+    Ok(Answer::with_status(StatusCode::NO_CONTENT, nothing))
+}
+
+fn failure(error: RatingError) -> Failure {
+    match error {
+        RatingError::NoModule(name) => Failure::not_found(format!("Module '{name}' not found")),
+        other => other.into(),
+    }
+}
+
+fn show(module: &ModuleView) -> Value {
+    json!({
+        "module_id": module.name,
+        "description": module.description,
+        "enabled": module.enabled,
+        "hot_config": module.hot_config,
+        "priority": module.priority,
+    })
+}

@@ -1,0 +1,174 @@
+//! How v2 checks what it is given. The texts are those that clients know.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use warp::http::StatusCode;
+
+use crate::api::answer::JSON;
+use crate::api::call::Call;
+use crate::api::dates;
+use crate::api::failure::Failure;
+use crate::api::python;
+
+/// The page size when nobody says.
+const LIMIT_DEFAULT: usize = 100;
+
+/// The parameters of a query, in the order in which they first stand there.
+#[derive(Debug)]
+pub(crate) struct Parameters {
+    given: Vec<(String, Vec<String>)>,
+}
+
+impl Parameters {
+    /// None but the known ones.
+    pub(crate) fn read(call: &Call, known: &[&str]) -> Result<Parameters, Failure> {
+        let mut given: Vec<(String, Vec<String>)> = Vec::new();
+        for (name, value) in call.query_pairs() {
+            match given.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, values)) => values.push(value),
+                None => given.push((name, vec![value])),
+            }
+        }
+        let parameters = Parameters { given };
+        let mut names = parameters.given.iter().map(|(name, _)| name);
+        match names.find(|name| !known.contains(&name.as_str())) {
+            Some(unknown) => Err(parameters.refuse(unknown, "extra keys not allowed")),
+            None => Ok(parameters),
+        }
+    }
+
+    pub(crate) fn single(&self, name: &str) -> Result<Option<&str>, Failure> {
+        match self.values(name) {
+            [] => Ok(None),
+            [value] => Ok(Some(value)),
+            _ => Err(self.refuse(name, "length of value must be 1")),
+        }
+    }
+
+    /// Values between commas and of repeated parameters alike; `None` when it is not given.
+    pub(crate) fn multiple(&self, name: &str) -> Option<Vec<&str>> {
+        let values = self.values(name);
+        (!values.is_empty()).then(|| values.iter().flat_map(|value| value.split(',')).collect())
+    }
+
+    /// `name:value` pairs.
+    pub(crate) fn pairs(&self, name: &str) -> Result<Vec<(&str, &str)>, Failure> {
+        let mut pairs = Vec::new();
+        for pair in self.multiple(name).unwrap_or_default() {
+            match pair.split_once(':') {
+                Some((key, value)) if !value.contains(':') => pairs.push((key, value)),
+                _ => {
+                    let reason = format!("invalid key:value association {pair}");
+                    return Err(self.refuse(name, &reason));
+                }
+            }
+        }
+        Ok(pairs)
+    }
+
+    pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Failure> {
+        let Some(text) = self.single(name)? else { return Ok(None) };
+        let number = text.trim().parse().map_err(|_| self.refuse(name, "expected int"))?;
+        Ok(Some(number))
+    }
+
+    pub(crate) fn date(&self, name: &str) -> Result<Option<DateTime<Utc>>, Failure> {
+        let Some(text) = self.single(name)? else { return Ok(None) };
+        let date = dates::parse(text).ok_or_else(|| self.refuse(name, "expected an ISO 8601 date"));
+        date.map(Some)
+    }
+
+    /// `offset` and `limit`.
+    pub(crate) fn page(&self) -> Result<(usize, usize), Failure> {
+        let limit = self.at_least("limit", 1)?.unwrap_or(LIMIT_DEFAULT);
+        let offset = self.at_least("offset", 0)?.unwrap_or(0);
+        Ok((offset, limit))
+    }
+
+    fn at_least(&self, name: &str, min: i64) -> Result<Option<usize>, Failure> {
+        let Some(number) = self.integer(name)? else { return Ok(None) };
+        match usize::try_from(number) {
+            Ok(size) if number >= min => Ok(Some(size)),
+            _ => Err(self.refuse(name, &format!("value must be at least {min}"))),
+        }
+    }
+
+    fn values(&self, name: &str) -> &[String] {
+        let given = self.given.iter().find(|(known, _)| known == name);
+        given.map(|(_, values)| values.as_slice()).unwrap_or_default()
+    }
+
+    pub(crate) fn refuse(&self, name: &str, reason: &str) -> Failure {
+        let members = self.given.iter().map(|(name, values)| {
+            let values = values.iter().cloned().map(Value::String).collect();
+            (name.clone(), Value::Array(values))
+        });
+        invalid_data(&Value::Object(members.collect()), name, reason)
+    }
+}
+
+/// A JSON body with none but the known members.
+#[derive(Debug)]
+pub(crate) struct Body {
+    members: Map<String, Value>,
+}
+
+impl Body {
+    pub(crate) fn read(call: &Call, known: &[&str]) -> Result<Body, Failure> {
+        let unreadable =
+            "The browser (or proxy) sent a request that this server could not understand.";
+        if call.content_type() != JSON {
+            return Err(Failure::Refused {
+                status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                text: "Did not attempt to load JSON data because the request Content-Type was not \
+                       'application/json'."
+                    .to_owned(),
+            });
+        }
+        let body: Value =
+            serde_json::from_slice(&call.body).map_err(|_| Failure::bad_request(unreadable))?;
+        let Value::Object(members) = body else {
+            let text = format!("Invalid data '{}' : expected a dictionary", python::repr(&body));
+            return Err(Failure::bad_request(text));
+        };
+        let body = Body { members };
+        let unknown = body.members.keys().find(|name| !known.contains(&name.as_str()));
+        match unknown {
+            Some(unknown) => Err(body.refuse(unknown, "extra keys not allowed")),
+            None => Ok(body),
+        }
+    }
+
+    pub(crate) fn boolean(&self, name: &str) -> Result<Option<bool>, Failure> {
+        let Some(value) = self.members.get(name) else { return Ok(None) };
+        let known = match value {
+            Value::Bool(value) => Some(*value),
+            Value::Number(number) => number.as_i64().map(|number| number != 0),
+            Value::String(text) => boolean_of(&text.to_ascii_lowercase()),
+            _ => None,
+        };
+        known.map(Some).ok_or_else(|| self.refuse(name, "expected boolean"))
+    }
+
+    pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Failure> {
+        let Some(value) = self.members.get(name) else { return Ok(None) };
+        value.as_i64().map(Some).ok_or_else(|| self.refuse(name, "expected int"))
+    }
+
+    fn refuse(&self, name: &str, reason: &str) -> Failure {
+        invalid_data(&Value::Object(self.members.clone()), name, reason)
+    }
+}
+
+fn boolean_of(text: &str) -> Option<bool> {
+    match text {
+        "1" | "true" | "yes" | "on" | "enable" => Some(true),
+        "0" | "false" | "no" | "off" | "disable" => Some(false),
+        _ => None,
+    }
+}
+
+fn invalid_data(data: &Value, name: &str, reason: &str) -> Failure {
+    let (data, name) = (python::repr(data), python::repr_text(name));
+    Failure::bad_request(format!("Invalid data '{data}' : {reason} (path: '[{name}]')"))
+}
