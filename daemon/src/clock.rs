@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-/// The scheduler's clock. May be asked from any thread; need not be steady: the machine's time can be set.
+/// The scheduler's clock. May be asked from any thread; need not be steady: the machine's time can
+/// be set.
 pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     fn now(&self) -> DateTime<Utc>;
 }

@@ -1,7 +1,8 @@
 //! What the daemon counts about itself, in the `OpenMetrics` text format.
 //!
-//! Every label comes from a closed set: names of the configuration, statuses, route classes. Names that plugins invent
-//! are held to [`PLUGIN_METRICS_MAX`]; what comes after is counted under the name `other`. A scope id is never a label.
+//! Every label comes from a closed set: names of the configuration, statuses, route classes. Names
+//! that plugins invent are held to [`PLUGIN_METRICS_MAX`]; what comes after is counted under the
+//! name `other`. A scope id is never a label.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -180,7 +181,7 @@ impl Metrics {
         self.plain("scopes", "Scopes known", self.scopes.clone());
         self.seconds(
             "oldest_cursor_lag",
-            "How long ago the period began that the furthest behind of the active scopes needs next",
+            "How far the active scope that is furthest behind is behind",
             self.cursor_lag.clone(),
         );
     }
@@ -236,7 +237,7 @@ impl Metrics {
         self.registry.register_with_unit(name, help, Unit::Seconds, metric);
     }
 
-    // ---- the cycle --------------------------------------------------------------------------------------------------
+    // ---- the cycle ------------------------------------------------------------------------------
 
     pub fn slice_began(&self) {
         self.slices_in_flight.inc();
@@ -270,7 +271,7 @@ impl Metrics {
         self.cursor_lag.set(lag_secs);
     }
 
-    // ---- the ledger -------------------------------------------------------------------------------------------------
+    // ---- the ledger -----------------------------------------------------------------------------
 
     pub fn commit_ended<T, E>(&self, result: &Result<T, E>, duration: Duration) {
         let outcome = if result.is_ok() { "ok" } else { "failed" };
@@ -283,7 +284,7 @@ impl Metrics {
         self.ledger_rows.set(gauge_value(rows));
     }
 
-    // ---- plugins ----------------------------------------------------------------------------------------------------
+    // ---- plugins --------------------------------------------------------------------------------
 
     /// `instance` as in the ledger: `rating/hashmap`.
     pub fn plugin_call_ended(
@@ -335,7 +336,7 @@ impl Metrics {
         PluginMetricLabels { instance: instance.to_owned(), metric: metric.to_owned() }
     }
 
-    // ---- requests ---------------------------------------------------------------------------------------------------
+    // ---- requests -------------------------------------------------------------------------------
 
     /// `route` is a class of paths without anything that a caller chose: `/v1/rating/modules/{id}`.
     pub fn request_ended(&self, route: &'static str, status: u16, duration: Duration) {

@@ -404,10 +404,6 @@ fn read_fetcher_names(
         fetchers.entry(DEFAULT_SOURCE.to_owned()).or_insert_with(unconfigured);
         return vec![DEFAULT_SOURCE.to_owned()];
     };
-    if list.value.is_empty() {
-        let hint = format!("without one nobody is found; `{STATIC_FETCHER}` takes a list");
-        section.refuse(&list, ProblemKind::Empty, Some(hint));
-    }
     let mut names: Vec<String> = Vec::new();
     for field in list.value {
         if names.contains(&field.value) {

@@ -1,6 +1,7 @@
 //! A TOML file as a tree of values that know where they stand.
 //!
-//! Numbers stay the text they were written as, so that no digit is lost on the way to a decimal or to a plugin.
+//! Numbers stay the text they were written as, so that no digit is lost on the way to a decimal or
+//! to a plugin.
 
 use std::collections::BTreeMap;
 

@@ -272,7 +272,8 @@ fn read_collector(section: &mut TableReader<'_>, known: &Known<'_>) -> Option<St
     Some(field.value)
 }
 
-/// `skip_zero`, or its long form. An expression over the price can't be asked before rating, so there is no other yet.
+/// `skip_zero`, or its long form. An expression over the price can't be asked before rating, so
+/// there is no other yet.
 fn read_skip(section: &mut TableReader<'_>) -> bool {
     let skip_zero = section.boolean("skip_zero", false);
     let Some(field) = section.text("skip") else { return skip_zero };

@@ -1,8 +1,8 @@
 //! `rated.toml` and `metrics.toml`: read, checked, explained.
 //!
-//! [`Config::load`] gives a configuration in which every value is within its bounds, or every problem of both files at
-//! once, each with its file, line and field. No value of a plugin's section stands in an error or in a `Debug` output:
-//! it may be a password.
+//! [`Config::load`] gives a configuration in which every value is within its bounds, or every
+//! problem of both files at once, each with its file, line and field. No value of a plugin's
+//! section stands in an error or in a `Debug` output: it may be a password.
 //!
 //! This module does not know what a plugin accepts; `rated check` asks the plugins themselves.
 
@@ -28,7 +28,8 @@ use self::reader::TableReader;
 impl Config {
     /// Reads a file and the metrics file it names.
     ///
-    /// `environment` is that of the process; variables that begin with `RATED__` stand for single fields.
+    /// `environment` is that of the process; variables that begin with `RATED__` stand for single
+    /// fields.
     pub fn load(
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,

@@ -1,7 +1,7 @@
 //! Takes a table apart, field by field, and notes everything that is wrong with it.
 //!
-//! A field that is wrong gives its default, so that reading goes on and finds the other problems; whoever reads must
-//! look at the problems before using what was read.
+//! A field that is wrong gives its default, so that reading goes on and finds the other problems;
+//! whoever reads must look at the problems before using what was read.
 
 use std::ops::RangeInclusive;
 

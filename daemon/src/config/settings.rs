@@ -9,7 +9,8 @@ use chrono::{DateTime, Utc};
 
 use crate::usage::{Metric, ScopeId};
 
-/// `rated.toml` with its `metrics.toml`, checked. Paths are absolute or relative to the working folder.
+/// `rated.toml` with its `metrics.toml`, checked. Paths are absolute or relative to the working
+/// folder.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The file all this was read from.
@@ -26,7 +27,8 @@ pub struct Config {
     pub static_scopes: Vec<ScopeId>,
     /// By module name.
     pub rating: BTreeMap<String, InstanceConfig>,
-    /// State of the modules that nobody has set through the API yet; a module without an entry is disabled.
+    /// State of the modules that nobody has set through the API yet; a module without an entry is
+    /// disabled.
     pub rating_defaults: BTreeMap<String, ModuleDefaults>,
     pub ledger: LedgerConfig,
 }

@@ -72,7 +72,8 @@ fn paths_are_relative_to_the_file() {
 fn a_value_out_of_bounds_is_named_with_both_bounds() {
     check(
         "[collect]\n\nperiod_secs = 5",
-        "cannot read `rated.toml`: line 3: `collect.period_secs`: must be between 10 and 86400, got 5\n\
+        "cannot read `rated.toml`: line 3: `collect.period_secs`: must be between 10 and 86400, \
+         got 5\n\
          (hint: `period_secs` is in seconds)",
     );
     check(

@@ -8,7 +8,8 @@ const SEPARATOR: &str = "__";
 
 /// Puts the values of variables that begin with [`PREFIX`] into the tree, over those of the file.
 ///
-/// Whether a field of that name exists is found out when the tree is read, as for the fields of the file.
+/// Whether a field of that name exists is found out when the tree is read, as for the fields of the
+/// file.
 pub(super) fn apply(
     root: &mut Table,
     environment: impl Iterator<Item = (String, String)>,

@@ -1,0 +1,18 @@
+# The two commands. `make run` bills the users of this machine; `make test` runs every test.
+
+# `dev` builds faster and runs slower.
+PROFILE ?= release
+CONFIG ?= config/rated.toml
+
+build_dir := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+.PHONY: run test
+
+# The state stays in state/, so that a second run goes on where the first one ended.
+run:
+	cargo build --locked --profile $(PROFILE) --workspace --exclude rated-tests
+	@exec $(build_dir)/rated serve --config $(CONFIG) --print-bill
+
+test:
+	tests/setup.sh
+	tests/run.sh

@@ -1,0 +1,224 @@
+//! What a machine can check of how we write.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+const LINES_MAX: usize = 800;
+const COLUMNS_MAX: usize = 100;
+
+/// Crates that speak the plugin interface; they deny unsafe code outside the modules that do.
+const UNSAFE_ROOTS: [&str; 2] = ["daemon/src/lib.rs", "plugin-api/src/lib.rs"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+/// Files of the project with that ending, relative to its root.
+fn files(ending: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    walk(&root(), ending, &mut found);
+    assert!(!found.is_empty(), "no file ends with {ending}");
+    found.sort();
+    found
+}
+
+fn walk(folder: &Path, ending: &str, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            let is_ours = name != "target" && name != "state" && !name.starts_with('.');
+            if is_ours {
+                walk(&path, ending, found);
+            }
+        } else if name.ends_with(ending) {
+            let relative = path.strip_prefix(root()).unwrap();
+            found.push(relative.to_string_lossy().into_owned());
+        }
+    }
+}
+
+fn read(relative: &str) -> String {
+    fs::read_to_string(root().join(relative)).unwrap_or_else(|error| panic!("{relative}: {error}"))
+}
+
+#[track_caller]
+fn none(what: &str, found: &[String]) {
+    assert!(found.is_empty(), "{what}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn files_and_lines_are_short() {
+    let mut long = Vec::new();
+    for file in files(".rs") {
+        let text = read(&file);
+        let lines = text.lines().count();
+        if lines > LINES_MAX {
+            long.push(format!("{file}: {lines} lines, at most {LINES_MAX}"));
+        }
+        for (index, line) in text.lines().enumerate() {
+            let columns = line.chars().count();
+            if columns > COLUMNS_MAX && !line.contains("http") {
+                let at = index + 1;
+                long.push(format!("{file}:{at}: {columns} columns, at most {COLUMNS_MAX}"));
+            }
+        }
+    }
+    none("too long", &long);
+}
+
+#[test]
+fn the_top_level_has_five_folders() {
+    let expected = ["config", "daemon", "plugin-api", "plugins", "tests"];
+    let hidden = [".cargo", ".ci", ".config", ".github"];
+    // What is not part of the project: built, kept by `make run`, or git's own.
+    let ignored = ["target", "state", ".git"];
+
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(root()).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let known = hidden.contains(&name.as_str()) || ignored.contains(&name.as_str());
+        if entry.file_type().unwrap().is_dir() && !known {
+            found.insert(name);
+        }
+    }
+
+    assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn unsafe_code_is_forbidden_in_every_other_crate_root() {
+    let is_root = |file: &str| {
+        file.ends_with("src/lib.rs") || file.ends_with("src/main.rs") || file.contains("/src/bin/")
+    };
+    let mut lax = Vec::new();
+    for file in files(".rs").into_iter().filter(|file| is_root(file)) {
+        let level = if UNSAFE_ROOTS.contains(&file.as_str()) { "deny" } else { "forbid" };
+        let line = format!("#![{level}(unsafe_code)]");
+        if !read(&file).contains(&line) {
+            lax.push(format!("{file}: no `{line}`"));
+        }
+    }
+    none("unsafe code is not ruled out", &lax);
+}
+
+#[test]
+fn unsafe_code_stands_where_it_may() {
+    let may = |file: &str| {
+        ["plugin-api/src/raw.rs", "plugin-api/src/raw/", "plugin-api/src/thunk.rs"]
+            .iter()
+            .chain(&["plugin-api/src/thunk/", "daemon/src/plugin/"])
+            .any(|place| file.starts_with(place))
+    };
+    let allows = "allow(unsafe_code";
+    let expects = "expect(unsafe_code";
+    let mut found = Vec::new();
+    for file in files(".rs") {
+        // The roots name the modules that may.
+        let is_root = UNSAFE_ROOTS.contains(&file.as_str()) || file == "tests/tests/tidy.rs";
+        let text = read(&file);
+        if !is_root && !may(&file) && (text.contains(allows) || text.contains(expects)) {
+            found.push(file);
+        }
+    }
+    none("unsafe code outside its places", &found);
+}
+
+#[test]
+fn every_plugin_folder_has_the_same_shape() {
+    let mut missing = Vec::new();
+    for entry in fs::read_dir(root().join("plugins")).unwrap() {
+        let folder = entry.unwrap().path();
+        for name in ["Cargo.toml", "src/lib.rs", "README.md", "sample.toml", "testdata"] {
+            if !folder.join(name).exists() {
+                missing.push(folder.join(name).strip_prefix(root()).unwrap().display().to_string());
+            }
+        }
+    }
+    none("missing in plugins", &missing);
+}
+
+#[test]
+fn the_readme_shows_commands_that_tests_run() {
+    // `make run` and its curl are driven by `tests/tests/`; `make test` is what runs this.
+    let known = [
+        "make run",
+        "make test",
+        "curl 'http://127.0.0.1:8889/v2/summary?groupby=user,type'",
+        "curl http://127.0.0.1:8889/v1/rating/modules",
+        "rated check --config config/rated.toml",
+        "rated serve --config config/rated.toml",
+        "cp -r plugins/noop ../acme",
+        "cargo build --release",
+        "curl http://127.0.0.1:8889/v1/rating/reload_modules",
+    ];
+    let mut unknown = Vec::new();
+    let mut is_command = false;
+    for line in read("README.md").lines() {
+        match line {
+            "```sh" => is_command = true,
+            "```" => is_command = false,
+            command if is_command && !known.contains(&command) => unknown.push(command.to_owned()),
+            _ => {}
+        }
+    }
+    none("in README.md, but run by no test", &unknown);
+}
+
+#[test]
+fn the_licences_of_dependencies_agree_with_ours() {
+    let fine = [
+        "0BSD",
+        "Apache-2.0",
+        "Apache-2.0 WITH LLVM-exception",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "BSL-1.0",
+        "CC0-1.0",
+        "CDLA-Permissive-2.0",
+        "ISC",
+        "MIT",
+        "MIT-0",
+        "Unicode-3.0",
+        "Unlicense",
+        "Zlib",
+    ];
+    let version = output(Command::new("rustc").arg("-vV"));
+    let platform = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    // What is built here is here; what other platforms need may not be.
+    let metadata = output(
+        Command::new(env!("CARGO"))
+            .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+            .args(["--filter-platform", platform])
+            .current_dir(root()),
+    );
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+
+    let mut strange = Vec::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let licence = package["license"].as_str().unwrap_or("none");
+        // "A AND (B OR C)": of each part with AND, one alternative must be fine.
+        let is_fine = licence.split(" AND ").all(|part| {
+            let part = part.trim_matches(['(', ')']);
+            part.split(" OR ")
+                .flat_map(|one| one.split('/'))
+                .any(|one| fine.contains(&one.trim().trim_matches(['(', ')'])))
+        });
+        if !is_fine {
+            strange.push(format!("{}: {licence}", package["name"]));
+        }
+    }
+    none("licences to look at", &strange);
+}
+
+fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
