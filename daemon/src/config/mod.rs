@@ -17,11 +17,13 @@ mod settings;
 mod source;
 mod variables;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub use problem::{ConfigError, Place, Problem, ProblemKind, Refusal};
 pub use settings::*;
 
+use self::document::{Table, Value};
 use self::problem::Problems;
 use self::reader::TableReader;
 
@@ -34,6 +36,14 @@ impl Config {
         path: &Path,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Config, ConfigError> {
+        Config::load_located(path, environment).map(|(config, _)| config)
+    }
+
+    /// Also says where the plugins' sections stand, for those who find fault with them.
+    pub fn load_located(
+        path: &Path,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<(Config, Sections), ConfigError> {
         let problems = Problems::new(path);
         let mut table = source::read(path, &problems).unwrap_or_default();
         variables::apply(&mut table, environment, &problems);
@@ -42,6 +52,7 @@ impl Config {
             return Err(problem::into_error(vec![problems]));
         }
 
+        let sections = Sections::of(&table);
         let mut root = TableReader::root(table, &problems);
         let mut draft = daemon_file::read(&mut root, path);
         root.finish();
@@ -55,9 +66,33 @@ impl Config {
         draft.config.collect.metrics =
             metrics_file::read(&draft.metrics_path, &known, &metric_problems);
         if problems.is_empty() && metric_problems.is_empty() {
-            return Ok(draft.config);
+            return Ok((draft.config, sections));
         }
         Err(problem::into_error(vec![problems, metric_problems]))
+    }
+}
+
+/// Where the sections of plugin instances stand.
+#[derive(Debug, Clone, Default)]
+pub struct Sections(BTreeMap<String, Place>);
+
+impl Sections {
+    fn of(root: &Table) -> Sections {
+        let mut places = BTreeMap::new();
+        for kind in ["collectors", "fetchers", "rating"] {
+            let Some(Value::Table(table)) = root.get(kind).map(|entry| &entry.value) else {
+                continue;
+            };
+            for (name, entry) in table {
+                places.insert(format!("{kind}.{name}"), entry.place.clone());
+            }
+        }
+        Sections(places)
+    }
+
+    /// Of `rating.hashmap`; a section that is not written down stands for the file as a whole.
+    pub fn place(&self, section: &str) -> Place {
+        self.0.get(section).cloned().unwrap_or(Place::File)
     }
 }
 

@@ -103,6 +103,8 @@ pub enum ProblemKind {
     #[error("`{name}`: {reason}")]
     Attribute { name: String, reason: Refusal },
     #[error("{reason}")]
+    RefusedByPlugin { reason: String },
+    #[error("{reason}")]
     Refused { reason: Refusal },
 }
 
