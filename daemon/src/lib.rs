@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod ledger;
 pub mod metrics;
+pub mod plugin;
 pub mod rating;
 pub mod report;
 pub mod usage;

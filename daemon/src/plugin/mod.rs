@@ -2,7 +2,54 @@
 //!
 //! Nothing that comes back is trusted; a library is never unloaded; a plugin's failure, slowness or panic touches
 //! nothing but its own call.
+//!
+//! The road of a library: `find` lists files, `file` reads one and keeps a private copy, `elf` looks at it, `load` maps
+//! it, `check` reads its tables, `generation` makes its instances, `host` keeps the generation in use and `reload`
+//! changes it. The road of a call: `collector`, `fetcher` and `module` turn it into the interface's terms, `instance`
+//! decides which instance gets it and what follows, `pool` runs it and gives it up when it does not end, `batches` and
+//! `validate` check what comes back, and `host_api` answers what the plugin asks meanwhile.
+//!
+//! This module does not know what is collected or how it is rated.
+#![expect(
+    unsafe_code,
+    reason = "the interface is made of C tables; each use says who keeps which promise"
+)]
 
-mod contract;
+mod batches;
+mod call;
+mod check;
+mod collector;
+mod config;
+mod elf;
+mod error;
+mod fetcher;
+mod ffi;
+mod file;
+mod find;
+mod generation;
+mod host;
+mod host_api;
+mod instance;
+mod library;
+mod load;
+mod module;
+mod paths;
+mod pool;
+mod reload;
+mod validate;
 
-pub use contract::*;
+pub use check::ABI;
+pub use collector::{COLLECT_ROWS_MAX, Collector};
+pub use config::{HostServices, PluginConfig};
+pub use error::{
+    AbiVersion, CallError, LoadError, LoadErrorKind, PluginHostError, Refusal, RefusedSubject,
+};
+pub use fetcher::{Fetcher, SCOPES_MAX};
+pub use generation::Generation;
+pub use host::{GENERATIONS_MAX, PluginHost};
+pub use library::{ComponentInfo, Kind, LibraryInfo};
+pub use module::{Module, RESPONSE_SIZE_MAX, Rater};
+pub use paths::PathMatch;
+pub use reload::ReloadReport;
+
+pub use crate::config::{InstanceConfig, LibraryConfig};

@@ -1,0 +1,85 @@
+//! What the plugin host is given: its share of the configuration, and the services it lends to plugins.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::config::{Config, InstanceConfig, LibraryConfig};
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+
+/// What the host lends to plugins, kept by the daemon.
+#[derive(Clone)]
+pub struct HostServices {
+    /// Keeps the plugins' key-value data.
+    pub ledger: Arc<dyn Ledger>,
+    pub clock: Arc<dyn Clock>,
+    /// The HTTP service runs on it; it must have threads of its own (`rt-multi-thread`) where plugins are called
+    /// from a thread that waits ([`crate::plugin::PluginHost::start`]).
+    pub runtime: tokio::runtime::Handle,
+    pub metrics: Arc<Metrics>,
+}
+
+impl fmt::Debug for HostServices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostServices").finish_non_exhaustive()
+    }
+}
+
+/// The plugin host's share of the configuration.
+#[derive(Debug, Clone)]
+pub struct PluginConfig {
+    /// Every `*.so` in them is a plugin; then come the `librated_*.so` beside the executable.
+    pub plugin_dirs: Vec<PathBuf>,
+    /// Private copies go to its folder `plugins`.
+    pub state_dir: PathBuf,
+    /// Blocking threads for calls, at least 1.
+    pub threads: usize,
+    pub call_deadline: Duration,
+    /// How much longer than its deadline a call may take before its thread is written off.
+    pub call_grace: Duration,
+    /// By file name.
+    pub libraries: BTreeMap<String, LibraryConfig>,
+    /// By instance name.
+    pub collectors: BTreeMap<String, InstanceConfig>,
+    /// By instance name.
+    pub fetchers: BTreeMap<String, InstanceConfig>,
+    /// By instance name; every rating module found gets an instance, configured or not.
+    pub rating: BTreeMap<String, InstanceConfig>,
+}
+
+impl PluginConfig {
+    /// No folders and no instances; the copies go below `state_dir`.
+    pub fn new(state_dir: impl Into<PathBuf>) -> PluginConfig {
+        PluginConfig {
+            plugin_dirs: Vec::new(),
+            state_dir: state_dir.into(),
+            threads: 4,
+            call_deadline: Duration::from_mins(1),
+            call_grace: Duration::from_secs(10),
+            libraries: BTreeMap::new(),
+            collectors: BTreeMap::new(),
+            fetchers: BTreeMap::new(),
+            rating: BTreeMap::new(),
+        }
+    }
+}
+
+impl From<&Config> for PluginConfig {
+    fn from(config: &Config) -> PluginConfig {
+        PluginConfig {
+            plugin_dirs: config.daemon.plugin_dirs.clone(),
+            state_dir: config.daemon.state_dir.clone(),
+            threads: config.plugins.threads,
+            call_deadline: Duration::from_secs(config.plugins.call_deadline_secs.into()),
+            call_grace: Duration::from_secs(config.plugins.call_grace_secs.into()),
+            libraries: config.plugins.libraries.clone(),
+            collectors: config.collectors.clone(),
+            fetchers: config.fetchers.clone(),
+            rating: config.rating.clone(),
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! All plugins of a daemon: found, loaded, made, changed under way, stopped.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use rated_plugin::raw::PluginDecl;
+use tracing::{error, info, warn};
+
+use super::config::{HostServices, PluginConfig};
+use super::error::{LoadError, PluginHostError, Refusal};
+use super::file::{self, Content, Copies};
+use super::find;
+use super::generation::{self, CheckFailed, Generation};
+use super::host_api::Services;
+use super::library::{Declaration, Library};
+use super::load;
+use super::pool::{Pool, PoolLimits};
+use super::reload::ReloadReport;
+
+/// Most times that libraries are loaded in one process: their code stays in memory, about 1 MiB each time.
+pub const GENERATIONS_MAX: usize = 32;
+
+/// All plugins: loads them, makes their instances, reloads them.
+///
+/// Generations and what was made of them may outlive it; the services end with the last of them.
+pub struct PluginHost {
+    pub(super) config: PluginConfig,
+    pub(super) services: Arc<Services>,
+    pub(super) current: ArcSwap<Generation>,
+    pub(super) loaded: Mutex<Loaded>,
+    origin: Origin,
+}
+
+/// Where libraries come from.
+enum Origin {
+    Folders(Copies),
+    Embedded(Vec<Declaration>),
+}
+
+/// What is in the process for good.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// Private copies that were started.
+    pub(super) started: BTreeSet<PathBuf>,
+    /// How often a generation brought new code.
+    pub(super) generations: usize,
+    pub(super) number: u64,
+    pub(super) stopped: bool,
+}
+
+/// What the folders hold now.
+#[derive(Default)]
+pub(super) struct Candidates {
+    pub(super) files: Vec<(PathBuf, Content)>,
+    pub(super) refused: Vec<Refusal>,
+}
+
+impl fmt::Debug for PluginHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PluginHost").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl PluginHost {
+    /// Finds, checks and loads every library, makes every configured instance. What is refused is in
+    /// [`Generation::refused`], and is an error only when configured as `required`.
+    ///
+    /// Waits for the plugins: call it off the async threads.
+    pub fn start(
+        config: PluginConfig,
+        services: HostServices,
+    ) -> Result<PluginHost, PluginHostError> {
+        let dir = config.state_dir.join("plugins");
+        let copies = Copies::open(dir.clone())
+            .map_err(|error| PluginHostError::StateDir { path: dir, reason: error.to_string() })?;
+        PluginHost::first(config, services, Origin::Folders(copies))
+    }
+
+    /// With plugins that are part of the program, for tests: no file is looked at, a reload makes the same again.
+    pub fn with_embedded(
+        declarations: Vec<&'static PluginDecl>,
+        config: PluginConfig,
+        services: HostServices,
+    ) -> Result<PluginHost, PluginHostError> {
+        let declarations = declarations.into_iter().map(Declaration).collect();
+        PluginHost::first(config, services, Origin::Embedded(declarations))
+    }
+
+    fn first(
+        config: PluginConfig,
+        lent: HostServices,
+        origin: Origin,
+    ) -> Result<PluginHost, PluginHostError> {
+        let limits = PoolLimits {
+            threads: config.threads,
+            deadline: config.call_deadline,
+            grace: config.call_grace,
+        };
+        let metrics = lent.metrics.clone();
+        let pool = Pool::start(limits, move || metrics.plugin_thread_lost())
+            .map_err(|error| PluginHostError::Threads(error.to_string()))?;
+        let host = PluginHost {
+            config,
+            services: Arc::new(Services::new(lent, pool)),
+            current: ArcSwap::default(),
+            loaded: Mutex::default(),
+            origin,
+        };
+        let mut loaded = host.lock_loaded();
+        let candidates = host.candidates();
+        host.remove_unused_copies(&candidates);
+        let mut generation = host.build(candidates, &mut loaded);
+        let (failed, _) = generation::check(&generation, CheckFailed::Tolerated, |_| true);
+        generation.remove(failed);
+        let refused = generation.refused.iter();
+        for refusal in refused.clone() {
+            warn!("Refused: {refusal}.");
+        }
+        let required: Vec<Refusal> = refused.filter(|refusal| refusal.required).cloned().collect();
+        if !required.is_empty() {
+            return Err(PluginHostError::Refused(required));
+        }
+        host.current.store(Arc::new(generation));
+        drop(loaded);
+        Ok(host)
+    }
+
+    /// The generation to use for new work.
+    pub fn generation(&self) -> Arc<Generation> {
+        self.current.load_full()
+    }
+
+    /// Looks at the folders again; new or changed libraries are loaded beside the old ones, all instances made anew
+    /// and checked, then swapped in at once. On any failure the old generation stays.
+    ///
+    /// Waits for the plugins: call it off the async threads.
+    pub fn reload(&self) -> Result<ReloadReport, PluginHostError> {
+        super::reload::reload(self)
+    }
+
+    /// Waits for calls to end, `grace` at most; ends the instances that nobody uses any more.
+    pub async fn stop(&self, grace: Duration) {
+        {
+            let mut loaded = self.lock_loaded();
+            loaded.stopped = true;
+            self.current.store(Arc::default());
+        }
+        let pool = &self.services.pool;
+        if tokio::time::timeout(grace, pool.idle()).await.is_err() {
+            warn!(?grace, "Calls to plugins did not end in time, they are left behind.");
+            pool.cancel_all();
+        }
+        pool.close();
+    }
+
+    pub(super) fn lock_loaded(&self) -> MutexGuard<'_, Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what is in the folders.
+    pub(super) fn candidates(&self) -> Candidates {
+        let mut candidates = Candidates::default();
+        if let Origin::Embedded(_) = self.origin {
+            return candidates;
+        }
+        let found = find::find(&self.config.plugin_dirs, find::executable_dir().as_deref());
+        let refused = found.refused.iter().map(|error| Refusal::of_library(error, None));
+        candidates.refused = refused.collect();
+        for path in found.files {
+            match file::read(&path, &self.config.library(&path)) {
+                Ok(content) => candidates.files.push((path, content)),
+                Err(error) => candidates.refused.push(Refusal::of_library(&error, None)),
+            }
+        }
+        candidates
+    }
+
+    /// Whether the library's code is among those started.
+    pub(super) fn is_started(
+        &self,
+        path: &Path,
+        sha256: &str,
+        started: &BTreeSet<PathBuf>,
+    ) -> bool {
+        match &self.origin {
+            Origin::Folders(copies) => started.contains(&copies.path(path, sha256)),
+            Origin::Embedded(_) => true,
+        }
+    }
+
+    /// Loads the libraries and makes the instances; what cannot be is among the refused.
+    pub(super) fn build(&self, candidates: Candidates, loaded: &mut Loaded) -> Generation {
+        let Candidates { files, mut refused } = candidates;
+        let opened: Vec<Arc<Library>> = match &self.origin {
+            Origin::Embedded(declarations) => declarations
+                .iter()
+                .filter_map(|declaration| keep(load::embedded(declaration.0), None, &mut refused))
+                .collect(),
+            Origin::Folders(copies) => files
+                .iter()
+                .filter_map(|(path, content)| {
+                    let config = self.config.library(path);
+                    let opened = load::open(path, content, copies, &config);
+                    keep(opened, Some(&content.sha256), &mut refused)
+                })
+                .collect(),
+        };
+        let unique = generation::without_duplicates(opened, &mut refused);
+        let libraries = self.start_new(unique, &mut refused, loaded);
+        loaded.number += 1;
+        generation::build(loaded.number, &libraries, refused, &self.config, &self.services)
+    }
+
+    /// Starts the libraries that are new in this process.
+    fn start_new(
+        &self,
+        libraries: Vec<Arc<Library>>,
+        refused: &mut Vec<Refusal>,
+        loaded: &mut Loaded,
+    ) -> Vec<Arc<Library>> {
+        let mut brought_code = false;
+        let kept = libraries
+            .into_iter()
+            .filter(|library| {
+                let info = &library.info;
+                let copy = match &self.origin {
+                    Origin::Folders(copies) => copies.path(&info.path, &info.sha256),
+                    Origin::Embedded(_) => info.path.clone(),
+                };
+                if loaded.started.contains(&copy) {
+                    return true;
+                }
+                brought_code = true;
+                loaded.started.insert(copy);
+                if let Err(error) = load::start(library) {
+                    refused.push(Refusal::of_library(&error, Some(info.sha256.clone())));
+                    return false;
+                }
+                let path = info.path.display();
+                info!(plugin = info.name, version = info.version, %path, "Plugin loaded.");
+                true
+            })
+            .collect();
+        if brought_code {
+            loaded.generations += 1;
+            self.services.lent.metrics.set_plugin_generations(loaded.generations);
+        }
+        kept
+    }
+
+    fn remove_unused_copies(&self, candidates: &Candidates) {
+        let Origin::Folders(copies) = &self.origin else { return };
+        let used = candidates.files.iter();
+        let used = used.map(|(path, content)| copies.path(path, &content.sha256)).collect();
+        if let Err(error) = copies.remove_unused(&used) {
+            let dir = copies.dir().display();
+            error!(%dir, %error, "Cannot remove unused copies of plugins.");
+        }
+    }
+}
+
+/// The library, or what is refused.
+fn keep(
+    opened: Result<Library, LoadError>,
+    sha256: Option<&String>,
+    refused: &mut Vec<Refusal>,
+) -> Option<Arc<Library>> {
+    match opened {
+        Ok(library) => Some(Arc::new(library)),
+        Err(error) => {
+            refused.push(Refusal::of_library(&error, sha256.cloned()));
+            None
+        }
+    }
+}
+
+impl PluginConfig {
+    fn library(&self, path: &Path) -> crate::config::LibraryConfig {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        self.libraries.get(name).cloned().unwrap_or_default()
+    }
+}

@@ -1,0 +1,442 @@
+//! A configured instance: made, called, abandoned after a panic, disabled when it keeps failing.
+
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rated_plugin::raw::{CheckFn, CreateFn, DestroyFn, RawCall};
+use rated_plugin::{Error, Result, Status};
+use tokio::sync::Semaphore;
+use tracing::{error, warn};
+
+use super::batches::Trust;
+use super::call::{CallState, CancelOnDrop};
+use super::error::CallError;
+use super::ffi::{ErrorSlot, lend};
+use super::host_api::{self, Context, Services};
+use super::library::{Component, Kind, Library, VTable};
+use super::pool::{NoThreads, WrittenOff};
+use crate::metrics::PluginCall;
+
+/// So many panics within [`PANICS_WINDOW`] disable an instance.
+const PANICS_MAX: usize = 3;
+const PANICS_WINDOW: TimeDelta = TimeDelta::minutes(10);
+
+/// The place of an instance in a generation: the instance in it may be abandoned and made anew.
+pub(super) struct Slot {
+    kind: Kind,
+    name: String,
+    /// `rating/hashmap`.
+    label: Arc<str>,
+    library: Arc<Library>,
+    /// Index into the library's components.
+    component: usize,
+    required: bool,
+    config_json: Vec<u8>,
+    services: Arc<Services>,
+    /// Calls on the instance at a time: one if it is serial, else never all threads.
+    turns: Arc<Semaphore>,
+    /// The same for raters, which are never serial.
+    rater_turns: Arc<Semaphore>,
+    instance: Mutex<Option<Arc<Instance>>>,
+    health: Mutex<Health>,
+}
+
+/// What an instance is made from.
+pub(super) struct Place<'a> {
+    pub(super) library: &'a Arc<Library>,
+    pub(super) component: usize,
+    /// The daemon must not run without it.
+    pub(super) required: bool,
+    /// Most calls at a time.
+    pub(super) calls_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Health {
+    panics: VecDeque<DateTime<Utc>>,
+    /// Why it takes no calls any more.
+    disabled: Option<String>,
+}
+
+/// What a plugin made from a configuration. The last reference ends it, unless it was abandoned.
+pub(super) struct Instance {
+    pub(super) handle: Handle,
+    destroy: DestroyFn,
+    abandoned: AtomicBool,
+    services: Arc<Services>,
+    /// Instances end before what they were loaded from.
+    _library: Arc<Library>,
+}
+
+/// A plugin's own pointer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Handle(pub(super) *mut c_void);
+
+// SAFETY: the interface says that instances and raters may be used from any thread; serial ones are guarded by a
+// semaphore with one permit.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+/// Which instance a call is made on.
+pub(super) enum On {
+    /// The one in the slot; made if there is none.
+    Current,
+    /// That of a rater.
+    This(Arc<Instance>),
+}
+
+/// What a call gets on its thread.
+pub(super) struct Frame<'a> {
+    pub(super) raw: &'a RawCall,
+    pub(super) state: &'a CallState,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Slot").field(&self.label).finish()
+    }
+}
+
+impl Slot {
+    pub(super) fn new(
+        name: &str,
+        place: &Place<'_>,
+        config_json: Vec<u8>,
+        services: &Arc<Services>,
+    ) -> Slot {
+        let Place { library, component, required, calls_max } = *place;
+        let info = &library.components[component].info;
+        let turns = if info.is_serial { 1 } else { calls_max };
+        Slot {
+            kind: info.kind,
+            name: name.to_owned(),
+            label: format!("{}/{name}", info.kind.label()).into(),
+            library: library.clone(),
+            component,
+            required,
+            config_json,
+            services: services.clone(),
+            turns: Arc::new(Semaphore::new(turns)),
+            rater_turns: Arc::new(Semaphore::new(calls_max)),
+            instance: Mutex::new(None),
+            health: Mutex::default(),
+        }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn is_required(&self) -> bool {
+        self.required
+    }
+
+    pub(super) fn component(&self) -> &Component {
+        &self.library.components[self.component]
+    }
+
+    pub(super) fn library(&self) -> &Library {
+        &self.library
+    }
+
+    pub(super) fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    pub(super) fn trust(&self) -> Trust {
+        if self.library.info.trusted { Trust::Values } else { Trust::None }
+    }
+
+    /// Why it takes no calls any more.
+    pub(super) fn disabled(&self) -> Option<String> {
+        lock(&self.health).disabled.clone()
+    }
+
+    /// Makes the instance, on a thread of the pool; waits.
+    pub(super) fn create(self: &Arc<Self>) -> Result<(), CallError> {
+        self.call_blocking(PluginCall::Create, |_, _| Ok(()))
+    }
+
+    /// Does the outside world answer? Waits.
+    pub(super) fn check(self: &Arc<Self>) -> Result<(), CallError> {
+        self.call_blocking(PluginCall::Check, |instance, frame| {
+            let check = instance.check;
+            let mut error = ErrorSlot::new();
+            // SAFETY: a checked table's function on its own instance; all pointers outlive the call.
+            let status = unsafe {
+                check(instance.instance.handle.0.cast_const(), frame.raw, error.as_mut_ptr())
+            };
+            error.outcome(status)
+        })
+    }
+
+    fn call_blocking(
+        self: &Arc<Self>,
+        what: PluginCall,
+        work: impl FnOnce(&Live<'_>, &Frame<'_>) -> Result<()> + Send + 'static,
+    ) -> Result<(), CallError> {
+        let slot = self.clone();
+        let outcome =
+            self.services.pool.run_blocking(move |call| slot.run(what, On::Current, call, work));
+        outcome.unwrap_or_else(|WrittenOff| Err(self.written_off(what))).map_err(|e| self.failed(e))
+    }
+
+    /// Calls the instance on a thread of the pool. A caller that goes away cancels the call.
+    pub(super) async fn call<T: Send + 'static>(
+        self: &Arc<Self>,
+        what: PluginCall,
+        on: On,
+        work: impl FnOnce(&Live<'_>, &Frame<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T, CallError> {
+        let turns = if what == PluginCall::Rate { &self.rater_turns } else { &self.turns };
+        let Ok(turn) = turns.clone().acquire_owned().await else {
+            return Err(self.failed(self.stopped()));
+        };
+        let seat = self.services.pool.seat().await.map_err(|NoThreads| {
+            self.failed(Error::unavailable("no thread is left for plugins; restart the daemon"))
+        })?;
+        let call = Arc::new(CallState::new());
+        let guard = CancelOnDrop(call.clone());
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let slot = self.clone();
+        self.services.pool.submit(
+            Some(seat),
+            call,
+            move |call| {
+                // Until the call ends, not until its caller goes away.
+                let _turn = turn;
+                slot.run(what, on, call, work)
+            },
+            move |outcome| {
+                // The caller may have gone away.
+                let _ = sender.send(outcome);
+            },
+        );
+        let outcome = match receiver.await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(WrittenOff)) => Err(self.written_off(what)),
+            Err(_) => Err(Error::internal("the call was abandoned; the log says why")),
+        };
+        drop(guard);
+        outcome.map_err(|error| self.failed(error))
+    }
+
+    /// On a thread of the pool: the instance, then the call, then what follows from its outcome.
+    fn run<T>(
+        self: &Arc<Self>,
+        what: PluginCall,
+        on: On,
+        call: &CallState,
+        work: impl FnOnce(&Live<'_>, &Frame<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let begin = Instant::now();
+        let instance = match on {
+            _ if self.disabled().is_some() => Err(self.stopped()),
+            On::Current => self.instance(),
+            On::This(instance) => Ok(instance),
+        };
+        let outcome = instance.as_ref().map_err(Clone::clone).and_then(|instance| {
+            let deadline = TimeDelta::from_std(self.services.pool.deadline())
+                .ok()
+                .and_then(|time| self.services.lent.clock.now().checked_add_signed(time))
+                .unwrap_or(DateTime::<Utc>::MAX_UTC);
+            let raw = call.raw(deadline);
+            let live = Live { instance, check: self.functions().check };
+            work(&live, &Frame { raw: &raw, state: call })
+        });
+        let outcome = outcome.map_err(|error| self.understood(call, error));
+        let status = outcome.as_ref().map_or_else(|error| error.status, |_| Status::Ok);
+        if status == Status::Panic {
+            self.panicked(instance.ok().as_ref(), outcome.as_ref().err());
+        }
+        let metrics = &self.services.lent.metrics;
+        metrics.plugin_call_ended(&self.label, what, status, begin.elapsed());
+        outcome
+    }
+
+    /// A call that was cancelled because its time was over ran out of time; nobody asked it to be quiet.
+    fn understood(&self, call: &CallState, error: Error) -> Error {
+        if error.status != Status::Cancelled || !call.is_overdue() {
+            return error;
+        }
+        let deadline = self.services.pool.deadline();
+        Error::new(Status::Timeout, format!("did not end within {deadline:?}"))
+    }
+
+    /// The instance; made if there is none.
+    fn instance(self: &Arc<Self>) -> Result<Arc<Instance>> {
+        let mut current = lock(&self.instance);
+        if let Some(instance) = current.as_ref() {
+            return Ok(instance.clone());
+        }
+        let made = Arc::new(self.make()?);
+        *current = Some(made.clone());
+        Ok(made)
+    }
+
+    fn make(&self) -> Result<Instance> {
+        let functions = self.functions();
+        let context = Context::for_instance(self.label.clone(), &self.services);
+        let (mut pointer, mut error) = (std::ptr::null_mut(), ErrorSlot::new());
+        let config = lend(&self.config_json);
+        // SAFETY: a checked table's function; the service table and the context live for ever, the rest for the call.
+        let status = unsafe {
+            (functions.create)(
+                host_api::table(),
+                context.reference(),
+                config,
+                &raw mut pointer,
+                error.as_mut_ptr(),
+            )
+        };
+        error.outcome(status)?;
+        Ok(Instance {
+            handle: Handle(pointer),
+            destroy: functions.destroy,
+            abandoned: AtomicBool::new(false),
+            services: self.services.clone(),
+            _library: self.library.clone(),
+        })
+    }
+
+    fn functions(&self) -> Functions {
+        match self.component().vtable {
+            VTable::Collector(table) => {
+                Functions { create: table.create, destroy: table.destroy, check: table.check }
+            }
+            VTable::Fetcher(table) => {
+                Functions { create: table.create, destroy: table.destroy, check: table.check }
+            }
+            VTable::Rating(table) => {
+                Functions { create: table.create, destroy: table.destroy, check: table.check }
+            }
+        }
+    }
+
+    /// After a panic nobody knows in which state the instance is: it is left as it is, and the next call makes another.
+    fn panicked(&self, instance: Option<&Arc<Instance>>, error: Option<&Error>) {
+        if let Some(instance) = instance {
+            instance.abandon();
+            let mut current = lock(&self.instance);
+            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, instance)) {
+                *current = None;
+            }
+        }
+        let reason = error.map(|error| error.message.as_str()).unwrap_or_default();
+        warn!(instance = %self.label, reason, "A plugin panicked, its instance is made anew.");
+        let now = self.services.lent.clock.now();
+        let mut health = lock(&self.health);
+        health.panics.retain(|at| now - *at < PANICS_WINDOW);
+        health.panics.push_back(now);
+        let too_often = health.panics.len() >= PANICS_MAX;
+        drop(health);
+        if too_often {
+            let minutes = PANICS_WINDOW.num_minutes();
+            self.disable(format!("panicked {PANICS_MAX} times in {minutes} minutes: {reason}"));
+        }
+    }
+
+    fn written_off(&self, what: PluginCall) -> Error {
+        let pool = &self.services.pool;
+        let (deadline, grace) = (pool.deadline(), pool.grace());
+        let text = format!("{what:?} did not end within {deadline:?} and {grace:?} of grace");
+        self.disable(text.clone());
+        Error::new(Status::Timeout, text)
+    }
+
+    /// Takes no calls any more, until the plugins are loaded again.
+    fn disable(&self, reason: String) {
+        let mut health = lock(&self.health);
+        if health.disabled.is_some() {
+            return;
+        }
+        error!(instance = %self.label, reason, "A plugin is disabled until plugins are reloaded.");
+        health.disabled = Some(reason);
+        drop(health);
+        // Who waits for a turn is told at once.
+        self.turns.close();
+        self.rater_turns.close();
+    }
+
+    fn stopped(&self) -> Error {
+        let reason = self.disabled().unwrap_or_default();
+        Error::unavailable(format!("is disabled until plugins are reloaded: {reason}"))
+    }
+
+    fn failed(&self, error: Error) -> CallError {
+        let stopped = self.disabled().is_some();
+        CallError { instance: self.label.clone(), error, stopped }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Functions {
+    create: CreateFn,
+    destroy: DestroyFn,
+    check: CheckFn,
+}
+
+/// An instance that a call is made on.
+pub(super) struct Live<'a> {
+    pub(super) instance: &'a Arc<Instance>,
+    check: CheckFn,
+}
+
+impl Instance {
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends something of this instance, later, on a thread of the pool: a plugin's destructor may take its time.
+    pub(super) fn end_later(
+        services: &Services,
+        destroy: DestroyFn,
+        handle: Handle,
+        until_then: Option<Arc<Instance>>,
+    ) {
+        services.pool.submit(
+            None,
+            Arc::new(CallState::new()),
+            move |_| {
+                let handle = handle;
+                // SAFETY: the last reference is gone, and the interface lets any thread end what it made.
+                unsafe { destroy(handle.0) };
+                drop(until_then);
+            },
+            |_| {},
+        );
+    }
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if !self.is_abandoned() {
+            Instance::end_later(&self.services, self.destroy, self.handle, None);
+        }
+    }
+}
+
+/// What a panic of a plugin leaves is whole: no plugin runs while these are held, but to make an instance.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

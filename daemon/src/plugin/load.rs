@@ -1,0 +1,86 @@
+//! A library into the process: checked, copied, mapped, never unmapped.
+
+use std::ffi::c_int;
+use std::path::{Path, PathBuf};
+
+use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW, Symbol};
+use rated_plugin::Status;
+use rated_plugin::raw::{ENTRY_SYMBOL, EntryFn, PluginDecl};
+
+use super::check::{self, Declared};
+use super::error::{LoadError, LoadErrorKind};
+use super::file::{self, Content, Copies};
+use super::host_api::{self, Context};
+use super::library::{Library, LibraryInfo};
+use crate::config::LibraryConfig;
+
+/// Keeps a library mapped whatever happens: threads, thread-local destructors and arrays that came out of it point
+/// into its code.
+const RTLD_NODELETE: c_int = nix::libc::RTLD_NODELETE;
+
+/// Maps the private copy of a library and reads what it declares (checks 2 to 5). Nothing of it has been started.
+pub(super) fn open(
+    path: &Path,
+    content: &Content,
+    copies: &Copies,
+    config: &LibraryConfig,
+) -> Result<Library, LoadError> {
+    let refuse = |reason| LoadError::new(path, reason);
+    let copy = copies.keep(path, content)?;
+    let declaration = map(&copy).map_err(refuse)?;
+    // SAFETY: it comes from the entry function of a library, whose author promises what `check::read` needs.
+    let declared = unsafe { check::read(declaration) }.map_err(refuse)?;
+    Ok(library(path.to_owned(), content.sha256.clone(), config.trusted, declared))
+}
+
+/// From tables that are in this program, for tests.
+pub(super) fn embedded(declaration: &'static PluginDecl) -> Result<Library, LoadError> {
+    // SAFETY: a reference to a static; its author promises what `check::read` needs.
+    let declared = unsafe { check::read(declaration) };
+    let path = PathBuf::from("embedded");
+    let declared = declared.map_err(|reason| LoadError::new(&path, reason))?;
+    let path = path.join(&declared.name);
+    let sha256 = file::hex_sha256(format!("{} {}", declared.name, declared.version).as_bytes());
+    Ok(library(path, sha256, false, declared))
+}
+
+fn library(path: PathBuf, sha256: String, trusted: bool, declared: Declared) -> Library {
+    let Declared { declaration, name, version, built_with, components } = declared;
+    let shown = components.iter().map(|component| component.info.clone()).collect();
+    let info = LibraryInfo { path, name, version, built_with, sha256, trusted, components: shown };
+    Library { info, components, declaration }
+}
+
+fn map(copy: &Path) -> Result<*const PluginDecl, LoadErrorKind> {
+    let flags = RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE;
+    // SAFETY: loading runs the library's constructors: that is what the operator asks for by putting it into the
+    // folder. The copy is never written to again and never unmapped.
+    let handle = unsafe { Handle::open(Some(copy), flags) }.map_err(|error| refused(&error))?;
+    // SAFETY: the interface gives the symbol this type.
+    let entry: Symbol<EntryFn> =
+        unsafe { handle.get(ENTRY_SYMBOL.as_bytes()) }.map_err(|_| LoadErrorKind::NoEntry)?;
+    // SAFETY: the interface says: returns a static and does nothing else.
+    let declaration = unsafe { entry() };
+    std::mem::forget(handle);
+    Ok(declaration)
+}
+
+fn refused(error: &libloading::Error) -> LoadErrorKind {
+    let said =
+        std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let newer_libc = said.contains("version `GLIBC_");
+    let hint = if newer_libc { " (built against a newer glibc than this machine's?)" } else { "" };
+    LoadErrorKind::Loader { said, hint }
+}
+
+/// The last check: connects a plugin's log and panic hook to the daemon. Once for each library in the process.
+pub(super) fn start(library: &Library) -> Result<(), LoadError> {
+    let context = Context::for_library(&library.info.name);
+    let declaration = library.declaration.0;
+    // SAFETY: the table is a static, the context lives for ever.
+    let status = unsafe { (declaration.start)(host_api::table(), context.reference()) };
+    if status != Status::Ok as u32 {
+        return Err(LoadError::new(&library.info.path, LoadErrorKind::Start(status)));
+    }
+    Ok(())
+}
