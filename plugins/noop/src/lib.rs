@@ -60,6 +60,12 @@ impl Rater for PerUnit {
         if self.price_per_unit.is_zero() {
             return PriceBatch::unchanged(&usage);
         }
+        PriceBatch::from_prices(&self.prices(request, &usage)?)
+    }
+}
+
+impl PerUnit {
+    fn prices(&self, request: &RateRequest, usage: &UsageBatch<'_>) -> Result<Vec<Decimal>> {
         let price_of = |row| {
             multiply_half_even(usage.qty_at(row), self.price_per_unit)
                 .and_then(|price| add_half_even(usage.price_at(row), price))
@@ -67,9 +73,69 @@ impl Rater for PerUnit {
                     Error::bad_data(format!("metric `{}`: the price is too large", request.metric))
                 })
         };
-        let prices = (0..usage.rows()).map(price_of).collect::<Result<Vec<Decimal>>>()?;
-        PriceBatch::from_prices(&prices)
+        (0..usage.rows()).map(price_of).collect()
     }
 }
 
 rated_plugin::export! { rating_modules: [Noop] }
+
+#[cfg(test)]
+mod tests {
+    use rated_plugin::testing::{FakeHost, TestModule, conformance};
+    use rated_plugin::{DateTime, Purpose, UsageBuilder};
+
+    use super::*;
+
+    #[test]
+    fn it_bears_what_every_module_must() {
+        conformance(plugin_decl());
+    }
+
+    #[test]
+    fn prices_stay_as_they_are() {
+        let usage = usage(&["1.5", "0", "-2"]);
+        let module = TestModule::new::<Noop>(&FakeHost::new(), Noop::SAMPLE_CONFIG).unwrap();
+
+        let prices = module.prepare_at(request().begin).unwrap().rate(&request(), &usage).unwrap();
+
+        assert_eq!(prices, ["0", "0", "0"].map(decimal));
+    }
+
+    #[test]
+    fn a_price_per_unit_is_added_to_the_price_so_far() {
+        let usage = usage(&["1.5", "0", "-2"]);
+        let so_far = rated_plugin::decimal_column(&["10", "20", "30"].map(decimal)).unwrap();
+        let usage = UsageBatch::new(&usage).unwrap().with_price(so_far).unwrap();
+        let rules = PerUnit { price_per_unit: decimal("0.25") };
+
+        let prices = rules.prices(&request(), &UsageBatch::new(&usage).unwrap()).unwrap();
+
+        assert_eq!(prices, ["10.375", "20", "29.5"].map(decimal));
+    }
+
+    #[test]
+    fn the_readme_shows_the_sample() {
+        assert!(include_str!("../README.md").contains(Noop::SAMPLE_CONFIG));
+    }
+
+    fn decimal(text: &str) -> Decimal {
+        text.parse().unwrap()
+    }
+
+    fn request() -> RateRequest {
+        RateRequest {
+            purpose: Purpose::Period,
+            metric: "cpu".to_owned(),
+            begin: DateTime::from_timestamp(0, 0).unwrap(),
+            end: DateTime::from_timestamp(3600, 0).unwrap(),
+        }
+    }
+
+    fn usage(quantities: &[&str]) -> RecordBatch {
+        let mut builder = UsageBuilder::new::<&str>(&[], &[]);
+        for quantity in quantities {
+            builder.push("scope", decimal(quantity), &[]).unwrap();
+        }
+        builder.finish().unwrap()
+    }
+}
