@@ -1,0 +1,169 @@
+//! The arguments of a call: from its query, a form, or the top-level keys of a JSON body.
+
+use chrono::NaiveDateTime;
+use rated_plugin::Request;
+use serde_json::Value;
+
+use super::fault::Fault;
+use super::python;
+use crate::moment;
+
+/// Arguments by name; of one given twice the last holds, the body after the query.
+#[derive(Debug, Default)]
+pub(super) struct Arguments {
+    pairs: Vec<(String, Value)>,
+}
+
+impl Arguments {
+    /// For a call without an object of its own in the body: keys of a JSON body are arguments as well.
+    pub(super) fn of_call(request: &Request, known: &[&str]) -> Result<Arguments, Fault> {
+        let mut arguments = Arguments::of_query(request);
+        if !request.body.iter().all(u8::is_ascii_whitespace) {
+            match media_type(request).as_str() {
+                "application/json" => match parse_json(request)? {
+                    Value::Object(map) => arguments.pairs.extend(map),
+                    Value::Null => {}
+                    _ => return Err(not_an_object()),
+                },
+                FORM => {}
+                other => return Err(unknown_type(other)),
+            }
+        }
+        arguments.check(known)?;
+        Ok(arguments)
+    }
+
+    /// For a call whose body is an object: the arguments beside it.
+    pub(super) fn beside_body(request: &Request, known: &[&str]) -> Result<Arguments, Fault> {
+        let arguments = Arguments::of_query(request);
+        arguments.check(known)?;
+        Ok(arguments)
+    }
+
+    fn of_query(request: &Request) -> Arguments {
+        let mut pairs = parse_pairs(&request.query);
+        if media_type(request) == FORM {
+            pairs.extend(parse_pairs(&String::from_utf8_lossy(&request.body)));
+        }
+        let pairs = pairs.into_iter().map(|(name, value)| (name, Value::String(value)));
+        Arguments { pairs: pairs.collect() }
+    }
+
+    fn check(&self, known: &[&str]) -> Result<(), Fault> {
+        let unknown = self.pairs.iter().find(|(name, _)| !known.contains(&name.as_str()));
+        match unknown {
+            None => Ok(()),
+            Some((name, _)) => Err(Fault::bad(format!("Unknown argument: \"{name}\""))),
+        }
+    }
+
+    pub(super) fn push(&mut self, name: &str, value: Value) {
+        self.pairs.push((name.to_owned(), value));
+    }
+
+    fn get(&self, name: &str) -> Option<&Value> {
+        self.pairs.iter().rev().find(|(found, _)| found == name).map(|(_, value)| value)
+    }
+
+    /// An argument that is there and not empty.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        match self.get(name)? {
+            Value::Null => None,
+            value => Some(python::str(value)).filter(|text| !text.is_empty()),
+        }
+    }
+
+    pub(super) fn required(&self, name: &str) -> Result<String, Fault> {
+        self.text(name).ok_or_else(|| Fault::bad(format!("Missing argument: \"{name}\"")))
+    }
+
+    /// In a query every text but the empty one is true, also `false`; in a body the word counts.
+    pub(super) fn flag(&self, name: &str) -> bool {
+        match self.get(name) {
+            None | Some(Value::Null | Value::Bool(false)) => false,
+            Some(Value::String(text)) => !text.is_empty(),
+            Some(_) => true,
+        }
+    }
+
+    /// As [`Arguments::flag`], true when not given.
+    pub(super) fn flag_unless_empty(&self, name: &str) -> bool {
+        self.get(name).is_none() || self.flag(name)
+    }
+
+    /// A date; an offset is dropped.
+    pub(super) fn moment(&self, name: &str) -> Result<Option<NaiveDateTime>, Fault> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        match moment::parse(&text) {
+            Some(sent) => Ok(Some(sent.at)),
+            None => Err(Fault::invalid(
+                name,
+                &text,
+                &format!("unable to convert to datetime. Error: Unknown string format: {text}"),
+            )),
+        }
+    }
+}
+
+pub(super) const FORM: &str = "application/x-www-form-urlencoded";
+
+/// The content type without its parameters.
+pub(super) fn media_type(request: &Request) -> String {
+    let media_type = request.content_type.split(';').next().unwrap_or_default();
+    media_type.trim().to_ascii_lowercase()
+}
+
+pub(super) fn parse_json(request: &Request) -> Result<Value, Fault> {
+    serde_json::from_slice(&request.body)
+        .map_err(|_| Fault::bad("Request is not in valid JSON format"))
+}
+
+pub(super) fn unknown_type(media_type: &str) -> Fault {
+    Fault::new(415, format!("Unknown mimetype: {media_type}"))
+}
+
+pub(super) fn not_an_object() -> Fault {
+    Fault::bad("Request body is not a JSON object")
+}
+
+fn parse_pairs(text: &str) -> Vec<(String, String)> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.map(|(name, value)| (decode(name), decode(value))).collect()
+}
+
+/// Undoes percent encoding; `+` is a space.
+fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut index = 0;
+    while index < bytes.len() {
+        let hex = bytes.get(index + 1..index + 3).and_then(|hex| std::str::from_utf8(hex).ok());
+        let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match (bytes[index], byte) {
+            (b'%', Some(byte)) => {
+                decoded.push(byte);
+                index += 3;
+                continue;
+            }
+            (b'+', _) => decoded.push(b' '),
+            (other, _) => decoded.push(other),
+        }
+        index += 1;
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_decoded() {
+        let pairs = parse_pairs("a=1+2%2B3&b&&c=%C3%A9%4&d=x=y");
+
+        let expected = [("a", "1 2+3"), ("b", ""), ("c", "é%4"), ("d", "x=y")];
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(a, b)| (&a[..], &b[..])).collect();
+        assert_eq!(pairs, expected);
+    }
+}

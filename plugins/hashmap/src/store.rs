@@ -1,0 +1,151 @@
+//! The rules in the daemon's key-value store: read once for each revision, edited optimistically.
+//!
+//! An edit is decided on a snapshot and stored only if the store is still at that snapshot's revision; else it is decided
+//! again on the newer one. So two callers never overwrite each other, and what was acknowledged is in the store.
+//!
+//! A store that was never written (revision 0) stands for the price list of the configuration. It is written down at the
+//! first opportunity; from then on the store's word holds, whatever the configuration says.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rated_plugin::{Edit, Error, Host, Result, Status};
+
+use crate::record::{self, Change};
+use crate::snapshot::Snapshot;
+
+/// How often an edit is decided again because somebody else was faster.
+const EDIT_ATTEMPTS_MAX: usize = 16;
+/// No key begins like this: a scan of it says the revision and nothing else.
+const NO_KEYS: &str = "none/";
+
+/// A snapshot and the revision it was read at.
+#[derive(Debug, Clone)]
+pub(crate) struct Read {
+    pub(crate) revision: u64,
+    pub(crate) snapshot: Arc<Snapshot>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Store {
+    host: Host,
+    /// What makes the price list of the configuration.
+    initial: Vec<Change>,
+    /// What was read last, mostly the newest revision.
+    cache: Mutex<Option<Read>>,
+}
+
+impl Store {
+    pub(crate) fn new(host: Host, initial: Vec<Change>) -> Store {
+        Store { host, initial, cache: Mutex::new(None) }
+    }
+
+    /// The newest rules.
+    pub(crate) fn newest(&self) -> Result<Read> {
+        let (revision, _) = self.host.kv_scan(Host::NOW, NO_KEYS)?;
+        if revision > 0 {
+            return self.at(revision);
+        }
+        self.write_initial()?;
+        let (revision, _) = self.host.kv_scan(Host::NOW, NO_KEYS)?;
+        self.at(revision)
+    }
+
+    /// The rules as of a revision ([`Host::NOW`] = the newest).
+    pub(crate) fn at(&self, revision: u64) -> Result<Read> {
+        if revision == Host::NOW {
+            return self.newest();
+        }
+        if revision == 0 {
+            return Ok(Read { revision, snapshot: Arc::new(self.initial_snapshot()) });
+        }
+        if let Some(read) = self.cached(revision) {
+            return Ok(read);
+        }
+        let (found, pairs) = self.host.kv_scan(revision, "")?;
+        let mut snapshot = Snapshot::default();
+        for (key, value) in &pairs {
+            let (id, record) = record::read(key, value)?;
+            snapshot.put(id, record);
+        }
+        let read = Read { revision: found, snapshot: Arc::new(snapshot) };
+        self.keep(read.clone());
+        Ok(read)
+    }
+
+    /// Decides on the newest rules what to change and stores that; decides again when somebody else was faster.
+    ///
+    /// An edit without changes stores nothing.
+    pub(crate) fn edit<T, E: From<Error>>(
+        &self,
+        mut decide: impl FnMut(&Snapshot) -> Result<(Vec<Change>, T), E>,
+    ) -> Result<T, E> {
+        for _ in 0..EDIT_ATTEMPTS_MAX {
+            let read = self.newest()?;
+            let (changes, outcome) = decide(&read.snapshot)?;
+            if changes.is_empty() {
+                return Ok(outcome);
+            }
+            let edits: Vec<Edit> = changes.iter().map(Change::to_edit).collect();
+            match self.host.kv_apply(read.revision, &edits) {
+                Ok(revision) => {
+                    self.advance(read, revision, &changes);
+                    return Ok(outcome);
+                }
+                Err(error) if error.status == Status::Conflict => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Error::conflict("the rules are being changed by others, try again").into())
+    }
+
+    /// Writes the price list of the configuration into a store that was never written.
+    pub(crate) fn write_initial(&self) -> Result<()> {
+        if self.initial.is_empty() {
+            return Ok(());
+        }
+        let edits: Vec<Edit> = self.initial.iter().map(Change::to_edit).collect();
+        match self.host.kv_apply(0, &edits) {
+            // A conflict means that the store has been written before.
+            Err(error) if error.status != Status::Conflict => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn initial_snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for change in &self.initial {
+            snapshot.apply(change);
+        }
+        snapshot
+    }
+
+    fn cached(&self, revision: u64) -> Option<Read> {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.as_ref().filter(|read| read.revision == revision).cloned()
+    }
+
+    /// An older revision, read for an audit, does not push out the newest.
+    fn keep(&self, read: Read) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.as_ref().is_none_or(|kept| kept.revision < read.revision) {
+            *cache = Some(read);
+        }
+    }
+
+    /// What was stored needs no reading back: nobody else came between `read` and `revision`.
+    fn advance(&self, read: Read, revision: u64, changes: &[Change]) {
+        {
+            // Let go of the cache's share, so that the change need not copy.
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            if cache.as_ref().is_some_and(|kept| kept.revision == read.revision) {
+                *cache = None;
+            }
+        }
+        let mut snapshot = read.snapshot;
+        let newest = Arc::make_mut(&mut snapshot);
+        for change in changes {
+            newest.apply(change);
+        }
+        self.keep(Read { revision, snapshot });
+    }
+}
