@@ -44,6 +44,6 @@ impl Collector for PrometheusCollector {
         let response = self.server.query(call, &query.text, Some(&query.time)).map_err(located)?;
         let mut series = Series::new(call, request, &query.labels, arguments.precision());
         self.server.read(&response, &mut series).map_err(located)?;
-        Ok(Batches::one(series.finish()?))
+        Ok(Batches::one(series.finish().map_err(located)?))
     }
 }

@@ -10,6 +10,8 @@ mod answer;
 mod collector;
 mod number;
 mod query;
+#[cfg(test)]
+mod recorded;
 mod scopes;
 mod series;
 mod server;
