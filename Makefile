@@ -2,6 +2,7 @@
 
 # `dev` builds faster and runs slower.
 PROFILE ?= release
+CARGO ?= cargo
 CONFIG ?= config/rated.toml
 
 build_dir := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
@@ -10,7 +11,7 @@ build_dir := $(or $(CARGO_TARGET_DIR),target)/$(if $(filter dev,$(PROFILE)),debu
 
 # The state stays in state/, so that a second run goes on where the first one ended.
 run:
-	cargo build --locked --profile $(PROFILE) --workspace --exclude rated-tests
+	$(CARGO) build --locked --profile $(PROFILE) --workspace --exclude rated-tests
 	@exec $(build_dir)/rated serve --config $(CONFIG) --print-bill
 
 test:

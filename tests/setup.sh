@@ -31,4 +31,7 @@ $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-r
 if [ -d /run/systemd/system ]; then
     $as_root systemctl disable --now prometheus.service prometheus-node-exporter.service 2>/dev/null || true
 fi
-have prometheus && have promtool
+if ! have prometheus || ! have promtool; then
+    echo "tests/setup.sh: the package \`prometheus\` brought no \`prometheus\` or no \`promtool\`" >&2
+    exit 1
+fi

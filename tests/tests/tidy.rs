@@ -145,33 +145,6 @@ fn every_plugin_folder_has_the_same_shape() {
 }
 
 #[test]
-fn the_readme_shows_commands_that_tests_run() {
-    // `make run` and its curl are driven by `tests/tests/`; `make test` is what runs this.
-    let known = [
-        "make run",
-        "make test",
-        "curl 'http://127.0.0.1:8889/v2/summary?groupby=user,type'",
-        "curl http://127.0.0.1:8889/v1/rating/modules",
-        "rated check --config config/rated.toml",
-        "rated serve --config config/rated.toml",
-        "cp -r plugins/noop ../acme",
-        "cargo build --release",
-        "curl http://127.0.0.1:8889/v1/rating/reload_modules",
-    ];
-    let mut unknown = Vec::new();
-    let mut is_command = false;
-    for line in read("README.md").lines() {
-        match line {
-            "```sh" => is_command = true,
-            "```" => is_command = false,
-            command if is_command && !known.contains(&command) => unknown.push(command.to_owned()),
-            _ => {}
-        }
-    }
-    none("in README.md, but run by no test", &unknown);
-}
-
-#[test]
 fn the_licences_of_dependencies_agree_with_ours() {
     let fine = [
         "0BSD",
