@@ -440,3 +440,22 @@ fn the_sample_shows_every_option_with_its_default() {
         assert!(full.contains(&format!("\n{option} = ")), "{option}");
     }
 }
+
+#[test]
+fn half_a_file_is_an_error_or_a_configuration_and_never_a_panic() {
+    let folder = TempDir::new().unwrap();
+    for name in ["rated.toml", "metrics.toml"] {
+        for other in ["rated.toml", "metrics.toml"] {
+            fs::copy(samples().join(other), folder.path().join(other)).unwrap();
+        }
+        let text = fs::read_to_string(samples().join(name)).unwrap();
+        for end in (0..text.len()).step_by(13).filter(|end| text.is_char_boundary(*end)) {
+            fs::write(folder.path().join(name), &text[..end]).unwrap();
+
+            let loaded = Config::load(&folder.path().join("rated.toml"), std::iter::empty());
+
+            let told = loaded.err().map_or(0, |error| error.problems().len());
+            assert!(told < 10, "{told} problems from one cut at {end} of {name}");
+        }
+    }
+}
