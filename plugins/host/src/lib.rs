@@ -13,6 +13,8 @@ mod machine;
 mod sampler;
 mod settings;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod users;
 
 pub use collector::HostUsage;

@@ -199,3 +199,164 @@ fn lock_state(shared: &Shared) -> MutexGuard<'_, State> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io;
+    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+    use super::*;
+    use crate::machine::Process;
+
+    const SEC: i64 = 1_000_000_000;
+
+    /// Gives what it was told to, then errors.
+    struct Script {
+        looks: VecDeque<Option<Snapshot>>,
+        is_dropped: Arc<AtomicBool>,
+    }
+
+    impl Machine for Script {
+        fn look(&mut self) -> io::Result<Snapshot> {
+            let next = self.looks.pop_front().flatten();
+            next.ok_or_else(|| io::Error::other("no look"))
+        }
+    }
+
+    impl Drop for Script {
+        fn drop(&mut self) {
+            self.is_dropped.store(true, Ordering::SeqCst);
+        }
+    }
+
+    struct World {
+        now_ns: Arc<AtomicI64>,
+        warnings: Arc<Mutex<Vec<String>>>,
+        users_seen: UsersSeen,
+        is_dropped: Arc<AtomicBool>,
+    }
+
+    /// One process of user 7 that has used so many nanoseconds.
+    fn used(own_ns: u64) -> Option<Snapshot> {
+        let process = Process { uid: 7, own_ns, io_bytes: Some(0), ..Process::default() };
+        Some(Snapshot { processes: BTreeMap::from([(1, process)]), ..Snapshot::default() })
+    }
+
+    fn start(looks: &[Option<Snapshot>], interval: Option<Duration>) -> (Sampler, World) {
+        let world = World {
+            now_ns: Arc::new(AtomicI64::new(1000 * SEC)),
+            warnings: Arc::default(),
+            users_seen: UsersSeen::default(),
+            is_dropped: Arc::default(),
+        };
+        let looks = looks.iter().cloned().collect();
+        let (now_ns, warnings) = (Arc::clone(&world.now_ns), Arc::clone(&world.warnings));
+        let surroundings = Surroundings {
+            machine: Box::new(Script { looks, is_dropped: Arc::clone(&world.is_dropped) }),
+            clock: Box::new(move || now_ns.load(Ordering::SeqCst)),
+            warn: Box::new(move |message| lock(&warnings).push(message.to_owned())),
+            users_seen: Arc::clone(&world.users_seen),
+        };
+        (Sampler::start(surroundings, Duration::from_secs(600), interval).unwrap(), world)
+    }
+
+    impl World {
+        fn set_secs(&self, secs: i64) {
+            self.now_ns.store(secs * SEC, Ordering::SeqCst);
+        }
+    }
+
+    fn cpu_ns(sampler: &Sampler, begin_secs: i64, end_secs: i64) -> Result<u128, Unknown> {
+        let usage = sampler.usage(begin_secs * SEC, end_secs * SEC)?;
+        Ok(usage.get(&7).map_or(0, |total| total.cpu_ns))
+    }
+
+    #[test]
+    fn the_first_look_is_the_baseline() {
+        let (sampler, world) = start(&[used(500), used(530)], None);
+        world.set_secs(1002);
+
+        assert_eq!(cpu_ns(&sampler, 1000, 1002), Ok(30));
+        assert_eq!(cpu_ns(&sampler, 999, 1001), Err(Unknown::Before { since_ns: 1000 * SEC }));
+        assert_eq!(*lock(&world.users_seen), BTreeSet::from([7]));
+    }
+
+    #[test]
+    fn a_period_that_is_not_over_is_not_known_yet() {
+        let (sampler, world) = start(&[used(0), used(10)], None);
+        world.set_secs(1002);
+
+        let expected = Err(Unknown::After { until_ns: 1000 * SEC });
+        assert_eq!(cpu_ns(&sampler, 1001, 1003), expected, "and nobody looked for it");
+        assert_eq!(cpu_ns(&sampler, 1001, 1002), Ok(5));
+    }
+
+    #[test]
+    fn a_failed_look_is_told_once_and_loses_nothing() {
+        let (sampler, world) = start(&[used(0), None, None, used(100), None], None);
+
+        for secs in [1001, 1002] {
+            world.set_secs(secs);
+            let expected = Err(Unknown::After { until_ns: 1000 * SEC });
+            assert_eq!(cpu_ns(&sampler, 1000, secs), expected);
+        }
+        world.set_secs(1004);
+
+        assert_eq!(cpu_ns(&sampler, 1000, 1004), Ok(100));
+        assert_eq!(lock(&world.warnings).len(), 1);
+        world.set_secs(1005);
+        assert!(cpu_ns(&sampler, 1000, 1005).is_err());
+        assert_eq!(lock(&world.warnings).len(), 2, "a new failure is told again");
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_a_little_is_waited_for() {
+        let (sampler, world) = start(&[used(0), used(100), used(150)], None);
+        world.set_secs(1010);
+        assert_eq!(cpu_ns(&sampler, 1000, 1010), Ok(100));
+
+        world.set_secs(1009);
+        sampler.shared.look(&mut lock_state(&sampler.shared));
+        world.set_secs(1011);
+
+        assert_eq!(cpu_ns(&sampler, 1000, 1011), Ok(150));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_far_drops_what_is_in_the_wrong_place() {
+        let (sampler, world) = start(&[used(0), used(100), used(150)], None);
+
+        world.set_secs(900);
+        sampler.shared.look(&mut lock_state(&sampler.shared));
+        world.set_secs(910);
+
+        assert_eq!(cpu_ns(&sampler, 900, 910), Ok(50));
+        assert_eq!(cpu_ns(&sampler, 899, 910), Err(Unknown::Before { since_ns: 900 * SEC }));
+        assert!(lock(&world.warnings)[0].starts_with("the clock went back"));
+    }
+
+    #[test]
+    fn io_that_cannot_be_read_is_told_once() {
+        let mut blind = used(0).unwrap();
+        blind.processes.get_mut(&1).unwrap().io_bytes = None;
+        let looks = [Some(blind.clone()), Some(blind.clone()), Some(blind)];
+        let (sampler, world) = start(&looks, None);
+
+        for secs in [1001, 1002] {
+            world.set_secs(secs);
+            cpu_ns(&sampler, 1000, secs).unwrap();
+        }
+
+        assert_eq!(lock(&world.warnings).len(), 1);
+    }
+
+    #[test]
+    fn the_thread_has_ended_when_the_sampler_is_dropped() {
+        let (sampler, world) = start(&[used(0)], Some(Duration::from_hours(1)));
+
+        drop(sampler);
+
+        assert!(world.is_dropped.load(Ordering::SeqCst));
+    }
+}
