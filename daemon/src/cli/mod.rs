@@ -2,6 +2,7 @@
 
 mod check;
 mod logging;
+mod plugin;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -30,6 +31,9 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
     },
+    /// Look at plugins on disk, without a running daemon
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,6 +57,7 @@ pub type Environment = [(String, String)];
 pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     let outcome = match &arguments.command {
         Command::Check { file } => check::run(&file.path, environment),
+        Command::Plugin(command) => plugin::run(command, environment),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     eprintln!("rated: {}", chain(error.as_ref()));

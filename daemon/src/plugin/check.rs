@@ -70,7 +70,9 @@ pub(super) unsafe fn read(pointer: *const PluginDecl) -> Result<Declared> {
     }
     check_features(declaration.features_required)?;
     let name = text(declaration.name, "name")?;
-    check_name(&name)?;
+    if name.is_empty() {
+        return Err(LoadErrorKind::Missing { what: "name".to_owned() });
+    }
     Ok(Declared {
         declaration: Declaration(declaration),
         name,

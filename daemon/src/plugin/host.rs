@@ -279,7 +279,7 @@ fn keep(
 }
 
 impl PluginConfig {
-    fn library(&self, path: &Path) -> crate::config::LibraryConfig {
+    pub(super) fn library(&self, path: &Path) -> crate::config::LibraryConfig {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         self.libraries.get(name).cloned().unwrap_or_default()
     }

@@ -29,6 +29,7 @@ mod find;
 mod generation;
 mod host;
 mod host_api;
+mod inspect;
 mod instance;
 mod library;
 mod load;
@@ -47,6 +48,7 @@ pub use error::{
 pub use fetcher::{Fetcher, SCOPES_MAX};
 pub use generation::Generation;
 pub use host::{GENERATIONS_MAX, PluginHost};
+pub use inspect::{Inspected, Inspection, inspect, inspect_file};
 pub use library::{ComponentInfo, Kind, LibraryInfo};
 pub use module::{Module, RESPONSE_SIZE_MAX, Rater};
 pub use paths::PathMatch;
