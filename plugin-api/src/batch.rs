@@ -9,7 +9,8 @@
 //! | `price/1`, rating module to host | `price` | decimal128(38, s), not null | same rows, same order |
 //! | `scopes/1`, fetcher to host | `scope_id` | utf8, not null | |
 //!
-//! The scale `s` is between 0 and 28 and free for each batch; a number has at most 96 bits (28 digits always fit).
+//! The scale `s` is between 0 and 28 and free for each batch; a number without its trailing zeros has at most 96 bits
+//! (28 digits always fit).
 //! The host hands rating modules more `groupby.` columns than the metric defines: the scope key, `week_of_the_year`,
 //! `day_of_the_year`, `month` and `year` of the period's begin.
 
@@ -22,7 +23,7 @@ use arrow_array::{Array, ArrayRef, Decimal128Array, DictionaryArray, RecordBatch
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use rust_decimal::Decimal;
 
-use crate::decimal::{check_decimals, decimal_column};
+use crate::decimal::{check_decimals, decimal_column, read};
 use crate::{Error, Result};
 
 /// The key of a schema's metadata that names its schema and version.
@@ -206,8 +207,7 @@ pub fn text_at(column: &Attribute, row: usize) -> Option<&str> {
 
 fn checked_decimal(column: &Decimal128Array, row: usize) -> Decimal {
     let scale = u32::try_from(column.scale()).expect("checked by UsageBatch::new: 0 to 28");
-    Decimal::try_from_i128_with_scale(column.value(row), scale)
-        .expect("checked by UsageBatch::new: fits 96 bits")
+    read(column.value(row), scale).expect("checked by UsageBatch::new: fits 96 bits")
 }
 
 fn check_schema_name(batch: &RecordBatch, wanted: &str) -> Result<()> {
