@@ -8,6 +8,7 @@ mod component;
 pub mod decimal;
 mod export;
 mod host;
+mod layout;
 pub mod raw;
 mod request;
 mod status;

@@ -45,8 +45,37 @@ pub const COMPONENT_HOT_CONFIG: u32 = 2;
 /// [`ComponentDecl::flags`] of a rating module: always enabled, priority 1; the API can change neither.
 pub const COMPONENT_ALWAYS_ON: u32 = 4;
 
-/// The kind of an outcome; see [`crate::Status`] for what each one means to the daemon.
+/// The kind of an outcome: one of the `STATUS_` constants.
 pub type RawStatus = u32;
+
+/// [`RawStatus`]: as asked.
+pub const STATUS_OK: u32 = 0;
+/// [`RawStatus`]: the configuration cannot work; the component is refused.
+pub const STATUS_INVALID_CONFIG: u32 = 1;
+/// [`RawStatus`]: the request cannot be answered as it stands.
+pub const STATUS_INVALID_REQUEST: u32 = 2;
+/// [`RawStatus`]: not there; of a collector: this past is lost for ever.
+pub const STATUS_NOT_FOUND: u32 = 3;
+/// [`RawStatus`]: something else was changed meanwhile.
+pub const STATUS_CONFLICT: u32 = 4;
+/// [`RawStatus`]: the source does not answer; tried again.
+pub const STATUS_UNAVAILABLE: u32 = 5;
+/// [`RawStatus`]: the source does not answer in time; tried again.
+pub const STATUS_TIMEOUT: u32 = 6;
+/// [`RawStatus`]: the caller no longer wants it.
+pub const STATUS_CANCELLED: u32 = 7;
+/// [`RawStatus`]: the source or the caller lacks the right.
+pub const STATUS_UNAUTHORIZED: u32 = 8;
+/// [`RawStatus`]: what the source answered makes no sense.
+pub const STATUS_BAD_DATA: u32 = 9;
+/// [`RawStatus`]: never will be possible; not asked again.
+pub const STATUS_UNSUPPORTED: u32 = 10;
+/// [`RawStatus`]: the plugin's own mistake.
+pub const STATUS_INTERNAL: u32 = 11;
+/// [`RawStatus`]: the plugin panicked; the instance is abandoned.
+pub const STATUS_PANIC: u32 = 12;
+/// [`RawStatus`]: of [`RawBatches::next`]: there is no further batch.
+pub const STATUS_END: u32 = 13;
 
 /// [`RawError::flags`]: the same call may succeed later.
 pub const ERROR_RETRYABLE: u32 = 1;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::raw;
+
 /// The kind of an outcome. The daemon's reaction to each:
 ///
 /// | status | while collecting and rating | over REST |
@@ -19,20 +21,20 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Status {
-    Ok = 0,
-    InvalidConfig = 1,
-    InvalidRequest = 2,
-    NotFound = 3,
-    Conflict = 4,
-    Unavailable = 5,
-    Timeout = 6,
-    Cancelled = 7,
-    Unauthorized = 8,
-    BadData = 9,
-    Unsupported = 10,
-    Internal = 11,
-    Panic = 12,
-    End = 13,
+    Ok = raw::STATUS_OK,
+    InvalidConfig = raw::STATUS_INVALID_CONFIG,
+    InvalidRequest = raw::STATUS_INVALID_REQUEST,
+    NotFound = raw::STATUS_NOT_FOUND,
+    Conflict = raw::STATUS_CONFLICT,
+    Unavailable = raw::STATUS_UNAVAILABLE,
+    Timeout = raw::STATUS_TIMEOUT,
+    Cancelled = raw::STATUS_CANCELLED,
+    Unauthorized = raw::STATUS_UNAUTHORIZED,
+    BadData = raw::STATUS_BAD_DATA,
+    Unsupported = raw::STATUS_UNSUPPORTED,
+    Internal = raw::STATUS_INTERNAL,
+    Panic = raw::STATUS_PANIC,
+    End = raw::STATUS_END,
 }
 
 impl Status {

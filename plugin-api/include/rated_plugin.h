@@ -1,0 +1,425 @@
+/* The interface between the rating daemon `rated` and its plugins, version 1.0.
+ * Generated from plugin-api/src/raw.rs; do not edit. See plugin-api/README.md for what each call must do. */
+
+#ifndef RATED_PLUGIN_H
+#define RATED_PLUGIN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The Arrow C Data Interface, https://arrow.apache.org/docs/format/CDataInterface.html. */
+#ifndef ARROW_C_DATA_INTERFACE
+#define ARROW_C_DATA_INTERFACE
+
+#define ARROW_FLAG_DICTIONARY_ORDERED 1
+#define ARROW_FLAG_NULLABLE 2
+#define ARROW_FLAG_MAP_KEYS_SORTED 4
+
+struct ArrowSchema {
+  const char *format;
+  const char *name;
+  const char *metadata;
+  int64_t flags;
+  int64_t n_children;
+  struct ArrowSchema **children;
+  struct ArrowSchema *dictionary;
+  void (*release)(struct ArrowSchema *);
+  void *private_data;
+};
+
+struct ArrowArray {
+  int64_t length;
+  int64_t null_count;
+  int64_t offset;
+  int64_t n_buffers;
+  int64_t n_children;
+  const void **buffers;
+  struct ArrowArray **children;
+  struct ArrowArray *dictionary;
+  void (*release)(struct ArrowArray *);
+  void *private_data;
+};
+
+#endif
+
+// The bytes `RATEDPLG` read as a little-endian integer.
+#define RATED_MAGIC 5137569529074041170
+
+// Must be equal on both sides.
+#define RATED_ABI_MAJOR 1
+
+// How many appended fields the plugin may use; a daemon loads every plugin whose minor is not above its own.
+#define RATED_ABI_MINOR 0
+
+// `RatedPluginDecl.flags`: built so that a panic unwinds (required; the guard cannot work without it).
+#define RATED_FLAG_UNWINDS 1
+
+// `RatedHostApi.features` and `RatedPluginDecl.features_required`: the key-value service.
+#define RATED_FEATURE_KV 1
+
+// `RatedHostApi.features` and `RatedPluginDecl.features_required`: the HTTP service.
+#define RATED_FEATURE_HTTP 2
+
+// `RatedComponentDecl.kind`: the vtable is a `RatedCollectorVTable`.
+#define RATED_KIND_COLLECTOR 1
+
+// `RatedComponentDecl.kind`: the vtable is a `RatedFetcherVTable`.
+#define RATED_KIND_FETCHER 2
+
+// `RatedComponentDecl.kind`: the vtable is a `RatedRatingVTable`.
+#define RATED_KIND_RATING 3
+
+// `RatedComponentDecl.flags`: the host never makes two calls on one instance at a time.
+#define RATED_COMPONENT_SERIAL 1
+
+// `RatedComponentDecl.flags` of a rating module: its rules can be changed while it runs (`hot-config` of the API).
+#define RATED_COMPONENT_HOT_CONFIG 2
+
+// `RatedComponentDecl.flags` of a rating module: always enabled, priority 1; the API can change neither.
+#define RATED_COMPONENT_ALWAYS_ON 4
+
+// `RatedStatus`: as asked.
+#define RATED_OK 0
+
+// `RatedStatus`: the configuration cannot work; the component is refused.
+#define RATED_INVALID_CONFIG 1
+
+// `RatedStatus`: the request cannot be answered as it stands.
+#define RATED_INVALID_REQUEST 2
+
+// `RatedStatus`: not there; of a collector: this past is lost for ever.
+#define RATED_NOT_FOUND 3
+
+// `RatedStatus`: something else was changed meanwhile.
+#define RATED_CONFLICT 4
+
+// `RatedStatus`: the source does not answer; tried again.
+#define RATED_UNAVAILABLE 5
+
+// `RatedStatus`: the source does not answer in time; tried again.
+#define RATED_TIMEOUT 6
+
+// `RatedStatus`: the caller no longer wants it.
+#define RATED_CANCELLED 7
+
+// `RatedStatus`: the source or the caller lacks the right.
+#define RATED_UNAUTHORIZED 8
+
+// `RatedStatus`: what the source answered makes no sense.
+#define RATED_BAD_DATA 9
+
+// `RatedStatus`: never will be possible; not asked again.
+#define RATED_UNSUPPORTED 10
+
+// `RatedStatus`: the plugin's own mistake.
+#define RATED_INTERNAL 11
+
+// `RatedStatus`: the plugin panicked; the instance is abandoned.
+#define RATED_PANIC 12
+
+// `RatedStatus`: of `RatedBatches.next`: there is no further batch.
+#define RATED_END 13
+
+// `RatedError.flags`: the same call may succeed later.
+#define RATED_ERROR_RETRYABLE 1
+
+// `RatedError.flags`: the same rows in smaller batches may succeed (a decimal column cannot hold all of them).
+#define RATED_ERROR_SPLIT 2
+
+// Bytes lent for the length of one call, or for ever when they sit in a static.
+typedef struct RatedBytes {
+  const uint8_t *ptr;
+  size_t len;
+} RatedBytes;
+
+// One collector, fetcher or rating module of a plugin; a static.
+typedef struct RatedComponentDecl {
+  size_t struct_size;
+  uint32_t kind;
+  uint32_t flags;
+  // `[a-z][a-z0-9-]{0,31}`, unique in the daemon for each kind.
+  struct RatedBytes name;
+  // One sentence for people; the `description` of the API.
+  struct RatedBytes summary;
+  // TOML: the keys of the component's configuration table.
+  struct RatedBytes sample_config;
+  // JSON Schema of the configuration; may be empty.
+  struct RatedBytes config_schema;
+  // `OpenAPI` `paths` object (JSON) that `handle` serves, relative to the module; empty = serves nothing.
+  struct RatedBytes api_schema;
+  const void *vtable;
+} RatedComponentDecl;
+
+// The kind of an outcome: one of the `RATED_` constants.
+typedef uint32_t RatedStatus;
+
+// Names the instance to the host: its keys, its log target, its labels.
+typedef const void *RatedHostRef;
+
+// One call's surroundings; lives on the caller's stack.
+typedef struct RatedCall {
+  size_t struct_size;
+  // Scheduler time, nanoseconds since the epoch; `INT64_MAX` = none.
+  int64_t deadline_ns;
+  // W3C trace context.
+  uint8_t trace_id[16];
+  uint8_t span_id[8];
+  // For `RatedHostApi.is_cancelled`.
+  const void *cancel;
+} RatedCall;
+
+// Bytes given away: the receiver calls `release` once, from any thread.
+typedef struct RatedBuffer {
+  uint8_t *ptr;
+  size_t len;
+  void (*release)(struct RatedBuffer*);
+  void *private_data;
+} RatedBuffer;
+
+// The caller passes it zeroed; whoever fails fills it.
+typedef struct RatedError {
+  RatedStatus status;
+  uint32_t flags;
+  struct RatedBuffer message;
+} RatedError;
+
+// Called for each key of a scan, in key order; any answer but 0 ends the scan.
+typedef uint32_t (*RatedVisitFn)(void*, struct RatedBytes key, struct RatedBytes value);
+
+// One change to the instance's own keys; a null `value.ptr` removes the key.
+typedef struct RatedEdit {
+  struct RatedBytes key;
+  struct RatedBytes value;
+} RatedEdit;
+
+// A request that the host sends for a plugin.
+typedef struct RatedHttpRequest {
+  size_t struct_size;
+  // As in `RatedRequest.method`.
+  uint32_t method;
+  uint32_t reserved;
+  // Absolute, `http` or `https`.
+  struct RatedBytes url;
+  // JSON object of header names to values.
+  struct RatedBytes headers;
+  struct RatedBytes body;
+  // JSON: see `HttpOptions` of the Rust crate; empty = defaults.
+  struct RatedBytes options;
+} RatedHttpRequest;
+
+typedef struct RatedHttpResponse {
+  size_t struct_size;
+  uint32_t status;
+  uint32_t reserved;
+  // JSON object of lower-case header names to values.
+  struct RatedBuffer headers;
+  // Decompressed.
+  struct RatedBuffer body;
+} RatedHttpResponse;
+
+// What the host lends to every instance. Callable from any thread until the instance is destroyed.
+typedef struct RatedHostApi {
+  size_t struct_size;
+  uint32_t abi_minor;
+  uint32_t reserved;
+  uint64_t features;
+  // Levels: 1 error, 2 warn, 3 info, 4 debug, 5 trace.
+  uint32_t (*log_enabled)(RatedHostRef, uint32_t level);
+  void (*log)(RatedHostRef, uint32_t level, struct RatedBytes target, struct RatedBytes message);
+  // The scheduler's clock, nanoseconds since the epoch: tests drive it.
+  int64_t (*now_ns)(RatedHostRef);
+  uint32_t (*is_cancelled)(const struct RatedCall*);
+  // The value of a key as it was at `revision` (`UINT64_MAX` = now), or `RATED_NOT_FOUND`.
+  RatedStatus (*kv_get)(RatedHostRef,
+                        uint64_t revision,
+                        struct RatedBytes key,
+                        struct RatedBuffer *out,
+                        struct RatedError*);
+  // All keys with a prefix as they were at `revision` (`UINT64_MAX` = now), in key order, from one snapshot;
+  // `out_revision` is the revision read.
+  RatedStatus (*kv_scan)(RatedHostRef,
+                         uint64_t revision,
+                         struct RatedBytes prefix,
+                         RatedVisitFn visit,
+                         void *visitor,
+                         uint64_t *out_revision,
+                         struct RatedError*);
+  // All edits, durably, if the data is still at `revision`; else none and `RATED_CONFLICT`.
+  RatedStatus (*kv_apply)(RatedHostRef,
+                          uint64_t revision,
+                          const struct RatedEdit *edits,
+                          size_t edits_len,
+                          uint64_t *out_revision,
+                          struct RatedError*);
+  // Adds to a counter of the daemon's `/metrics`, labelled with the instance.
+  void (*count)(RatedHostRef, struct RatedBytes metric, uint64_t by);
+  // Adds a value to a histogram of the daemon's `/metrics`, labelled with the instance.
+  void (*observe)(RatedHostRef, struct RatedBytes metric, double value);
+  // Null when the host has no HTTP service.
+  RatedStatus (*http_send)(RatedHostRef,
+                           const struct RatedCall*,
+                           const struct RatedHttpRequest*,
+                           struct RatedHttpResponse*,
+                           struct RatedError*);
+} RatedHostApi;
+
+// What `rated_plugin_entry` returns; a static.
+typedef struct RatedPluginDecl {
+  uint64_t magic;
+  uint32_t struct_size;
+  uint16_t abi_major;
+  uint16_t abi_minor;
+  uint64_t features_required;
+  uint64_t flags;
+  struct RatedBytes name;
+  struct RatedBytes version;
+  // Compiler and interface crate, for people: `rustc 1.95.0, rated-plugin 0.1.0`.
+  struct RatedBytes built_with;
+  // Pointers, so that `RatedComponentDecl` may grow.
+  const struct RatedComponentDecl *const *components;
+  size_t components_len;
+  // Connects the plugin's log and panic hook to the host; called once for each loaded copy.
+  RatedStatus (*start)(const struct RatedHostApi*, RatedHostRef);
+} RatedPluginDecl;
+
+// Makes an instance from its configuration (JSON). Opens no connection.
+typedef RatedStatus (*RatedCreateFn)(const struct RatedHostApi*,
+                                     RatedHostRef,
+                                     struct RatedBytes config_json,
+                                     void **out,
+                                     struct RatedError*);
+
+// Ends an instance or a rater; the pointer is never used again.
+typedef void (*RatedDestroyFn)(void*);
+
+// Does the outside world answer?
+typedef RatedStatus (*RatedCheckFn)(const void*, const struct RatedCall*, struct RatedError*);
+
+// One metric of one period for many scopes: the source is asked once, the batch's `scope_id` column tells rows apart.
+typedef struct RatedCollect {
+  size_t struct_size;
+  // JSON: the metric's whole definition, `extra_args` included.
+  struct RatedBytes metric;
+  struct RatedBytes scope_key;
+  const struct RatedBytes *scopes;
+  // 0 = every scope.
+  size_t scopes_len;
+  int64_t begin_ns;
+  int64_t end_ns;
+} RatedCollect;
+
+// Batches pulled one at a time; unlike `ArrowArrayStream` it keeps the whole error.
+typedef struct RatedBatches {
+  RatedStatus (*schema)(struct RatedBatches*, struct ArrowSchema*, struct RatedError*);
+  // OK with a batch, or END.
+  RatedStatus (*next)(struct RatedBatches*,
+                      const struct RatedCall*,
+                      struct ArrowArray*,
+                      struct RatedError*);
+  void (*release)(struct RatedBatches*);
+  void *private_data;
+} RatedBatches;
+
+typedef struct RatedCollectorVTable {
+  size_t struct_size;
+  RatedCreateFn create;
+  RatedDestroyFn destroy;
+  RatedCheckFn check;
+  RatedStatus (*collect)(const void*,
+                         const struct RatedCall*,
+                         const struct RatedCollect*,
+                         struct RatedBatches *out,
+                         struct RatedError*);
+} RatedCollectorVTable;
+
+typedef struct RatedFetcherVTable {
+  size_t struct_size;
+  RatedCreateFn create;
+  RatedDestroyFn destroy;
+  RatedCheckFn check;
+  RatedStatus (*scopes)(const void*,
+                        const struct RatedCall*,
+                        struct RatedBatches *out,
+                        struct RatedError*);
+} RatedFetcherVTable;
+
+typedef struct RatedRate {
+  size_t struct_size;
+  // 0 period, 1 quote, 2 replay.
+  uint32_t purpose;
+  uint32_t reserved;
+  // The metric type rated, `alt_name` applied.
+  struct RatedBytes metric;
+  int64_t begin_ns;
+  int64_t end_ns;
+} RatedRate;
+
+// A REST call passed on to a rating module.
+typedef struct RatedRequest {
+  size_t struct_size;
+  // 1 GET, 2 POST, 3 PUT, 4 DELETE, 5 PATCH.
+  uint32_t method;
+  uint32_t reserved;
+  // Below the module's name, percent-decoded, with a leading slash and no trailing one: `/mappings/<id>`.
+  struct RatedBytes path;
+  // As the client sent it, still percent-encoded, without the question mark.
+  struct RatedBytes query;
+  struct RatedBytes content_type;
+  struct RatedBytes body;
+  // JSON: `{"user_id", "scope_id", "roles", "is_admin"}`; never a token.
+  struct RatedBytes principal;
+} RatedRequest;
+
+typedef struct RatedResponse {
+  size_t struct_size;
+  // An HTTP status, 200 to 599.
+  uint32_t status;
+  uint32_t reserved;
+  struct RatedBuffer content_type;
+  // The `Location` header, relative to the module (`/mappings/<id>`); empty = none.
+  struct RatedBuffer location;
+  struct RatedBuffer body;
+} RatedResponse;
+
+typedef struct RatedRatingVTable {
+  size_t struct_size;
+  RatedCreateFn create;
+  RatedDestroyFn destroy;
+  RatedCheckFn check;
+  // An immutable snapshot: the rules in force at `as_of_ns` (the begin of the period rated), as they were known
+  // at `revision` of the instance's key-value data (`UINT64_MAX` = now).
+  RatedStatus (*prepare)(const void*,
+                         const struct RatedCall*,
+                         int64_t as_of_ns,
+                         uint64_t revision,
+                         void **out_rater,
+                         struct RatedError*);
+  RatedDestroyFn release_rater;
+  // Moves the two input structs in, whatever the outcome; on OK writes the two output structs.
+  RatedStatus (*rate)(const void *rater,
+                      const struct RatedCall*,
+                      const struct RatedRate*,
+                      struct ArrowArray *array,
+                      struct ArrowSchema *schema,
+                      struct ArrowArray *out_array,
+                      struct ArrowSchema *out_schema,
+                      struct RatedError*);
+  RatedStatus (*handle)(const void*,
+                        const struct RatedCall*,
+                        const struct RatedRequest*,
+                        struct RatedResponse*,
+                        struct RatedError*);
+} RatedRatingVTable;
+
+#endif  /* RATED_PLUGIN_H */
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What a plugin exports: returns a static and does nothing else. */
+const RatedPluginDecl *rated_plugin_entry(void);
+
+#ifdef __cplusplus
+}
+#endif
