@@ -48,10 +48,12 @@ struct ArrowArray {
 // Must be equal on both sides.
 #define RATED_ABI_MAJOR 1
 
-// How many appended fields the plugin may use; a daemon loads every plugin whose minor is not above its own.
+// How many appended fields the plugin may use; a daemon loads every plugin whose minor is not
+// above its own.
 #define RATED_ABI_MINOR 0
 
-// `RatedPluginDecl.flags`: built so that a panic unwinds (required; the guard cannot work without it).
+// `RatedPluginDecl.flags`: built so that a panic unwinds (required; the guard cannot work without
+// it).
 #define RATED_FLAG_UNWINDS 1
 
 // `RatedHostApi.features` and `RatedPluginDecl.features_required`: the key-value service.
@@ -72,10 +74,12 @@ struct ArrowArray {
 // `RatedComponentDecl.flags`: the host never makes two calls on one instance at a time.
 #define RATED_COMPONENT_SERIAL 1
 
-// `RatedComponentDecl.flags` of a rating module: its rules can be changed while it runs (`hot-config` of the API).
+// `RatedComponentDecl.flags` of a rating module: its rules can be changed while it runs
+// (`hot-config` of the API).
 #define RATED_COMPONENT_HOT_CONFIG 2
 
-// `RatedComponentDecl.flags` of a rating module: always enabled, priority 1; the API can change neither.
+// `RatedComponentDecl.flags` of a rating module: always enabled, priority 1; the API can change
+// neither.
 #define RATED_COMPONENT_ALWAYS_ON 4
 
 // `RatedStatus`: as asked.
@@ -123,7 +127,8 @@ struct ArrowArray {
 // `RatedError.flags`: the same call may succeed later.
 #define RATED_ERROR_RETRYABLE 1
 
-// `RatedError.flags`: the same rows in smaller batches may succeed (a decimal column cannot hold all of them).
+// `RatedError.flags`: the same rows in smaller batches may succeed (a decimal column cannot hold
+// all of them).
 #define RATED_ERROR_SPLIT 2
 
 // Bytes lent for the length of one call, or for ever when they sit in a static.
@@ -145,7 +150,8 @@ typedef struct RatedComponentDecl {
   struct RatedBytes sample_config;
   // JSON Schema of the configuration; may be empty.
   struct RatedBytes config_schema;
-  // `OpenAPI` `paths` object (JSON) that `handle` serves, relative to the module; empty = serves nothing.
+  // `OpenAPI` `paths` object (JSON) that `handle` serves, relative to the module; empty = serves
+  // nothing.
   struct RatedBytes api_schema;
   const void *vtable;
 } RatedComponentDecl;
@@ -235,8 +241,8 @@ typedef struct RatedHostApi {
                         struct RatedBytes key,
                         struct RatedBuffer *out,
                         struct RatedError*);
-  // All keys with a prefix as they were at `revision` (`UINT64_MAX` = now), in key order, from one snapshot;
-  // `out_revision` is the revision read.
+  // All keys with a prefix as they were at `revision` (`UINT64_MAX` = now), in key order, from one
+  // snapshot; `out_revision` is the revision read.
   RatedStatus (*kv_scan)(RatedHostRef,
                          uint64_t revision,
                          struct RatedBytes prefix,
@@ -295,7 +301,8 @@ typedef void (*RatedDestroyFn)(void*);
 // Does the outside world answer?
 typedef RatedStatus (*RatedCheckFn)(const void*, const struct RatedCall*, struct RatedError*);
 
-// One metric of one period for many scopes: the source is asked once, the batch's `scope_id` column tells rows apart.
+// One metric of one period for many scopes: the source is asked once, the batch's `scope_id`
+// column tells rows apart.
 typedef struct RatedCollect {
   size_t struct_size;
   // JSON: the metric's whole definition, `extra_args` included.
@@ -360,7 +367,8 @@ typedef struct RatedRequest {
   // 1 GET, 2 POST, 3 PUT, 4 DELETE, 5 PATCH.
   uint32_t method;
   uint32_t reserved;
-  // Below the module's name, percent-decoded, with a leading slash and no trailing one: `/mappings/<id>`.
+  // Below the module's name, percent-decoded, with a leading slash and no trailing one:
+  // `/mappings/<id>`.
   struct RatedBytes path;
   // As the client sent it, still percent-encoded, without the question mark.
   struct RatedBytes query;
@@ -386,8 +394,8 @@ typedef struct RatedRatingVTable {
   RatedCreateFn create;
   RatedDestroyFn destroy;
   RatedCheckFn check;
-  // An immutable snapshot: the rules in force at `as_of_ns` (the begin of the period rated), as they were known
-  // at `revision` of the instance's key-value data (`UINT64_MAX` = now).
+  // An immutable snapshot: the rules in force at `as_of_ns` (the begin of the period rated), as
+  // they were known at `revision` of the instance's key-value data (`UINT64_MAX` = now).
   RatedStatus (*prepare)(const void*,
                          const struct RatedCall*,
                          int64_t as_of_ns,

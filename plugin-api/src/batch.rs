@@ -2,17 +2,20 @@
 //!
 //! | schema | column | type | meaning |
 //! |---|---|---|---|
-//! | `usage/1`, collector to host | `scope_id` | dictionary<int32, utf8>, not null | whose usage the row is |
-//! | | `qty` | decimal128(38, s), not null | as the source measured it |
-//! | | `groupby.<name>`, `metadata.<name>` | dictionary<int32, utf8> | one for each attribute of the metric; null = absent |
-//! | `usage/1`, host to rating module | the same, and `price` | decimal128(38, s), not null | the price so far |
-//! | `price/1`, rating module to host | `price` | decimal128(38, s), not null | same rows, same order |
-//! | `scopes/1`, fetcher to host | `scope_id` | utf8, not null | |
+//! | `usage/1`, from a collector | `scope_id` | text code, not null | whose usage the row is |
+//! | | `qty` | decimal, not null | as the source measured it |
+//! | | `groupby.<name>`, `metadata.<name>` | text code | an attribute; null = absent |
+//! | `usage/1`, to a rating module | the same, and `price` | decimal, not null | the price so far |
+//! | `price/1`, from a rating module | `price` | decimal, not null | same rows, same order |
+//! | `scopes/1`, from a fetcher | `scope_id` | utf8, not null | |
 //!
-//! The scale `s` is between 0 and 28 and free for each batch; a number without its trailing zeros has at most 96 bits
-//! (28 digits always fit).
-//! The host hands rating modules more `groupby.` columns than the metric defines: the scope key, `week_of_the_year`,
-//! `day_of_the_year`, `month` and `year` of the period's begin.
+//! A *text code* is `dictionary<int32, utf8>`, a *decimal* `decimal128(38, s)`. A collector gives
+//! one column for each attribute of the metric's definition and no other.
+//!
+//! The scale `s` is between 0 and 28 and free for each batch; a number without its trailing zeros
+//! has at most 96 bits (28 digits always fit). The host hands rating modules more `groupby.`
+//! columns than the metric defines: the scope key, `week_of_the_year`, `day_of_the_year`, `month`
+//! and `year` of the period's begin.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -245,7 +248,8 @@ fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<Option<&'a Decimal1
 pub struct PriceBatch;
 
 impl PriceBatch {
-    /// Picks the scale so that no digit is lost; `Err` with the split flag when the prices do not fit together.
+    /// Picks the scale so that no digit is lost; `Err` with the split flag when the prices do not
+    /// fit together.
     pub fn from_prices(prices: &[Decimal]) -> Result<RecordBatch> {
         PriceBatch::from_column(decimal_column(prices)?)
     }
@@ -264,7 +268,8 @@ impl PriceBatch {
         }
     }
 
-    /// Checks that `batch` is of schema `price/1`, has `rows` rows and that every price fits a [`Decimal`]; its column.
+    /// Checks that `batch` is of schema `price/1`, has `rows` rows and that every price fits a
+    /// [`Decimal`]; its column.
     pub fn read(batch: &RecordBatch, rows: usize) -> Result<&Decimal128Array> {
         check_schema_name(batch, SCHEMA_PRICE)?;
         let prices = numbers(batch, PRICE)?

@@ -15,8 +15,9 @@ type Source = Box<dyn FnMut(&Call) -> Option<Result<RecordBatch>> + Send>;
 
 /// Batches on their way to the host, which pulls them one at a time.
 ///
-/// All batches have one schema. One whose decimal columns have a smaller scale than the schema says is brought to it
-/// (no digit is lost; when the numbers do not fit, the error has the split flag); any other difference is an error.
+/// All batches have one schema. One whose decimal columns have a smaller scale than the schema says
+/// is brought to it (no digit is lost; when the numbers do not fit, the error has the split flag);
+/// any other difference is an error.
 pub struct Batches {
     schema: SchemaRef,
     source: Source,
@@ -28,7 +29,8 @@ impl Batches {
         Batches::stream(batch.schema(), std::iter::once(Ok(batch)))
     }
 
-    /// From several batches that differ at most in the scales of their decimal columns; the widest one is taken.
+    /// From several batches that differ at most in the scales of their decimal columns; the widest
+    /// one is taken.
     ///
     /// `Internal` when there is none: an empty answer still has a schema, see [`Batches::one`].
     pub fn many(batches: Vec<RecordBatch>) -> Result<Batches> {
@@ -45,10 +47,11 @@ impl Batches {
         Batches::one(scopes_batch(ids))
     }
 
-    /// Pulled by the host one at a time; the iterator runs on the host's threads. It ends at the first error.
+    /// Pulled by the host one at a time; the iterator runs on the host's threads. It ends at the
+    /// first error.
     ///
-    /// The host asks for cancellation between batches; an iterator that works long on one should ask itself, see
-    /// [`Batches::from_fn`].
+    /// The host asks for cancellation between batches; an iterator that works long on one should
+    /// ask itself, see [`Batches::from_fn`].
     pub fn stream(
         schema: SchemaRef,
         batches: impl Iterator<Item = Result<RecordBatch>> + Send + 'static,
@@ -104,7 +107,8 @@ fn widest(a: &SchemaRef, b: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, a.metadata().clone()))
 }
 
-/// The host imports every batch by the stream's schema, so a batch of another one would be read as what it is not.
+/// The host imports every batch by the stream's schema, so a batch of another one would be read as
+/// what it is not.
 fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     if Arc::ptr_eq(batch.schema_ref(), schema) || batch.schema_ref() == schema {
         return Ok(batch);

@@ -41,10 +41,11 @@ impl UsageBuilder {
         }
     }
 
-    /// Adds a row. `attributes`: groupby first, then metadata, in the order given to [`UsageBuilder::new`];
-    /// `None` = absent.
+    /// Adds a row. `attributes`: groupby first, then metadata, in the order given to
+    /// [`UsageBuilder::new`]; `None` = absent.
     ///
-    /// `Internal` when their number differs; then, and on any other error, no batch can be finished from what is here.
+    /// `Internal` when their number differs; then, and on any other error, no batch can be finished
+    /// from what is here.
     pub fn push(
         &mut self,
         scope_id: &str,

@@ -20,7 +20,8 @@ pub trait Component: Sized + Send + Sync + 'static {
     /// The configuration table; use `#[serde(deny_unknown_fields)]`.
     type Config: DeserializeOwned;
 
-    /// Checks the configuration and makes the instance. Opens no connection: that is for [`Component::check`].
+    /// Checks the configuration and makes the instance. Opens no connection: that is for
+    /// [`Component::check`].
     fn create(config: Self::Config, host: Host) -> Result<Self>;
 
     /// Does the outside world answer? Called after `create` at start and at reload.
@@ -32,11 +33,12 @@ pub trait Component: Sized + Send + Sync + 'static {
 
 /// Measures what scopes used.
 pub trait Collector: Component {
-    /// One metric of one period for many scopes, as batches of schema `usage/1` (see [`crate::UsageBuilder`]).
+    /// One metric of one period for many scopes, as batches of schema `usage/1` (see
+    /// [`crate::UsageBuilder`]).
     ///
-    /// No row for a scope means "no data": only say so when the source said so. A partial answer is an error.
-    /// [`crate::Status::NotFound`] means that this time is lost for ever; the daemon records the period as failed and
-    /// goes on. Every other error stops or delays the metric.
+    /// No row for a scope means "no data": only say so when the source said so. A partial answer is
+    /// an error. [`crate::Status::NotFound`] means that this time is lost for ever; the daemon
+    /// records the period as failed and goes on. Every other error stops or delays the metric.
     fn collect(&self, call: &Call, request: &CollectRequest) -> Result<Batches>;
 }
 
@@ -54,10 +56,12 @@ pub trait RatingModule: Component {
     const HOT_CONFIG: bool = false;
     /// Always enabled; the API cannot change that.
     const ALWAYS_ON: bool = false;
-    /// The `paths` object (`OpenAPI`, JSON) that [`RatingModule::handle`] serves; empty = serves nothing.
+    /// The `paths` object (`OpenAPI`, JSON) that [`RatingModule::handle`] serves; empty = serves
+    /// nothing.
     const API_SCHEMA: &'static str = "";
 
-    /// A snapshot of the rules that are in force at `as_of.at`, as they were known at `as_of.revision`.
+    /// A snapshot of the rules that are in force at `as_of.at`, as they were known at
+    /// `as_of.revision`.
     fn prepare(&self, call: &Call, as_of: AsOf) -> Result<Self::Rater>;
 
     /// A REST call below `/v1/rating/module_config/<NAME>`.
@@ -69,7 +73,7 @@ pub trait RatingModule: Component {
 
 /// Rates batches, from any number of threads at once.
 pub trait Rater: Send + Sync + 'static {
-    /// One price for each row of `usage` (schema `usage/1` with the column `price`, the price so far), in the same
-    /// order, as a batch of schema `price/1` (see [`crate::PriceBatch`]).
+    /// One price for each row of `usage` (schema `usage/1` with the column `price`, the price so
+    /// far), in the same order, as a batch of schema `price/1` (see [`crate::PriceBatch`]).
     fn rate(&self, call: &Call, request: &RateRequest, usage: &RecordBatch) -> Result<RecordBatch>;
 }

@@ -1,12 +1,13 @@
 //! Exact decimals in columns, and the one place where products, sums and quotients are rounded.
 //!
-//! The rule is that of Python's `decimal` with a context of 28 digits and `ROUND_HALF_EVEN`, for results that need at
-//! most 28 fractional digits; a result that needs more is rounded once, half even, to 28. Checked against 1,500 results
-//! that Python wrote (`tests/data/decimal_python.py`): all are equal where Python's own have at most 28 fractional digits.
+//! The rule is that of Python's `decimal` with a context of 28 digits and `ROUND_HALF_EVEN`, for
+//! results that need at most 28 fractional digits; a result that needs more is rounded once, half
+//! even, to 28. Checked against 1,500 results that Python wrote (`tests/data/decimal_python.py`):
+//! all are equal where Python's own have at most 28 fractional digits.
 //!
-//! `rust_decimal`'s own operators follow another rule: they keep as many digits as fit 96 bits, 28 or 29, and of the 804
-//! products in that file whose integer part fits, 108 come out otherwise. So money is multiplied with
-//! [`multiply_half_even`], never with `*`.
+//! `rust_decimal`'s own operators follow another rule: they keep as many digits as fit 96 bits, 28
+//! or 29, and of the 804 products in that file whose integer part fits, 108 come out otherwise. So
+//! money is multiplied with [`multiply_half_even`], never with `*`.
 
 use arrow_array::{Array, Decimal128Array};
 use arrow_buffer::i256;
@@ -86,8 +87,8 @@ fn rescale(value: &Decimal, scale: u32) -> Option<i128> {
 
 /// The decimal in a row of a column.
 ///
-/// `BadData` for a null, a scale outside 0 to 28 and a number that needs more than 96 bits even without its trailing
-/// zeros.
+/// `BadData` for a null, a scale outside 0 to 28 and a number that needs more than 96 bits even
+/// without its trailing zeros.
 pub fn decimal_at(column: &Decimal128Array, row: usize) -> Result<Decimal> {
     if column.is_null(row) {
         return Err(Error::bad_data(format!("no number in row {row}")));
@@ -142,7 +143,8 @@ pub fn multiply_half_even(a: Decimal, b: Decimal) -> Option<Decimal> {
     round_wide_half_even(wide(a.mantissa()).checked_mul(wide(b.mantissa()))?, scale)
 }
 
-/// `a + b`, rounded half to even to 28 significant digits (no sum has more fractional digits than its parts).
+/// `a + b`, rounded half to even to 28 significant digits (no sum has more fractional digits than
+/// its parts).
 pub fn add_half_even(a: Decimal, b: Decimal) -> Option<Decimal> {
     let scale = a.scale().max(b.scale());
     let narrow = |value: Decimal| value.mantissa().checked_mul(power(scale - value.scale()));
@@ -163,7 +165,8 @@ pub fn divide_half_even(a: Decimal, b: Decimal) -> Option<Decimal> {
     if a.is_zero() || b.is_zero() {
         return (!b.is_zero()).then_some(Decimal::ZERO);
     }
-    // Enough digits that the quotient has at least 30, and one more that says whether anything is left.
+    // Enough digits that the quotient has at least 30, and one more that says whether anything is
+    // left.
     let (dividend, divisor) = (wide(a.mantissa()), wide(b.mantissa()));
     let shift = (DIGITS_MAX + 2 + wide_digits(divisor)).saturating_sub(wide_digits(dividend));
     let dividend = dividend.checked_mul(wide_power(shift))?;
@@ -251,7 +254,8 @@ mod tests {
         )
     }
 
-    /// Each line of the file: what Python says, and what the same rule with 28 fractional digits at most says.
+    /// Each line of the file: what Python says, and what the same rule with 28 fractional digits at
+    /// most says.
     fn python_cases() -> impl Iterator<Item = [&'static str; 5]> {
         include_str!("../tests/data/decimal_python.txt")
             .lines()
@@ -274,7 +278,8 @@ mod tests {
         }
     }
 
-    /// Why [`multiply_half_even`] exists: `Decimal::checked_mul` keeps as many digits as fit 96 bits (28 or 29).
+    /// Why [`multiply_half_even`] exists: `Decimal::checked_mul` keeps as many digits as fit 96
+    /// bits (28 or 29).
     #[test]
     fn the_product_of_rust_decimal_is_another() {
         let mut counts = [0_u32; 3];

@@ -2,12 +2,13 @@
 
 /// Makes the library a plugin: declares its components and exports `rated_plugin_entry`.
 ///
-/// Once in the root of a crate with `crate-type = ["cdylib"]`; each list may be left out, the order is fixed.
-/// `requires` names the services without which the plugin cannot work (`kv`, `http`); the daemon refuses it by name
-/// when it lacks one.
+/// Once in the root of a crate with `crate-type = ["cdylib"]`; each list may be left out, the order
+/// is fixed. `requires` names the services without which the plugin cannot work (`kv`, `http`); the
+/// daemon refuses it by name when it lacks one.
 ///
-/// Because of the exported symbol at most one crate that calls this can be linked into a program; tests that want
-/// several plugins in one program load libraries, or use [`declare!`](crate::declare).
+/// Because of the exported symbol at most one crate that calls this can be linked into a program;
+/// tests that want several plugins in one program load libraries, or use
+/// [`declare!`](crate::declare).
 #[macro_export]
 macro_rules! export {
     ($($declaration:tt)*) => {
@@ -25,7 +26,8 @@ macro_rules! export {
     };
 }
 
-/// The `&'static PluginDecl` of some components, without the exported symbol: for tests that embed a plugin.
+/// The `&'static PluginDecl` of some components, without the exported symbol: for tests that embed
+/// a plugin.
 ///
 /// Takes the same lists as [`export!`](crate::export).
 #[macro_export]

@@ -8,7 +8,8 @@ use crate::raw::{FEATURE_HTTP, FEATURE_KV};
 use crate::thunk::{CallHandle, HostHandle};
 use crate::{Edit, Error, HttpRequest, HttpResponse, Result, Status};
 
-/// An instance's own handle on the daemon. Cheap to copy, usable from any thread until the instance is dropped.
+/// An instance's own handle on the daemon. Cheap to copy, usable from any thread until the instance
+/// is dropped.
 #[derive(Clone, Copy)]
 pub struct Host {
     handle: HostHandle,
@@ -40,7 +41,8 @@ impl Host {
         DateTime::from_timestamp_nanos(self.handle.now_ns())
     }
 
-    /// The value of one of the instance's keys as it was at `revision`; `None` when it was not there.
+    /// The value of one of the instance's keys as it was at `revision`; `None` when it was not
+    /// there.
     pub fn kv_get(&self, revision: u64, key: &str) -> Result<Option<Vec<u8>>> {
         self.require_kv()?;
         match self.handle.kv_get(revision, key) {
@@ -76,8 +78,9 @@ impl Host {
 
     /// Sends a request and waits for the whole answer; any HTTP status is `Ok`.
     ///
-    /// `Unavailable` when nobody answers, `Timeout` when it takes too long, `Cancelled` when the call is, `BadData` when
-    /// the answer is longer than [`crate::HttpOptions::body_size_max`], `Unsupported` when the host has no HTTP service.
+    /// `Unavailable` when nobody answers, `Timeout` when it takes too long, `Cancelled` when the
+    /// call is, `BadData` when the answer is longer than [`crate::HttpOptions::body_size_max`],
+    /// `Unsupported` when the host has no HTTP service.
     pub fn http(&self, call: &Call, request: &HttpRequest) -> Result<HttpResponse> {
         if self.handle.features() & FEATURE_HTTP == 0 {
             return Err(Error::new(Status::Unsupported, "the daemon has no HTTP service"));
@@ -135,7 +138,8 @@ pub struct Call {
 }
 
 impl Call {
-    /// Does the daemon no longer want the answer? Ask between pages and every few thousand rows; costs an atomic load.
+    /// Does the daemon no longer want the answer? Ask between pages and every few thousand rows;
+    /// costs an atomic load.
     pub fn is_cancelled(&self) -> bool {
         self.handle.is_cancelled()
     }

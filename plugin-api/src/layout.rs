@@ -5,7 +5,11 @@
 
 use std::mem::offset_of;
 
-use crate::raw::*;
+use crate::raw::{
+    Buffer, Bytes, CollectorVTable, ComponentDecl, FetcherVTable, HostApi, PluginDecl,
+    RatingVTable, RawBatches, RawCall, RawCollect, RawEdit, RawError, RawHttpRequest,
+    RawHttpResponse, RawRate, RawRequest, RawResponse,
+};
 
 macro_rules! locked {
     ($($name:ident: $size:literal, $last:ident at $offset:literal;)*) => {

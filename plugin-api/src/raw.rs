@@ -1,11 +1,13 @@
 //! The C interface between the daemon and a plugin, version 1.0.
 //!
-//! Everything here is `#[repr(C)]` and stable for the whole major version: fields are appended, never moved or
-//! changed. The C header `include/rated_plugin.h` is generated from this file. Authors of Rust plugins use the
-//! safe traits of this crate instead and never name anything in here.
+//! Everything here is `#[repr(C)]` and stable for the whole major version: fields are appended,
+//! never moved or changed. The C header `include/rated_plugin.h` is generated from this file.
+//! Authors of Rust plugins use the safe traits of this crate instead and never name anything in
+//! here.
 //!
-//! Ownership: what is lent ([`Bytes`], [`RawCall`], requests) is valid until the call returns; what is given
-//! ([`Buffer`], Arrow structs, [`RawBatches`]) carries its own `release`, which its holder calls exactly once.
+//! Ownership: what is lent ([`Bytes`], [`RawCall`], requests) is valid until the call returns; what
+//! is given ([`Buffer`], Arrow structs, [`RawBatches`]) carries its own `release`, which its holder
+//! calls exactly once.
 
 #![expect(unsafe_code, reason = "what a table points at may be shared between threads")]
 
@@ -20,10 +22,12 @@ pub use crate::thunk::arrow::{export_rows, export_schema, import_rows, import_sc
 pub const MAGIC: u64 = 0x474c_5044_4554_4152;
 /// Must be equal on both sides.
 pub const ABI_MAJOR: u16 = 1;
-/// How many appended fields the plugin may use; a daemon loads every plugin whose minor is not above its own.
+/// How many appended fields the plugin may use; a daemon loads every plugin whose minor is not
+/// above its own.
 pub const ABI_MINOR: u16 = 0;
 
-/// [`PluginDecl::flags`]: built so that a panic unwinds (required; the guard cannot work without it).
+/// [`PluginDecl::flags`]: built so that a panic unwinds (required; the guard cannot work without
+/// it).
 pub const FLAG_UNWINDS: u64 = 1;
 
 /// [`HostApi::features`] and [`PluginDecl::features_required`]: the key-value service.
@@ -40,9 +44,11 @@ pub const KIND_RATING: u32 = 3;
 
 /// [`ComponentDecl::flags`]: the host never makes two calls on one instance at a time.
 pub const COMPONENT_SERIAL: u32 = 1;
-/// [`ComponentDecl::flags`] of a rating module: its rules can be changed while it runs (`hot-config` of the API).
+/// [`ComponentDecl::flags`] of a rating module: its rules can be changed while it runs
+/// (`hot-config` of the API).
 pub const COMPONENT_HOT_CONFIG: u32 = 2;
-/// [`ComponentDecl::flags`] of a rating module: always enabled, priority 1; the API can change neither.
+/// [`ComponentDecl::flags`] of a rating module: always enabled, priority 1; the API can change
+/// neither.
 pub const COMPONENT_ALWAYS_ON: u32 = 4;
 
 /// The kind of an outcome: one of the `STATUS_` constants.
@@ -79,7 +85,8 @@ pub const STATUS_END: u32 = 13;
 
 /// [`RawError::flags`]: the same call may succeed later.
 pub const ERROR_RETRYABLE: u32 = 1;
-/// [`RawError::flags`]: the same rows in smaller batches may succeed (a decimal column cannot hold all of them).
+/// [`RawError::flags`]: the same rows in smaller batches may succeed (a decimal column cannot hold
+/// all of them).
 pub const ERROR_SPLIT: u32 = 2;
 
 /// Bytes lent for the length of one call, or for ever when they sit in a static.
@@ -144,8 +151,8 @@ pub struct PluginDecl {
     pub start: unsafe extern "C" fn(*const HostApi, HostRef) -> RawStatus,
 }
 
-// SAFETY: a PluginDecl is read-only, and everything it points at is static and read-only too; whoever makes one
-// promises that (the export macro does; a C plugin's declarations are `const`).
+// SAFETY: a PluginDecl is read-only, and everything it points at is static and read-only too;
+// whoever makes one promises that (the export macro does; a C plugin's declarations are `const`).
 unsafe impl Sync for PluginDecl {}
 // SAFETY: as above.
 unsafe impl Sync for ComponentDecl {}
@@ -165,7 +172,8 @@ pub struct ComponentDecl {
     pub sample_config: Bytes,
     /// JSON Schema of the configuration; may be empty.
     pub config_schema: Bytes,
-    /// `OpenAPI` `paths` object (JSON) that `handle` serves, relative to the module; empty = serves nothing.
+    /// `OpenAPI` `paths` object (JSON) that `handle` serves, relative to the module; empty = serves
+    /// nothing.
     pub api_schema: Bytes,
     pub vtable: *const c_void,
 }
@@ -221,8 +229,8 @@ pub struct RatingVTable {
     pub create: CreateFn,
     pub destroy: DestroyFn,
     pub check: CheckFn,
-    /// An immutable snapshot: the rules in force at `as_of_ns` (the begin of the period rated), as they were known
-    /// at `revision` of the instance's key-value data (`u64::MAX` = now).
+    /// An immutable snapshot: the rules in force at `as_of_ns` (the begin of the period rated), as
+    /// they were known at `revision` of the instance's key-value data (`u64::MAX` = now).
     pub prepare: unsafe extern "C" fn(
         *const c_void,
         *const RawCall,
@@ -272,7 +280,8 @@ pub struct RawBatches {
     pub private_data: *mut c_void,
 }
 
-/// One metric of one period for many scopes: the source is asked once, the batch's `scope_id` column tells rows apart.
+/// One metric of one period for many scopes: the source is asked once, the batch's `scope_id`
+/// column tells rows apart.
 #[repr(C)]
 #[derive(Debug)]
 pub struct RawCollect {
@@ -308,7 +317,8 @@ pub struct RawRequest {
     /// 1 GET, 2 POST, 3 PUT, 4 DELETE, 5 PATCH.
     pub method: u32,
     pub reserved: u32,
-    /// Below the module's name, percent-decoded, with a leading slash and no trailing one: `/mappings/<id>`.
+    /// Below the module's name, percent-decoded, with a leading slash and no trailing one:
+    /// `/mappings/<id>`.
     pub path: Bytes,
     /// As the client sent it, still percent-encoded, without the question mark.
     pub query: Bytes,
@@ -396,8 +406,8 @@ pub struct HostApi {
         out: *mut Buffer,
         *mut RawError,
     ) -> RawStatus,
-    /// All keys with a prefix as they were at `revision` (`u64::MAX` = now), in key order, from one snapshot;
-    /// `out_revision` is the revision read.
+    /// All keys with a prefix as they were at `revision` (`u64::MAX` = now), in key order, from one
+    /// snapshot; `out_revision` is the revision read.
     pub kv_scan: unsafe extern "C" fn(
         HostRef,
         revision: u64,

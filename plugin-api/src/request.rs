@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// The rules to prepare: those in force at `at`, as they were known at `revision` of the instance's keys.
+/// The rules to prepare: those in force at `at`, as they were known at `revision` of the instance's
+/// keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AsOf {
     /// The begin of the period that will be rated.
@@ -187,7 +188,8 @@ impl Request {
         Request::new(Method::Delete, path, "")
     }
 
-    /// The query's names and values, percent-decoded, in order; `+` is a blank, a name alone has an empty value.
+    /// The query's names and values, percent-decoded, in order; `+` is a blank, a name alone has an
+    /// empty value.
     pub fn query_pairs(&self) -> Vec<(String, String)> {
         self.query
             .split('&')

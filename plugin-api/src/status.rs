@@ -17,7 +17,7 @@ use crate::raw;
 /// | `Cancelled` | quiet | none |
 /// | `Unsupported` | remembered, not asked again | 501 |
 /// | `Internal` | tried again a few times, then stops | 500 |
-/// | `Panic` | the instance is abandoned and made anew; three in ten minutes disable the component | 500 |
+/// | `Panic` | the instance is made anew; three in ten minutes disable the component | 500 |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Status {

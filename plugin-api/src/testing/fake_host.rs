@@ -10,8 +10,9 @@ use chrono::{DateTime, Duration, Utc};
 use crate::host::KvPairs;
 use crate::{Edit, Error, HttpRequest, HttpResponse, Level, Result, Status};
 
-/// A host in memory: a key-value store with revisions, a clock to set, scripted HTTP answers; it keeps what was logged,
-/// counted and sent. Clones are the same host. Every instance of a test gets its own host, as its own keys.
+/// A host in memory: a key-value store with revisions, a clock to set, scripted HTTP answers; it
+/// keeps what was logged, counted and sent. Clones are the same host. Every instance of a test gets
+/// its own host, as its own keys.
 ///
 /// ```
 /// use rated_plugin::testing::FakeHost;
@@ -104,7 +105,8 @@ impl FakeHost {
         self.shared.cancellation.cancelled.store(true, Ordering::SeqCst);
     }
 
-    /// Calls are cancelled once an instance has asked `times` times and heard no: 0 = at the first question.
+    /// Calls are cancelled once an instance has asked `times` times and heard no: 0 = at the first
+    /// question.
     pub fn cancel_after(&self, times: u64) {
         self.shared.cancellation.countdown.store(times + 1, Ordering::SeqCst);
     }

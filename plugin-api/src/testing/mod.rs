@@ -1,8 +1,8 @@
 //! Tests of a plugin without a daemon.
 //!
-//! [`FakeHost`] is a host in memory. [`TestCollector`], [`TestFetcher`] and [`TestModule`] make an instance of a
-//! component and call it through its own table, as the daemon does: what a test sees has been through the guard and
-//! through the Arrow C Data Interface, and was validated in full.
+//! [`FakeHost`] is a host in memory. [`TestCollector`], [`TestFetcher`] and [`TestModule`] make an
+//! instance of a component and call it through its own table, as the daemon does: what a test sees
+//! has been through the guard and through the Arrow C Data Interface, and was validated in full.
 
 mod conformance;
 mod drive;

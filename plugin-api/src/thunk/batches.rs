@@ -34,7 +34,8 @@ pub(super) fn give_batches(batches: Batches, host: HostHandle) -> RawBatches {
 
 /// # Safety
 ///
-/// `raw` is null or was made by [`give_batches`] and not released, and nobody else uses it during `'a`.
+/// `raw` is null or was made by [`give_batches`] and not released, and nobody else uses it during
+/// `'a`.
 unsafe fn given<'a>(raw: *mut RawBatches) -> Result<&'a mut Given> {
     // SAFETY: the caller's promise.
     unsafe { raw.as_mut().and_then(|raw| raw.private_data.cast::<Given>().as_mut()) }

@@ -19,7 +19,8 @@ use crate::{AsOf, CollectRequest, Error, RateRequest, Request, Response, Result,
 
 /// The components of a plugin, after `start`.
 pub(crate) fn components(plugin: &'static PluginDecl) -> Result<Vec<&'static ComponentDecl>> {
-    // SAFETY: a declaration's promises: `start` may be called, with a table and a reference that live for ever here.
+    // SAFETY: a declaration's promises: `start` may be called, with a table and a reference that
+    // live for ever here.
     let status = unsafe { (plugin.start)(&raw const FAKE_API, reference(&START_HOST)) };
     if status != Status::Ok as RawStatus {
         return Err(Error::new(Status::from_raw(status), "`start` failed"));
@@ -51,7 +52,8 @@ enum Table {
 
 impl Table {
     fn of(component: &'static ComponentDecl) -> Result<Table> {
-        // SAFETY: a declaration's promises: the table is static, of the kind's type and as long as it says.
+        // SAFETY: a declaration's promises: the table is static, of the kind's type and as long as
+        // it says.
         let table = unsafe {
             let sized = component.vtable.cast::<usize>();
             let wanted = match component.kind {
@@ -89,8 +91,8 @@ pub(crate) struct Driven {
     poisoned: std::sync::atomic::AtomicBool,
 }
 
-// SAFETY: the interface says that instances are used from any thread, several at once; the test kit drives no component
-// that sets the serial flag from more than one (see `conformance`).
+// SAFETY: the interface says that instances are used from any thread, several at once; the test kit
+// drives no component that sets the serial flag from more than one (see `conformance`).
 unsafe impl Send for Driven {}
 // SAFETY: as above.
 unsafe impl Sync for Driven {}
@@ -104,7 +106,8 @@ impl Driven {
         let table = Table::of(component)?;
         let mut pointer = std::ptr::null_mut();
         answered(|error| {
-            // SAFETY: the table's own function; host and configuration outlive the call, the host the instance too.
+            // SAFETY: the table's own function; host and configuration outlive the call, the host
+            // the instance too.
             unsafe {
                 (table.common().0)(
                     &raw const FAKE_API,
@@ -273,7 +276,8 @@ impl DrivenRater {
         let mut out_array = FFI_ArrowArray::empty();
         let mut out_schema = FFI_ArrowSchema::empty();
         let outcome = self.instance.ask(|call, error| {
-            // SAFETY: the table's own rater; everything lent outlives the call, both inputs are moved in.
+            // SAFETY: the table's own rater; everything lent outlives the call, both inputs are
+            // moved in.
             unsafe {
                 (self.table.rate)(
                     self.pointer,

@@ -52,7 +52,8 @@ unsafe extern "C" fn log_enabled(_: HostRef, _: u32) -> u32 {
 
 unsafe extern "C" fn log(host: HostRef, level: u32, target: Bytes, message: Bytes) {
     guard_quietly(|| {
-        // SAFETY: as for every function of the table: `host` is ours, the rest is lent for this call.
+        // SAFETY: as for every function of the table: `host` is ours, the rest is lent for this
+        // call.
         let (shared, target, message) =
             unsafe { (shared(host), target.as_slice(), message.as_slice()) };
         shared.log(
@@ -104,7 +105,8 @@ unsafe extern "C" fn kv_scan(
         // SAFETY: as in `log`.
         let (found, pairs) = unsafe { shared(host).kv_scan(revision, prefix.as_text()?) };
         for (key, value) in &pairs {
-            // SAFETY: the plugin's own function with its own pointer, key and value lent for the call.
+            // SAFETY: the plugin's own function with its own pointer, key and value lent for the
+            // call.
             let ends =
                 unsafe { visit(visitor, Bytes::lend(key.as_bytes()), Bytes::lend(value)) } != 0;
             if ends {

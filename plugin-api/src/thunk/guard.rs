@@ -34,7 +34,8 @@ pub(super) fn guard(out: *mut RawError, body: impl FnOnce() -> Result<RawStatus>
         _ => error,
     };
     let status = error.status as RawStatus;
-    // SAFETY: the caller passes null or a RawError of its own, zeroed, that nobody else uses during the call.
+    // SAFETY: the caller passes null or a RawError of its own, zeroed, that nobody else uses during
+    // the call.
     if let Some(out) = unsafe { out.as_mut() } {
         *out = RawError::from_error(error);
     }
@@ -51,7 +52,8 @@ fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
         let _ = DEPTH.try_with(|depth| depth.set(by(depth.get())));
     };
     deeper(|depth| depth + 1);
-    // Whatever the panic left half done is abandoned: the host never calls a poisoned instance again.
+    // Whatever the panic left half done is abandoned: the host never calls a poisoned instance
+    // again.
     let outcome = catch_unwind(AssertUnwindSafe(body));
     deeper(|depth| depth - 1);
     outcome.map_err(|payload| {
@@ -60,7 +62,8 @@ fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
             .ok()
             .flatten()
             .unwrap_or_else(|| format!("panicked: {}", payload_text(payload.as_ref())));
-        // A payload's own destructor may panic too, and that one's payload again: that one is leaked.
+        // A payload's own destructor may panic too, and that one's payload again: that one is
+        // leaked.
         if let Err(again) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
             std::mem::forget(again);
         }
@@ -68,10 +71,12 @@ fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// `PluginDecl::start`: from now on panics inside a guard go to the host's log instead of standard error.
+/// `PluginDecl::start`: from now on panics inside a guard go to the host's log instead of standard
+/// error.
 pub(super) unsafe extern "C" fn start(api: *const HostApi, reference: HostRef) -> RawStatus {
     guard(std::ptr::null_mut(), || {
-        // SAFETY: the host's promise: null, or a table and a reference that live as long as the process.
+        // SAFETY: the host's promise: null, or a table and a reference that live as long as the
+        // process.
         let handle = unsafe { HostHandle::new(api, reference, "plugin") }?;
         let _ = LOG.set(handle);
         HOOK.call_once(|| {
@@ -119,7 +124,8 @@ pub(super) unsafe extern "C" fn drop_box<T>(pointer: *mut c_void) {
         return;
     }
     guard_quietly(|| {
-        // SAFETY: the host gives back, once, what `Box::<T>::into_raw` gave it, and no call on it is under way.
+        // SAFETY: the host gives back, once, what `Box::<T>::into_raw` gave it, and no call on it
+        // is under way.
         drop(unsafe { Box::from_raw(pointer.cast::<T>()) });
     });
 }

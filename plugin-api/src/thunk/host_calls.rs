@@ -26,7 +26,8 @@ unsafe impl Sync for HostHandle {}
 impl HostHandle {
     /// # Safety
     ///
-    /// `api` is null, or a table that may be called with `reference` for as long as the handle or a copy is used.
+    /// `api` is null, or a table that may be called with `reference` for as long as the handle or a
+    /// copy is used.
     pub(super) unsafe fn new(
         api: *const HostApi,
         reference: HostRef,
@@ -76,7 +77,8 @@ impl HostHandle {
         let visitor: *mut c_void = (&raw mut visited).cast();
         let mut found = 0;
         answered(|error| {
-            // SAFETY: as promised to `HostHandle::new`; `visit` is only called with `visitor`, during this call.
+            // SAFETY: as promised to `HostHandle::new`; `visit` is only called with `visitor`,
+            // during this call.
             unsafe {
                 (self.api.kv_scan)(
                     self.reference,
@@ -102,8 +104,8 @@ impl HostHandle {
             .collect();
         let mut written = 0;
         answered(|error| {
-            // SAFETY: as promised to `HostHandle::new`; the edits outlive the call. An empty value is not null: an
-            // empty Vec's pointer is dangling, never null.
+            // SAFETY: as promised to `HostHandle::new`; the edits outlive the call. An empty value
+            // is not null: an empty Vec's pointer is dangling, never null.
             unsafe {
                 (self.api.kv_apply)(
                     self.reference,
@@ -152,7 +154,8 @@ impl HostHandle {
             body: Buffer::EMPTY,
         };
         answered(|error| {
-            // SAFETY: as promised to `HostHandle::new`; request, response and error outlive the call.
+            // SAFETY: as promised to `HostHandle::new`; request, response and error outlive the
+            // call.
             unsafe { send(self.reference, call.raw, &raw const raw, &raw mut response, error) }
         })?;
         // SAFETY: filled by the host, or still empty.
@@ -198,7 +201,8 @@ struct Visited {
 unsafe extern "C" fn visit(visitor: *mut c_void, key: Bytes, value: Bytes) -> u32 {
     let mut ends = 1;
     super::guard::guard_quietly(|| {
-        // SAFETY: `visitor` is the `Visited` of the `kv_scan` under way; key and value are lent for this call.
+        // SAFETY: `visitor` is the `Visited` of the `kv_scan` under way; key and value are lent for
+        // this call.
         let (visited, key, value) =
             unsafe { (&mut *visitor.cast::<Visited>(), key.as_text(), value.as_slice()) };
         match key {
@@ -219,8 +223,8 @@ pub(crate) struct CallHandle {
     is_cancelled: Option<unsafe extern "C" fn(*const RawCall) -> u32>,
 }
 
-// SAFETY: a RawCall is read-only during the call, and the interface says that `is_cancelled` may be asked from any
-// thread. A `Call` is only lent to authors, so none outlives it.
+// SAFETY: a RawCall is read-only during the call, and the interface says that `is_cancelled` may be
+// asked from any thread. A `Call` is only lent to authors, so none outlives it.
 unsafe impl Send for CallHandle {}
 // SAFETY: as above.
 unsafe impl Sync for CallHandle {}

@@ -71,7 +71,8 @@ impl Buffer {
     ///
     /// # Safety
     ///
-    /// The buffer is [`Buffer::EMPTY`], zeroed, or was filled by the other side as the interface says.
+    /// The buffer is [`Buffer::EMPTY`], zeroed, or was filled by the other side as the interface
+    /// says.
     pub unsafe fn take(&mut self) -> Vec<u8> {
         let copy = if self.ptr.is_null() || self.len == 0 {
             Vec::new()
@@ -80,7 +81,8 @@ impl Buffer {
             unsafe { std::slice::from_raw_parts(self.ptr, self.len) }.to_vec()
         };
         if let Some(release) = self.release.take() {
-            // SAFETY: called once, as `release` was taken out; the callee needs the other fields only.
+            // SAFETY: called once, as `release` was taken out; the callee needs the other fields
+            // only.
             unsafe { release(self) };
         }
         *self = Buffer::EMPTY;

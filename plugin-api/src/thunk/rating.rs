@@ -60,7 +60,8 @@ pub(super) unsafe extern "C" fn rate<R: Rater>(
             let schema = (!schema.is_null()).then(|| FFI_ArrowSchema::from_raw(schema));
             (array.ok_or_else(|| null("array"))?, schema.ok_or_else(|| null("schema"))?)
         };
-        // SAFETY: the host passes a rater that `prepare` of this table made; the rest is lent for this call.
+        // SAFETY: the host passes a rater that `prepare` of this table made; the rest is lent for
+        // this call.
         let (prepared, call, request) = unsafe {
             let prepared = rater.cast::<Prepared<R>>().as_ref().ok_or_else(|| null("rater"))?;
             let request = request.as_ref().ok_or_else(|| null("request"))?;

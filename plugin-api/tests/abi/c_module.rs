@@ -1,5 +1,4 @@
 //! A rating module in C (`examples/c/flat.c`), built, loaded and driven like any other.
-#![expect(unsafe_code, reason = "a library is loaded")]
 
 use rated_plugin::raw::{ENTRY_SYMBOL, EntryFn, PluginDecl};
 use rated_plugin::testing::{FakeHost, TestModule, check_plugin, conformance};
@@ -10,16 +9,17 @@ use crate::support::{compiles, root};
 
 /// Built once for each test, never unloaded.
 fn plugin() -> &'static PluginDecl {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let library = folder.path().join("libflat.so");
     let source = root().join("examples/c/flat.c");
     compiles("cc", &["-std=c11", "-O2", "-shared", "-fPIC"], &source, &library);
-    // SAFETY: the library has no initialisers, its entry is what the header says, and it stays mapped.
+    // SAFETY: the library has no initialisers, its entry is what the header says, and it stays
+    // mapped.
     unsafe {
-        let library = libloading::Library::new(&library).unwrap();
-        let entry = *library.get::<EntryFn>(ENTRY_SYMBOL).unwrap();
+        let library = libloading::Library::new(&library).expect("loads");
+        let entry = *library.get::<EntryFn>(ENTRY_SYMBOL).expect("exports it");
         std::mem::forget(library);
-        entry().as_ref().unwrap()
+        entry().as_ref().expect("a declaration")
     }
 }
 

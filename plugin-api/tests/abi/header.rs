@@ -1,7 +1,7 @@
 //! The C header is the one that `src/raw.rs` makes, and C and C++ compilers accept it.
 //!
-//! `UPDATE_HEADER=1 cargo nextest run -p rated-plugin` rewrites it. A changed line is a change of the interface, which is
-//! only ever appended to.
+//! `UPDATE_HEADER=1 cargo nextest run -p rated-plugin` rewrites it. A changed line is a change of
+//! the interface, which is only ever appended to.
 
 use std::fs;
 

@@ -1,7 +1,7 @@
 //! Every field of every struct of the interface stands where it stood.
 //!
-//! `UPDATE_HEADER=1 cargo nextest run -p rated-plugin` rewrites the table. A line may be added for an appended field; a
-//! changed line breaks every plugin there is.
+//! `UPDATE_HEADER=1 cargo nextest run -p rated-plugin` rewrites the table. A line may be added for
+//! an appended field; a changed line breaks every plugin there is.
 use std::fmt::Write;
 use std::mem::offset_of;
 
@@ -36,20 +36,37 @@ fn layouts() -> Vec<Layout> {
         Buffer as RatedBuffer { ptr, len, release, private_data }
         RawError as RatedError { status, flags, message }
         RawCall as RatedCall { struct_size, deadline_ns, trace_id, span_id, cancel }
-        PluginDecl as RatedPluginDecl { magic, struct_size, abi_major, abi_minor, features_required, flags, name, version, built_with, components, components_len, start }
-        ComponentDecl as RatedComponentDecl { struct_size, kind, flags, name, summary, sample_config, config_schema, api_schema, vtable }
+        PluginDecl as RatedPluginDecl {
+            magic, struct_size, abi_major, abi_minor, features_required, flags, name,
+            version, built_with, components, components_len, start
+        }
+        ComponentDecl as RatedComponentDecl {
+            struct_size, kind, flags, name, summary, sample_config, config_schema,
+            api_schema, vtable
+        }
         CollectorVTable as RatedCollectorVTable { struct_size, create, destroy, check, collect }
         FetcherVTable as RatedFetcherVTable { struct_size, create, destroy, check, scopes }
-        RatingVTable as RatedRatingVTable { struct_size, create, destroy, check, prepare, release_rater, rate, handle }
+        RatingVTable as RatedRatingVTable {
+            struct_size, create, destroy, check, prepare, release_rater, rate, handle
+        }
         RawBatches as RatedBatches { schema, next, release, private_data }
-        RawCollect as RatedCollect { struct_size, metric, scope_key, scopes, scopes_len, begin_ns, end_ns }
+        RawCollect as RatedCollect {
+            struct_size, metric, scope_key, scopes, scopes_len, begin_ns, end_ns
+        }
         RawRate as RatedRate { struct_size, purpose, reserved, metric, begin_ns, end_ns }
-        RawRequest as RatedRequest { struct_size, method, reserved, path, query, content_type, body, principal }
+        RawRequest as RatedRequest {
+            struct_size, method, reserved, path, query, content_type, body, principal
+        }
         RawResponse as RatedResponse { struct_size, status, reserved, content_type, location, body }
-        RawHttpRequest as RatedHttpRequest { struct_size, method, reserved, url, headers, body, options }
+        RawHttpRequest as RatedHttpRequest {
+            struct_size, method, reserved, url, headers, body, options
+        }
         RawHttpResponse as RatedHttpResponse { struct_size, status, reserved, headers, body }
         RawEdit as RatedEdit { key, value }
-        HostApi as RatedHostApi { struct_size, abi_minor, reserved, features, log_enabled, log, now_ns, is_cancelled, kv_get, kv_scan, kv_apply, count, observe, http_send }
+        HostApi as RatedHostApi {
+            struct_size, abi_minor, reserved, features, log_enabled, log, now_ns,
+            is_cancelled, kv_get, kv_scan, kv_apply, count, observe, http_send
+        }
     }
 }
 

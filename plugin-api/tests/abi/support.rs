@@ -13,8 +13,8 @@ pub(crate) fn root() -> PathBuf {
 pub(crate) fn committed(path: &str, wanted: &str) {
     let path = root().join(path);
     if std::env::var_os("UPDATE_HEADER").is_some() {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, wanted).unwrap();
+        fs::create_dir_all(path.parent().expect("in a folder")).expect("can be made");
+        fs::write(&path, wanted).expect("can be written");
         return;
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
@@ -27,7 +27,7 @@ pub(crate) fn committed(path: &str, wanted: &str) {
     assert!(
         found == wanted,
         "`{}` is not what the source makes: (line, committed, made) = {difference:?}\n\
-         (hint: if the interface was meant to change, run the tests with UPDATE_HEADER=1 and review the difference)",
+         (hint: was the interface meant to change? run the tests with UPDATE_HEADER=1 and review)",
         path.display()
     );
 }
@@ -47,6 +47,6 @@ pub(crate) fn compiles(compiler: &str, arguments: &[&str], source: &Path, output
         .arg("-o")
         .arg(output)
         .output()
-        .unwrap();
+        .expect("the compiler is there");
     assert!(result.status.success(), "{}", String::from_utf8_lossy(&result.stderr));
 }

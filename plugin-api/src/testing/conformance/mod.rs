@@ -49,11 +49,12 @@ impl fmt::Display for Check {
     }
 }
 
-/// Checks everything that can be checked of a plugin without its source of data, through its tables, on a host in
-/// memory that has no network.
+/// Checks everything that can be checked of a plugin without its source of data, through its
+/// tables, on a host in memory that has no network.
 ///
-/// `plugin` was made by [`declare!`](crate::declare) or [`export!`](crate::export), or comes from a library that is
-/// trusted to keep to the C header: a declaration with wild pointers cannot be told from a good one.
+/// `plugin` was made by [`declare!`](crate::declare) or [`export!`](crate::export), or comes from a
+/// library that is trusted to keep to the C header: a declaration with wild pointers cannot be told
+/// from a good one.
 pub fn check_plugin(plugin: &'static PluginDecl) -> Vec<Check> {
     let mut checks = Checks::new(String::new());
     checks.run("the declaration is complete", || declaration(plugin));
@@ -155,7 +156,8 @@ fn said(what: &str, error: &Error) -> String {
     format!("{what}: {}: {}", error.status.name(), error.message)
 }
 
-/// An error must be the world's and explain itself; a panic or an internal error is the plugin's own mistake.
+/// An error must be the world's and explain itself; a panic or an internal error is the plugin's
+/// own mistake.
 fn explained<T>(what: &str, outcome: Result<T>) -> Result<Option<T>, String> {
     match outcome {
         Ok(value) => Ok(Some(value)),
