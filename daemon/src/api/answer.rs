@@ -1,5 +1,5 @@
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use warp::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::negotiate::{Accepts, Format};
@@ -20,6 +20,11 @@ pub(crate) enum AnswerBody {
     Empty,
     /// A document; JSON or, on v1, XML.
     Document(Value),
+    /// A v1 error: whose mistake, and what it is.
+    Fault {
+        code: &'static str,
+        text: String,
+    },
     /// A document that is JSON text already, because it is large.
     Json(String),
     /// Bytes of a known type.
@@ -66,6 +71,10 @@ impl Answer {
                 let (content_type, text) = render(&value, format);
                 (Some(content_type), Bytes::from(text))
             }
+            AnswerBody::Fault { code, text } => {
+                let (content_type, text) = render_fault(code, &text, format);
+                (Some(content_type), Bytes::from(text))
+            }
             AnswerBody::Document(value) => {
                 let (content_type, text) = render(&value, format);
                 (Some(content_type), Bytes::from(text))
@@ -88,6 +97,24 @@ fn render(value: &Value, format: Format) -> (String, String) {
     match format {
         Format::Json => (JSON.to_owned(), value.to_string()),
         Format::Xml(media) => (format!("{media}; charset=UTF-8"), xml::render("result", value)),
+    }
+}
+
+/// In XML it has a root of its own, and an empty element where everything else has `nil`.
+fn render_fault(code: &str, text: &str, format: Format) -> (String, String) {
+    match format {
+        Format::Json => {
+            let fault = json!({"faultcode": code, "faultstring": text, "debuginfo": null});
+            (JSON.to_owned(), fault.to_string())
+        }
+        Format::Xml(media) => {
+            let text = escape(text);
+            let fault = format!(
+                "<error><faultcode>{code}</faultcode><faultstring>{text}</faultstring>\
+                 <debuginfo/></error>"
+            );
+            (format!("{media}; charset=UTF-8"), fault)
+        }
     }
 }
 

@@ -106,13 +106,13 @@ impl Failure {
 
 /// The body of an error that a handler found.
 fn document(dialect: Dialect, status: StatusCode, text: &str) -> AnswerBody {
-    AnswerBody::Document(match dialect {
+    match dialect {
         Dialect::V1 => {
             let code = if status.is_server_error() { "Server" } else { "Client" };
-            json!({"faultcode": code, "faultstring": text, "debuginfo": null})
+            AnswerBody::Fault { code, text: text.to_owned() }
         }
-        Dialect::V2 => json!({"message": text}),
-    })
+        Dialect::V2 => AnswerBody::Document(json!({"message": text})),
+    }
 }
 
 fn v1_no_route(status: StatusCode, method: &str, accepts: &Accepts) -> AnswerBody {

@@ -21,6 +21,8 @@ mod root;
 mod router;
 mod routes;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod v1;
 mod v2;
 mod xml;

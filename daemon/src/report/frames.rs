@@ -1,8 +1,6 @@
 use std::collections::BTreeMap;
 
-use arrow_array::Array as _;
-use arrow_array::cast::AsArray as _;
-use rated_plugin::{Attribute, UsageBatch};
+use rated_plugin::{Attribute, UsageBatch, text_at};
 use rust_decimal::Decimal;
 
 use crate::ledger::{Ledger, LedgerError, RowsGroup, RowsQuery};
@@ -64,8 +62,7 @@ fn points(group: &RowsGroup) -> Result<Vec<(String, Point)>, LedgerError> {
     let calendar = calendar_attributes(group.period.begin());
     let mut points = Vec::with_capacity(batch.rows());
     for row in 0..batch.rows() {
-        let scope = text_at(batch.scope_ids(), row)
-            .ok_or_else(|| damaged(group, "a row without a scope"))?;
+        let scope = batch.scope_at(row);
         let mut groupby: BTreeMap<String, String> =
             calendar.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         groupby.insert(group.scope_key.clone(), scope.to_owned());
@@ -89,12 +86,6 @@ fn attributes_at<'a>(
 ) -> impl Iterator<Item = (String, String)> {
     columns
         .filter_map(move |(name, column)| Some((name.to_owned(), text_at(column, row)?.to_owned())))
-}
-
-fn text_at(column: &Attribute, row: usize) -> Option<&str> {
-    let code = column.key(row)?;
-    let values = column.values().as_string_opt::<i32>()?;
-    (code < values.len() && values.is_valid(code)).then(|| values.value(code))
 }
 
 fn damaged(group: &RowsGroup, detail: &str) -> LedgerError {

@@ -1,5 +1,7 @@
 //! What is measured, from the configuration.
 
+use std::iter;
+
 use serde_json::{Map, Value, json};
 
 use super::arguments::Arguments;
@@ -13,7 +15,7 @@ pub(crate) async fn config(context: &Context, call: &Call) -> Result<Answer, Fai
     Arguments::all(call, &[], &[])?;
     let mut metrics: Map<String, Value> = Map::new();
     for metric in &context.config.collect.metrics {
-        let definition = definition(metric);
+        let definition = definition(metric, &context.config.collect.scope_key);
         // A source metric that is defined several times becomes a list, as in the file it came from.
         match metrics.get_mut(&metric.id.name) {
             None => {
@@ -47,7 +49,7 @@ fn summary(metric: &Metric) -> Value {
     json!({"metric_id": metric.id.alt_name, "metadata": metric.metadata, "unit": metric.unit})
 }
 
-fn definition(metric: &Metric) -> Value {
+fn definition(metric: &Metric, scope_key: &str) -> Value {
     let mut members = Map::new();
     let mut set = |name: &str, value: Value| members.insert(name.to_owned(), value);
     set("unit", json!(metric.unit));
@@ -57,8 +59,13 @@ fn definition(metric: &Metric) -> Value {
     if let Some(description) = &metric.description {
         set("description", json!(description));
     }
-    set("groupby", json!(metric.groupby));
-    set("metadata", json!(metric.metadata));
+    // As people write it: the configuration leaves the scope key out.
+    let groupby: Vec<&str> =
+        metric.groupby.iter().map(String::as_str).chain(iter::once(scope_key)).collect();
+    set("groupby", json!(groupby));
+    if !metric.metadata.is_empty() {
+        set("metadata", json!(metric.metadata));
+    }
     if let Some(factor) = factor(metric.factor) {
         set("factor", json!(factor));
     }

@@ -117,6 +117,9 @@ impl Body {
     pub(crate) fn read(call: &Call, known: &[&str]) -> Result<Body, Failure> {
         let unreadable =
             "The browser (or proxy) sent a request that this server could not understand.";
+        if call.body.is_empty() {
+            return Err(Failure::bad_request(unreadable));
+        }
         if call.content_type() != JSON {
             return Err(Failure::Refused {
                 status: StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -1,0 +1,1 @@
+//! What the recorded examples do not show.

@@ -1,0 +1,27 @@
+//! The recorded examples, area by area. Where the files differ from the record, a remark says why.
+
+use super::replay::replay;
+use super::setup::{empty, with_rows, with_scopes};
+
+macro_rules! contract {
+    ($name:ident, $api:ident) => {
+        #[tokio::test]
+        async fn $name() {
+            let file = concat!(stringify!($name), ".md");
+            let text = include_str!(concat!("contract/", stringify!($name), ".md"));
+            replay(&$api(), file, text).await;
+        }
+    };
+}
+
+contract!(collector, empty);
+contract!(cors, empty);
+contract!(info, empty);
+contract!(modules, empty);
+contract!(modules_v2, empty);
+contract!(negotiation, empty);
+contract!(quote, empty);
+contract!(report, with_rows);
+contract!(root, empty);
+contract!(scope, with_scopes);
+contract!(summary, with_rows);

@@ -1,0 +1,8 @@
+//! The contract's examples, asked of the whole API in this process, and what the contract does not show.
+
+mod behaviour;
+mod contract;
+mod fake_ledger;
+mod fake_plugins;
+mod replay;
+mod setup;

@@ -1,0 +1,225 @@
+//! An API over fakes, and the data set of the contract's examples.
+
+use std::fs;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::stream;
+use rust_decimal::Decimal;
+use tempfile::TempDir;
+use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+
+use super::fake_ledger::{FakeLedger, Row};
+use super::fake_plugins::{FakeHealth, FakePlugins};
+use crate::api::call::Call;
+use crate::api::dates;
+use crate::api::serve::answer;
+use crate::api::{Context, Parts};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::ledger::Scope;
+use crate::metrics::Metrics;
+use crate::rating::Rating;
+use crate::usage::{Period, ScopeId};
+
+const RATED: &str = r#"
+[api.cors]
+allowed_origins = ["http://valid.example.com"]
+[collect]
+scope_key = "project_id"
+"#;
+
+/// The metrics of the contract's examples.
+const METRICS: &str = r#"
+[[metric]]
+name = "cpu"
+alt_name = "instance"
+unit = "instance"
+groupby = ["id", "project_id"]
+metadata = ["flavor", "flavor_id", "vcpus"]
+mutate = "NUMBOOL"
+extra_args = { aggregation_method = "max", resource_type = "instance" }
+[[metric]]
+name = "image.size"
+unit = "MiB"
+groupby = ["id", "project_id"]
+metadata = ["container_format", "disk_format"]
+factor = "1/1048576"
+extra_args = { aggregation_method = "max", resource_type = "image" }
+[[metric]]
+name = "volume.size"
+unit = "GiB"
+groupby = ["id", "project_id"]
+metadata = ["volume_type"]
+extra_args = { aggregation_method = "max", resource_type = "volume" }
+[[metric]]
+name = "network.outgoing.bytes"
+unit = "MB"
+groupby = ["id", "project_id"]
+metadata = ["instance_id"]
+factor = "1/1000000"
+extra_args = { aggregation_method = "max", resource_type = "instance_network_interface" }
+[[metric]]
+name = "network.incoming.bytes"
+unit = "MB"
+groupby = ["id", "project_id"]
+metadata = ["instance_id"]
+factor = "1/1000000"
+extra_args = { aggregation_method = "max", resource_type = "instance_network_interface" }
+[[metric]]
+name = "ip.floating"
+unit = "ip"
+groupby = ["id", "project_id"]
+metadata = ["state"]
+mutate = "NUMBOOL"
+extra_args = { aggregation_method = "max", resource_type = "network" }
+[[metric]]
+name = "radosgw.objects.size"
+unit = "GiB"
+groupby = ["id", "project_id"]
+factor = "1/1073741824"
+extra_args = { aggregation_method = "max", resource_type = "ceph_account" }
+"#;
+
+#[derive(Debug)]
+struct FixedClock;
+
+impl Clock for FixedClock {
+    fn now(&self) -> DateTime<Utc> {
+        date("2026-11-22T05:00:00")
+    }
+}
+
+pub(super) struct Api {
+    pub(super) context: Context,
+    pub(super) ledger: Arc<FakeLedger>,
+    pub(super) plugins: Arc<FakePlugins>,
+}
+
+/// Nothing in the ledger.
+pub(super) fn empty() -> Api {
+    over(FakeLedger::default())
+}
+
+/// Two tenants with two and four hours.
+pub(super) fn with_rows() -> Api {
+    over(FakeLedger { rows: rows(), ..FakeLedger::default() })
+}
+
+pub(super) fn with_scopes() -> Api {
+    over(FakeLedger { scopes: scopes(), ..FakeLedger::default() })
+}
+
+fn over(ledger: FakeLedger) -> Api {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("rated.toml"), RATED).unwrap();
+    fs::write(folder.path().join("metrics.toml"), METRICS).unwrap();
+    let config = Config::load(&folder.path().join("rated.toml"), std::iter::empty()).unwrap();
+    let (ledger, plugins) = (Arc::new(ledger), Arc::new(FakePlugins::default()));
+    let rating = Rating::new(ledger.clone(), plugins.clone(), Default::default());
+    let context = Context::new(Parts {
+        ledger: ledger.clone(),
+        rating,
+        plugins: plugins.clone(),
+        health: Arc::new(FakeHealth),
+        config: Arc::new(config),
+        metrics: Arc::new(Metrics::new()),
+        clock: Arc::new(FixedClock),
+    });
+    Api { context, ledger, plugins }
+}
+
+impl Api {
+    /// The answer to a request; `target` is path and query.
+    pub(super) async fn ask(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response<Bytes> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut map = HeaderMap::new();
+        map.insert("host", HeaderValue::from_static("HOST"));
+        for (name, value) in headers {
+            let name: HeaderName = name.parse().unwrap();
+            map.insert(name, HeaderValue::from_str(value).unwrap());
+        }
+        let call = Call {
+            method: Method::from_bytes(method.as_bytes()).unwrap(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            headers: map,
+            body: Bytes::new(),
+            captures: Vec::new(),
+        };
+        let parts: Vec<Result<Bytes, ()>> = vec![Ok(Bytes::copy_from_slice(body.as_bytes()))];
+        answer(&self.context, call, stream::iter(parts)).await
+    }
+
+    /// Status and JSON text of a GET.
+    pub(super) async fn get(&self, target: &str) -> (u16, String) {
+        let response = self.ask("GET", target, &[("accept", "application/json")], "").await;
+        (response.status().as_u16(), text(&response))
+    }
+}
+
+pub(super) fn text(response: &Response<Bytes>) -> String {
+    String::from_utf8(response.body().to_vec()).unwrap()
+}
+
+fn date(text: &str) -> DateTime<Utc> {
+    dates::parse(text).unwrap()
+}
+
+fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for hour in 10..14 {
+        let (begin, end) = (format!("2015-01-04T{hour}"), format!("2015-01-04T{}", hour + 1));
+        let period = Period::new(date(&begin), date(&end)).unwrap();
+        let row = |metric_type, unit, scope, id, metadata, qty: i64, price: i64| Row {
+            period,
+            metric_type,
+            unit,
+            scope: ScopeId::new(scope).unwrap(),
+            groupby: vec![("id", id)],
+            metadata: vec![metadata],
+            qty: Decimal::new(qty, 1),
+            price: Decimal::new(price, 3),
+        };
+        let one = "8f82cc70-e50c-466e-8624-24bdea811375";
+        let two = "7606a24a-b8ad-4ae0-be6c-3d7a41334a2e";
+        let ssd = ("volume_type", "ssd");
+        rows.push(row("instance", "instance", one, "vm-8f82", ("flavor", "small"), 10, 100));
+        rows.push(row("storage.size", "GiB", one, "vol-8f82", ssd, 100, 25));
+        if hour < 12 {
+            rows.push(row("instance", "instance", two, "vm-7606", ("flavor", "large"), 25, 250));
+            rows.push(row("storage.size", "GiB", two, "vol-7606", ssd, 100, 25));
+        }
+    }
+    rows
+}
+
+fn scopes() -> Vec<Scope> {
+    let scope = |id: &str, key: &str, fetcher: &str, collector: &str, last: &str| Scope {
+        id: ScopeId::new(id).unwrap(),
+        fetcher: fetcher.to_owned(),
+        collector: collector.to_owned(),
+        scope_key: key.to_owned(),
+        active: true,
+        activation_toggled: date("2026-11-22T04:00:00"),
+        first_period: date("2019-01-01"),
+        last_processed: Some(date(last)),
+    };
+    vec![
+        scope("aaaa", "key1", "fet1", "col1", "2019-01-01"),
+        scope("bbbb", "key2", "fet1", "col1", "2019-02-02"),
+        scope("cccc", "key1", "fet1", "col2", "2019-03-03"),
+        scope("dddd", "key2", "fet1", "col2", "2019-04-04"),
+        scope("eeee", "key1", "fet2", "col1", "2019-05-05"),
+        scope("ffff", "key2", "fet2", "col1", "2019-06-06"),
+        scope("gggg", "key1", "fet2", "col2", "2019-06-06"),
+        scope("hhhh", "key2", "fet2", "col2", "2019-06-06"),
+    ]
+}
