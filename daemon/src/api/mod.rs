@@ -15,6 +15,7 @@ mod context;
 mod cors;
 mod dates;
 mod failure;
+mod host;
 mod negotiate;
 mod python;
 mod root;

@@ -22,18 +22,18 @@ pub(super) struct FakePlugins {
 
 impl Plugins for FakePlugins {
     fn reload(&self) -> Result<(), String> {
-        match self.reload_fails.load(Ordering::SeqCst) {
-            true => Err("plugin `acme.so`: needs interface 2.0, this daemon has 1.0".to_owned()),
-            false => Ok(()),
+        if self.reload_fails.load(Ordering::SeqCst) {
+            return Err("plugin `acme.so`: needs interface 2.0, this daemon has 1.0".to_owned());
         }
+        Ok(())
     }
 
     fn find_route(&self, module: &str, method: Method, path: &str) -> ModuleRoute {
         match (module, method, path) {
             ("noop", ..) => ModuleRoute::NotConfigurable,
-            ("hashmap", Method::Get, "/types") => ModuleRoute::Allowed,
+            ("hashmap", Method::Get, "/types")
+            | ("hashmap", _, "/echo" | "/moved" | "/fail" | "/panic") => ModuleRoute::Allowed,
             ("hashmap", _, "/types") => ModuleRoute::WrongMethod,
-            ("hashmap", _, "/echo" | "/moved" | "/fail" | "/panic") => ModuleRoute::Allowed,
             ("hashmap" | "pyscripts", ..) => ModuleRoute::NoSuchPath,
             _ => ModuleRoute::NoSuchModule,
         }
@@ -101,7 +101,7 @@ impl RatingModule for FakeModule {
         self.name == "noop"
     }
 
-    fn library_sha256(&self) -> &str {
+    fn library_sha256(&self) -> &'static str {
         "00"
     }
 

@@ -50,8 +50,8 @@ async fn check(api: &Api, example: &Example) -> Result<(), String> {
     if status != example.status {
         return Err(format!("status {status}, not {}: {body}", example.status));
     }
-    for name in ["x-openstack-request-id"] {
-        response.headers().get(name).ok_or_else(|| format!("no header {name}"))?;
+    if !response.headers().contains_key("x-openstack-request-id") {
+        return Err("no request id".to_owned());
     }
     let body = if example.method == "HEAD" { String::new() } else { body };
     if example.empty && !body.is_empty() {
@@ -109,8 +109,8 @@ fn same_value(expected: &Value, found: &Value) -> bool {
                 && expected.iter().zip(found).all(|(expected, found)| same_value(expected, found))
         }
         (Value::String(expected), Value::String(found)) => matches(expected, found),
-        // Numbers by their text: 69.0 is not 69.
-        (expected, found) => expected.to_string() == found.to_string(),
+        // A number is its text: 69.0 is not 69.
+        (expected, found) => expected == found,
     }
 }
 

@@ -1,5 +1,6 @@
 //! An API over fakes, and the data set of the contract's examples.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
@@ -117,7 +118,7 @@ fn over(ledger: FakeLedger) -> Api {
     fs::write(folder.path().join("metrics.toml"), METRICS).unwrap();
     let config = Config::load(&folder.path().join("rated.toml"), std::iter::empty()).unwrap();
     let (ledger, plugins) = (Arc::new(ledger), Arc::new(FakePlugins::default()));
-    let rating = Rating::new(ledger.clone(), plugins.clone(), Default::default());
+    let rating = Rating::new(ledger.clone(), plugins.clone(), BTreeMap::new());
     let context = Context::new(Parts {
         ledger: ledger.clone(),
         rating,
@@ -139,6 +140,18 @@ impl Api {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Response<Bytes> {
+        let parts: Vec<Result<Bytes, &str>> = vec![Ok(Bytes::copy_from_slice(body.as_bytes()))];
+        self.ask_in_parts(method, target, headers, parts).await
+    }
+
+    /// The answer to a request whose body comes, or breaks off, in parts.
+    pub(super) async fn ask_in_parts(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: Vec<Result<Bytes, &str>>,
+    ) -> Response<Bytes> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut map = HeaderMap::new();
         map.insert("host", HeaderValue::from_static("HOST"));
@@ -154,8 +167,7 @@ impl Api {
             body: Bytes::new(),
             captures: Vec::new(),
         };
-        let parts: Vec<Result<Bytes, ()>> = vec![Ok(Bytes::copy_from_slice(body.as_bytes()))];
-        answer(&self.context, call, stream::iter(parts)).await
+        answer(&self.context, call, stream::iter(body)).await
     }
 
     /// Status and JSON text of a GET.
