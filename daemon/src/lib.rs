@@ -5,6 +5,7 @@ pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod cycle;
 pub mod ledger;
 pub mod metrics;
 pub mod plugin;

@@ -7,6 +7,7 @@ use rated_plugin::{AsOf, RateRequest};
 
 use super::{CallFailure, ModuleSet, Rater, RatingError, columns};
 use crate::ledger::RatedBy;
+use crate::usage::with_decimals;
 
 /// Chains kept ready: one for each period under way, many more than periods that are under way at
 /// once.
@@ -74,7 +75,7 @@ impl Chain {
         let visible =
             columns::with_derived(usage, scope_key, request.begin).map_err(RatingError::Rows)?;
         for (name, rater) in &self.raters {
-            let rows = columns::with_price(&visible, prices).map_err(RatingError::Rows)?;
+            let rows = with_decimals(&visible, "price", prices).map_err(RatingError::Rows)?;
             let call = |failure| RatingError::Call { module: name.clone(), failure };
             let answer = rater.rate(request.clone(), rows).await.map_err(call)?;
             prices = columns::prices(&answer, usage.num_rows())

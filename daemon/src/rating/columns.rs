@@ -6,16 +6,16 @@ use arrow_array::types::Int32Type;
 use arrow_array::{
     Array, ArrayRef, Decimal128Array, DictionaryArray, Int32Array, RecordBatch, StringArray,
 };
-use arrow_schema::{ArrowError, DataType, Field, Schema};
+use arrow_schema::{Field, Schema};
 use chrono::{DateTime, Utc};
 use rated_plugin::{Error, Result};
 
-use crate::usage::calendar_attributes;
+use crate::usage::{calendar_attributes, shape};
 
 const PRECISION_MAX: u8 = 38;
 
 /// A price of zero for each row.
-pub fn zero_prices(rows: usize) -> Decimal128Array {
+pub(super) fn zero_prices(rows: usize) -> Decimal128Array {
     Decimal128Array::from(vec![0_i128; rows])
         .with_precision_and_scale(PRECISION_MAX, 0)
         .expect("38 digits and no fraction are within the limits of a decimal column")
@@ -25,7 +25,7 @@ pub fn zero_prices(rows: usize) -> Decimal128Array {
 /// the period's begin.
 ///
 /// An attribute the metric itself defines under one of these names stays as it is.
-pub fn with_derived(
+pub(super) fn with_derived(
     usage: &RecordBatch,
     scope_key: Option<&str>,
     begin: DateTime<Utc>,
@@ -38,31 +38,18 @@ pub fn with_derived(
     for (name, value) in calendar_attributes(begin) {
         derived.push((name, constant(&value, usage.num_rows())?));
     }
-    let mut fields: Vec<_> = usage.schema().fields().iter().cloned().collect();
-    let mut columns = usage.columns().to_vec();
-    for (name, column) in derived {
-        let field = format!("groupby.{name}");
-        if usage.column_by_name(&field).is_none() {
-            fields.push(Arc::new(Field::new(field, column.data_type().clone(), true)));
-            columns.push(column);
-        }
-    }
-    let schema = Schema::new_with_metadata(fields, usage.schema().metadata().clone());
-    RecordBatch::try_new(Arc::new(schema), columns).map_err(shape)
-}
-
-/// The batch with its column `price` set to these.
-pub fn with_price(usage: &RecordBatch, prices: Decimal128Array) -> Result<RecordBatch> {
-    let field = Arc::new(Field::new("price", prices.data_type().clone(), false));
     let schema = usage.schema();
     let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
     let mut columns = usage.columns().to_vec();
-    if let Ok(index) = schema.index_of("price") {
-        fields[index] = field;
-        columns[index] = Arc::new(prices);
-    } else {
-        fields.push(field);
-        columns.push(Arc::new(prices));
+    for (name, column) in derived {
+        let taken = ["groupby.", "metadata."]
+            .iter()
+            .any(|prefix| usage.column_by_name(&format!("{prefix}{name}")).is_some());
+        if !taken {
+            let field = Field::new(format!("groupby.{name}"), column.data_type().clone(), true);
+            fields.push(Arc::new(field));
+            columns.push(column);
+        }
     }
     let schema = Schema::new_with_metadata(fields, schema.metadata().clone());
     RecordBatch::try_new(Arc::new(schema), columns).map_err(shape)
@@ -75,11 +62,8 @@ pub(super) fn prices(answer: &RecordBatch, rows: usize) -> Result<Decimal128Arra
         .and_then(|column| column.as_any().downcast_ref::<Decimal128Array>())
         .ok_or_else(|| Error::internal("the answer has no decimal column `price`"))?;
     if column.len() != rows || column.null_count() != 0 {
-        let message = format!(
-            "expected {rows} prices, got {} ({} of them null)",
-            column.len(),
-            column.null_count()
-        );
+        let nulls = column.null_count();
+        let message = format!("expected {rows} prices, got {} ({nulls} null)", column.len());
         return Err(Error::internal(message));
     }
     Ok(column.clone())
@@ -89,13 +73,36 @@ pub(super) fn prices(answer: &RecordBatch, rows: usize) -> Result<Decimal128Arra
 fn constant(value: &str, rows: usize) -> Result<ArrayRef> {
     let codes = Int32Array::from(vec![0; rows]);
     let values = Arc::new(StringArray::from(vec![value]));
-    let column = DictionaryArray::<Int32Type>::try_new(codes, values).map_err(shape)?;
-    debug_assert!(matches!(column.data_type(), DataType::Dictionary(..)));
-    Ok(Arc::new(column))
+    Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(codes, values).map_err(shape)?))
 }
 
-// By value for `map_err`.
-#[expect(clippy::needless_pass_by_value)]
-fn shape(error: ArrowError) -> Error {
-    Error::bad_data(format!("the columns do not fit together: {error}"))
+#[cfg(test)]
+mod tests {
+    use arrow_array::cast::AsArray;
+    use chrono::TimeZone;
+
+    use super::*;
+
+    #[test]
+    fn rating_sees_the_scope_key_and_the_calendar_but_the_metrics_own_attributes_win() {
+        let scopes: DictionaryArray<Int32Type> = ["a", "b"].into_iter().collect();
+        let months: DictionaryArray<Int32Type> = ["own", "own"].into_iter().collect();
+        let columns: [(&str, ArrayRef); 2] =
+            [("scope_id", Arc::new(scopes)), ("metadata.month", Arc::new(months))];
+        let usage = RecordBatch::try_from_iter(columns).unwrap();
+        let begin = Utc.with_ymd_and_hms(2026, 11, 22, 4, 0, 0).unwrap();
+
+        let visible = with_derived(&usage, Some("project_id"), begin).unwrap();
+
+        let schema = visible.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(
+            names.join(" "),
+            "scope_id metadata.month groupby.project_id groupby.week_of_the_year \
+             groupby.day_of_the_year groupby.year"
+        );
+        let year = visible.column_by_name("groupby.year").unwrap().as_dictionary::<Int32Type>();
+        let texts = year.downcast_dict::<StringArray>().unwrap();
+        assert_eq!(texts.into_iter().flatten().collect::<Vec<_>>(), ["2026", "2026"]);
+    }
 }

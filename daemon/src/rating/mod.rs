@@ -14,7 +14,6 @@ mod quote;
 mod state;
 
 pub use chain::*;
-pub use columns::*;
 pub use modules::*;
 pub use quote::*;
 pub use state::*;

@@ -4,12 +4,16 @@
 //! their own record types and convert.
 
 mod calendar;
+mod conversion;
+mod convert;
 mod metric;
 mod period;
 mod scope;
 mod sum;
 
 pub use calendar::*;
+pub use conversion::*;
+pub use convert::*;
 pub use metric::*;
 pub use period::*;
 pub use scope::*;

@@ -1,0 +1,281 @@
+//! One slice from its source to rated rows, or to the failures that stood in the way.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rated_plugin::{CollectRequest, MetricDefinition};
+use tokio::sync::watch;
+
+use super::bisect::bisect;
+use super::failure::{self, Verdict};
+use super::hold::Reaction;
+use super::plan::Slice;
+use super::rate::{Rows, lost};
+use super::run::Stop;
+use super::sources::Sources;
+use crate::ledger::RatedSlice;
+use crate::metrics::Stage;
+use crate::rating::{CallFailure, Chain, Rating, RatingError};
+use crate::usage::{Converter, Metric, Period, ScopeId};
+
+/// Periods that a slice runs ahead through a past that is lost, before it is committed.
+pub(super) const LOST_RUN_MAX: usize = 512;
+
+/// Further calls to a source to find the scopes whose data is bad.
+const COLLECT_CALLS_MAX: usize = 32;
+
+/// Further calls to the module chain to find the scopes whose rows are bad.
+const RATE_CALLS_MAX: usize = 256;
+
+/// A metric of the configuration, made ready.
+#[derive(Debug, Clone)]
+pub(super) struct PlannedMetric {
+    pub(super) metric: Arc<Metric>,
+    pub(super) definition: MetricDefinition,
+    pub(super) converter: Arc<Converter>,
+}
+
+impl PlannedMetric {
+    pub(super) fn new(metric: &Metric) -> PlannedMetric {
+        PlannedMetric {
+            metric: Arc::new(metric.clone()),
+            definition: MetricDefinition {
+                name: metric.id.name.clone(),
+                alt_name: metric.id.alt_name.clone(),
+                unit: metric.unit.clone(),
+                groupby: metric.groupby.clone(),
+                metadata: metric.metadata.clone(),
+                extra_args: metric.extra_args.clone(),
+            },
+            converter: Arc::new(Converter::new(metric)),
+        }
+    }
+}
+
+/// What became of a slice.
+#[derive(Debug)]
+pub(super) struct Worked {
+    /// To be committed in this order: periods that are lost, then the parts of `period`.
+    pub(super) rated: Vec<RatedSlice>,
+    /// Begin of each scope's next period once `rated` is in the ledger, for the scopes that did not
+    /// fail.
+    pub(super) done: Vec<u32>,
+    pub(super) done_next_begin: i64,
+    /// The period worked on last; the failed scopes stand there.
+    pub(super) period: Period,
+    pub(super) periods_lost: usize,
+    pub(super) failed: Vec<WorkFailure>,
+}
+
+/// Scopes that could not be worked on, and why.
+#[derive(Debug, Clone)]
+pub(super) struct WorkFailure {
+    pub(super) stage: Stage,
+    pub(super) scopes: Vec<u32>,
+    pub(super) verdict: Verdict,
+    pub(super) reason: String,
+}
+
+/// Works on slices; shared by all of them.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) sources: Arc<dyn Sources>,
+    pub(super) rating: Rating,
+    pub(super) metrics: Vec<PlannedMetric>,
+    pub(super) scope_key: Arc<str>,
+    pub(super) stop: watch::Receiver<Stop>,
+}
+
+impl Worker {
+    /// `ids` are those of the slice's scopes. Never panics.
+    pub(super) async fn work(self: Arc<Worker>, slice: Slice, ids: Vec<ScopeId>) -> Worked {
+        let work = AssertUnwindSafe(self.work_unguarded(&slice, &ids)).catch_unwind();
+        work.await.unwrap_or_else(|_| {
+            let failure = failure::of_our_panic();
+            let verdict = Verdict::Source(Reaction::RetryFew);
+            Worked::failed(&slice, Stage::Collect, verdict, failure.to_string())
+        })
+    }
+
+    async fn work_unguarded(&self, slice: &Slice, ids: &[ScopeId]) -> Worked {
+        if !self.sources.collectors().iter().any(|name| **name == *slice.collector) {
+            let reason = format!("there is no collector `{}`", slice.collector);
+            let verdict = Verdict::Source(Reaction::WaitForChange);
+            return Worked::failed(slice, Stage::Collect, verdict, reason);
+        }
+        let mut chain = match self.rating.chain(slice.period.begin()).await {
+            Ok(chain) => chain,
+            Err(error) => return Worked::without_chain(slice, &error),
+        };
+        let (mut worked, first) = self.skip_lost(slice, ids).await;
+        let Some(first) = first else { return worked };
+        if worked.period != slice.period {
+            chain = match self.rating.chain(worked.period.begin()).await {
+                Ok(chain) => chain,
+                Err(error) => {
+                    let failed = Worked::without_chain(slice, &error);
+                    worked.failed = failed.failed;
+                    return worked;
+                }
+            };
+        }
+        let asked = Asked { slice, ids, chain };
+        self.collect_and_rate(&asked, first, &mut worked).await;
+        worked
+    }
+
+    /// Asks for period after period as long as the source says that they are lost; the first other
+    /// answer, if any.
+    async fn skip_lost(
+        &self,
+        slice: &Slice,
+        ids: &[ScopeId],
+    ) -> (Worked, Option<Result<Vec<RecordBatch>, CallFailure>>) {
+        let mut worked = Worked::nothing(slice);
+        let metric = &self.metrics[slice.metric].metric;
+        loop {
+            let answer = self.ask(slice, worked.period, ids).await;
+            let is_lost =
+                answer.as_ref().is_err_and(|failure| failure::of_collect(failure) == Verdict::Lost);
+            if !is_lost {
+                return (worked, Some(answer));
+            }
+            worked.rated.push(lost(metric, worked.period, ids));
+            worked.periods_lost += 1;
+            let next =
+                worked.period.next().filter(|next| next.begin_secs() <= slice.last_due_begin);
+            let goes_on = worked.periods_lost < LOST_RUN_MAX && *self.stop.borrow() == Stop::No;
+            let Some(next) = next.filter(|_| goes_on) else {
+                worked.done.clone_from(&slice.scopes);
+                worked.done_next_begin = worked.period.end_secs();
+                return (worked, None);
+            };
+            worked.period = next;
+        }
+    }
+
+    fn ask(
+        &self,
+        slice: &Slice,
+        period: Period,
+        ids: &[ScopeId],
+    ) -> BoxFuture<'static, Result<Vec<RecordBatch>, CallFailure>> {
+        let request = CollectRequest {
+            metric: self.metrics[slice.metric].definition.clone(),
+            scope_key: self.scope_key.as_ref().to_owned(),
+            scopes: ids.iter().map(|id| id.as_str().to_owned()).collect(),
+            begin: period.begin(),
+            end: period.end(),
+        };
+        self.sources.collect(&slice.collector, request)
+    }
+
+    async fn collect_and_rate(
+        &self,
+        asked: &Asked<'_>,
+        first: Result<Vec<RecordBatch>, CallFailure>,
+        worked: &mut Worked,
+    ) {
+        let period = worked.period;
+        let isolates =
+            |failure: &CallFailure| matches!(failure::of_collect(failure), Verdict::Scope(_));
+        let ask = |scopes: Vec<u32>| self.ask(asked.slice, period, &asked.ids_of(&scopes));
+        let scopes = asked.slice.scopes.clone();
+        // Nobody's data was good: then it is the source that is bad, not each of its scopes.
+        let is_source_bad = |done: usize| done == 0 && scopes.len() > 1;
+        let collected = bisect(scopes.clone(), first, COLLECT_CALLS_MAX, isolates, ask).await;
+        for (failed, failure) in collected.failed {
+            let verdict = match failure::of_collect(&failure) {
+                Verdict::Scope(reaction) if is_source_bad(collected.done.len()) => {
+                    Verdict::Source(reaction)
+                }
+                // Lost for some only: asked again by themselves in the next attempt.
+                Verdict::Lost => Verdict::Source(Reaction::Retry),
+                verdict => verdict,
+            };
+            worked.fail(Stage::Collect, failed, verdict, failure.error.message);
+        }
+        for (scopes, batches) in collected.done {
+            self.rate(asked, scopes, batches, worked).await;
+        }
+        worked.done_next_begin = period.end_secs();
+    }
+
+    async fn rate(
+        &self,
+        asked: &Asked<'_>,
+        scopes: Vec<u32>,
+        batches: Vec<RecordBatch>,
+        worked: &mut Worked,
+    ) {
+        let metric = &self.metrics[asked.slice.metric];
+        let rows = Rows {
+            metric: Arc::clone(&metric.metric),
+            converter: Arc::clone(&metric.converter),
+            period: worked.period,
+            scope_key: Arc::clone(&self.scope_key),
+            chain: Arc::clone(&asked.chain),
+            batches: batches.into(),
+        };
+        let rate = |scopes: Vec<u32>| rows.clone().rate(asked.ids_of(&scopes)).boxed();
+        let isolates = |error: &RatingError| matches!(failure::of_rating(error), Verdict::Scope(_));
+        let first = rate(scopes.clone()).await;
+        let rated = bisect(scopes, first, RATE_CALLS_MAX, isolates, rate).await;
+        for (scopes, rated) in rated.done {
+            worked.done.extend(scopes);
+            worked.rated.push(rated);
+        }
+        for (scopes, error) in rated.failed {
+            let verdict = failure::of_rating(&error);
+            worked.fail(Stage::Rate, scopes, verdict, failure::text_of(&error));
+        }
+    }
+}
+
+/// A slice with the ids of its scopes, and what rates it.
+#[derive(Debug)]
+struct Asked<'a> {
+    slice: &'a Slice,
+    ids: &'a [ScopeId],
+    chain: Arc<Chain>,
+}
+
+impl Asked<'_> {
+    /// The ids of some of the slice's scopes; both lists are in the same order.
+    fn ids_of(&self, scopes: &[u32]) -> Vec<ScopeId> {
+        let position =
+            |scope: &u32| self.slice.scopes.binary_search(scope).expect("one of the slice's");
+        scopes.iter().map(|scope| self.ids[position(scope)].clone()).collect()
+    }
+}
+
+impl Worked {
+    fn nothing(slice: &Slice) -> Worked {
+        Worked {
+            rated: Vec::new(),
+            done: Vec::new(),
+            done_next_begin: slice.period.begin_secs(),
+            period: slice.period,
+            periods_lost: 0,
+            failed: Vec::new(),
+        }
+    }
+
+    fn fail(&mut self, stage: Stage, scopes: Vec<u32>, verdict: Verdict, reason: String) {
+        self.failed.push(WorkFailure { stage, scopes, verdict, reason });
+    }
+
+    fn failed(slice: &Slice, stage: Stage, verdict: Verdict, reason: String) -> Worked {
+        let scopes = slice.scopes.clone();
+        let failed = vec![WorkFailure { stage, scopes, verdict, reason }];
+        Worked { failed, ..Worked::nothing(slice) }
+    }
+
+    fn without_chain(slice: &Slice, error: &RatingError) -> Worked {
+        let (verdict, reason) = (failure::of_chain(error), failure::text_of(error));
+        Worked::failed(slice, Stage::Rate, verdict, reason)
+    }
+}

@@ -1,0 +1,28 @@
+//! The road of the data: discover, plan, collect, rate, commit; one file for each station.
+//!
+//! No cursor passes a period that is not in the ledger, and a source that failed is never taken for
+//! one that had nothing. What fails delays itself alone: a fetcher, a metric of a collector, a
+//! scope of a metric.
+//!
+//! This module does not know how the ledger stores and never reads the clock beside the one it is
+//! given.
+
+mod backoff;
+mod bisect;
+mod collect;
+mod commit;
+mod discover;
+mod failure;
+mod hold;
+mod plan;
+mod rate;
+mod run;
+mod settle;
+mod sources;
+mod status;
+mod track;
+
+pub use backoff::Jitter;
+pub use run::{CycleParts, CycleTask};
+pub use sources::*;
+pub use status::*;

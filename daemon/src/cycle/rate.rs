@@ -1,0 +1,147 @@
+//! Collected rows of some scopes become a rated slice.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow_array::{BooleanArray, RecordBatch};
+use arrow_select::filter::filter_record_batch;
+use rated_plugin::{Error, Purpose, RateRequest};
+
+use crate::ledger::{Fact, RatedSlice, SliceScope};
+use crate::rating::{Chain, RatingError};
+use crate::usage::{
+    Converted, Converter, Metric, Period, ScopeId, scope_ids, shape, with_decimals,
+};
+
+/// What the rows of a slice have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Rows {
+    pub(super) metric: Arc<Metric>,
+    pub(super) converter: Arc<Converter>,
+    pub(super) period: Period,
+    pub(super) scope_key: Arc<str>,
+    pub(super) chain: Arc<Chain>,
+    /// As they came from the collector.
+    pub(super) batches: Arc<[RecordBatch]>,
+}
+
+impl Rows {
+    /// The rows of these scopes, converted and rated; rows of others are left out.
+    pub(super) async fn rate(self, scopes: Vec<ScopeId>) -> Result<RatedSlice, RatingError> {
+        let rows = self.clone();
+        let (scopes, converted) = tokio::task::spawn_blocking(move || {
+            let converted = rows.convert(&scopes)?;
+            Ok((scopes, converted))
+        })
+        .await
+        .map_err(|_| RatingError::Interrupted)?
+        .map_err(RatingError::Rows)?;
+        let request = RateRequest {
+            purpose: Purpose::Period,
+            metric: self.metric.id.alt_name.clone(),
+            begin: self.period.begin(),
+            end: self.period.end(),
+        };
+        let mut rated = Vec::with_capacity(converted.batches.len());
+        for batch in converted.batches {
+            rate_batch(&self.chain, &request, &self.scope_key, batch, &mut rated).await?;
+        }
+        let fact = |id: ScopeId| {
+            let fact = match converted.has_quantity.get(id.as_str()) {
+                None => Fact::NoData,
+                Some(false) => Fact::Zero,
+                Some(true) => Fact::Collected,
+            };
+            SliceScope { id, fact }
+        };
+        Ok(RatedSlice {
+            metric: self.metric.id.clone(),
+            unit: self.metric.unit.clone(),
+            description: self.metric.description.clone(),
+            period: self.period,
+            scopes: scopes.into_iter().map(fact).collect(),
+            rows: rated,
+            rated_by: Arc::clone(self.chain.rated_by()),
+        })
+    }
+
+    fn convert(&self, scopes: &[ScopeId]) -> rated_plugin::Result<Converted> {
+        let wanted: HashSet<&str> = scopes.iter().map(ScopeId::as_str).collect();
+        let mut all = Converted::default();
+        for batch in self.batches.iter() {
+            let Some(batch) = only(batch, &wanted)? else { continue };
+            let converted = self.converter.convert(&batch)?;
+            all.batches.extend(converted.batches);
+            for (scope, has_quantity) in converted.has_quantity {
+                *all.has_quantity.entry(scope).or_insert(false) |= has_quantity;
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The rows of these scopes; `None` = there are none.
+fn only(batch: &RecordBatch, wanted: &HashSet<&str>) -> rated_plugin::Result<Option<RecordBatch>> {
+    let scopes = scope_ids(batch)?;
+    let is_wanted: Vec<bool> =
+        scopes.texts.iter().map(|text| text.is_some_and(|text| wanted.contains(text))).collect();
+    let keep = |code: &i32| {
+        usize::try_from(*code).ok().and_then(|code| is_wanted.get(code)).copied().unwrap_or(false)
+    };
+    let kept = scopes.codes.iter().filter(|code| keep(code)).count();
+    if kept == 0 {
+        return Ok(None);
+    }
+    if kept == batch.num_rows() {
+        return Ok(Some(batch.clone()));
+    }
+    let mask: BooleanArray = scopes.codes.iter().map(|code| Some(keep(code))).collect();
+    filter_record_batch(batch, &mask).map(Some).map_err(shape)
+}
+
+/// Rates the batch, in halves where a module asks for fewer rows at a time.
+async fn rate_batch(
+    chain: &Chain,
+    request: &RateRequest,
+    scope_key: &str,
+    batch: RecordBatch,
+    rated: &mut Vec<RecordBatch>,
+) -> Result<(), RatingError> {
+    let mut left = vec![batch];
+    while let Some(batch) = left.pop() {
+        match chain.rate(request, Some(scope_key), &batch).await {
+            Ok(prices) => {
+                rated.push(with_decimals(&batch, "price", prices).map_err(RatingError::Rows)?);
+            }
+            Err(error) if asks_for_less(&error) && batch.num_rows() > 1 => {
+                let half = batch.num_rows() / 2;
+                left.push(batch.slice(half, batch.num_rows() - half));
+                left.push(batch.slice(0, half));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn asks_for_less(error: &RatingError) -> bool {
+    match error {
+        RatingError::Call { failure, .. } => failure.error.split,
+        RatingError::Rows(Error { split, .. }) => *split,
+        _ => false,
+    }
+}
+
+/// What the ledger shall know of a period that can never be collected.
+pub(super) fn lost(metric: &Metric, period: Period, scopes: &[ScopeId]) -> RatedSlice {
+    let lost = |id: &ScopeId| SliceScope { id: id.clone(), fact: Fact::Lost };
+    RatedSlice {
+        metric: metric.id.clone(),
+        unit: metric.unit.clone(),
+        description: metric.description.clone(),
+        period,
+        scopes: scopes.iter().map(lost).collect(),
+        rows: Vec::new(),
+        rated_by: Arc::new([]),
+    }
+}

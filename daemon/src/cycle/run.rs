@@ -1,0 +1,436 @@
+//! The loop that drives the stations: one cycle at a time, everything it does in one place.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt;
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{error, info};
+
+use super::backoff::{BackOff, Jitter};
+use super::collect::{PlannedMetric, Worked, Worker};
+use super::commit::{COMMIT_SLICES_MAX, Finished, Outcome, commit};
+use super::discover::{Discover, FetchFailure, Found};
+use super::failure::text_of;
+use super::hold::{Holds, Subject};
+use super::plan::{Plan, PlanRules, Slice, World};
+use super::sources::Sources;
+use super::status::{Cycle, CycleStatus};
+use crate::clock::Clock;
+use crate::config::CollectConfig;
+use crate::ledger::{Ledger, LedgerError};
+use crate::metrics::Metrics;
+use crate::rating::{ChainKey, Rating};
+use crate::usage::ScopeId;
+
+/// Longest sleep: the machine's time may be set while we sleep.
+const SLEEP_MAX: Duration = Duration::from_secs(30);
+
+/// What the cycle is made of.
+pub struct CycleParts {
+    pub ledger: Arc<dyn Ledger>,
+    pub sources: Arc<dyn Sources>,
+    pub rating: Rating,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+    pub collect: CollectConfig,
+    /// What the built-in fetcher finds.
+    pub static_scopes: Vec<ScopeId>,
+    /// Spreads what is tried again.
+    pub jitter: Jitter,
+}
+
+impl fmt::Debug for CycleParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CycleParts").field("collect", &self.collect).finish_non_exhaustive()
+    }
+}
+
+/// The running cycle.
+#[derive(Debug)]
+pub struct CycleTask {
+    stop: watch::Sender<Stop>,
+    task: JoinHandle<()>,
+}
+
+/// How far the stop has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
+    No,
+    /// Nothing new begins.
+    Finish,
+    /// What still runs is dropped; what is finished is committed.
+    Now,
+}
+
+impl Cycle {
+    /// Starts with a cycle at once, which catches up with everything that became due while nobody
+    /// ran.
+    pub async fn start(parts: CycleParts) -> Result<(Cycle, CycleTask), LedgerError> {
+        let ids: Vec<_> = parts.collect.metrics.iter().map(|metric| metric.id.clone()).collect();
+        let ledger = Arc::clone(&parts.ledger);
+        tokio::task::spawn_blocking(move || ledger.set_metrics(&ids))
+            .await
+            .map_err(|error| LedgerError::Store(error.into()))??;
+        let (stop, stopping) = watch::channel(Stop::No);
+        let (status, status_seen) = watch::channel(CycleStatus::default());
+        let wake = Arc::new(Notify::new());
+        let runner = Runner::new(parts, stopping, status, Arc::clone(&wake));
+        let task = tokio::spawn(runner.run());
+        Ok((Cycle { status: status_seen, wake }, CycleTask { stop, task }))
+    }
+}
+
+impl CycleTask {
+    /// Lets what runs end within `grace`, drops the rest, commits what is finished.
+    pub async fn stop(mut self, grace: Duration) {
+        let _ = self.stop.send(Stop::Finish);
+        if tokio::time::timeout(grace, &mut self.task).await.is_err() {
+            let _ = self.stop.send(Stop::Now);
+            let _ = (&mut self.task).await;
+        }
+    }
+}
+
+/// Something a task of the runner has come back with.
+#[derive(Debug)]
+pub(super) enum Event {
+    Worked { slice: Slice, worked: Worked },
+    Fetched { fetcher: String, began: DateTime<Utc>, outcome: Result<Found, FetchFailure> },
+    Synced { began: DateTime<Utc>, outcome: Result<Box<Synced>, String> },
+}
+
+/// The world as the ledger has it.
+#[derive(Debug)]
+pub(super) struct Synced {
+    world: World,
+    /// Another stamp = plugins, rules or states are others now.
+    stamp: (ChainKey, u64),
+    bytes_on_disk: u64,
+    rows: u64,
+}
+
+/// What one cycle did.
+#[derive(Debug)]
+pub(super) struct Tally {
+    pub(super) begin: DateTime<Utc>,
+    pub(super) slices: u64,
+    pub(super) rows: u64,
+    pub(super) failures: u64,
+    /// By metric index: periods lost, with the first and the last.
+    pub(super) lost: BTreeMap<usize, (u64, i64, i64)>,
+}
+
+pub(super) struct Runner {
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) sources: Arc<dyn Sources>,
+    pub(super) rating: Rating,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) collect: Arc<CollectConfig>,
+    pub(super) plan: Plan,
+    pub(super) worker: Arc<Worker>,
+    discover: Arc<Discover>,
+    tasks: JoinSet<Event>,
+    commits: JoinSet<Vec<(Finished, Outcome)>>,
+    pub(super) finished: VecDeque<Finished>,
+    /// Fetchers to be asked as soon as they may.
+    pub(super) fetchers_due: BTreeSet<String>,
+    pub(super) fetchers_asked: BTreeSet<String>,
+    pub(super) is_sync_due: bool,
+    is_syncing: bool,
+    stamp: Option<(ChainKey, u64)>,
+    next_tick: DateTime<Utc>,
+    pub(super) tally: Option<Tally>,
+    pub(super) status: watch::Sender<CycleStatus>,
+    stop: watch::Receiver<Stop>,
+    wake: Arc<Notify>,
+}
+
+impl Runner {
+    fn new(
+        parts: CycleParts,
+        stop: watch::Receiver<Stop>,
+        status: watch::Sender<CycleStatus>,
+        wake: Arc<Notify>,
+    ) -> Runner {
+        let CycleParts { ledger, sources, rating, metrics, clock, .. } = parts;
+        let collect = Arc::new(parts.collect);
+        let rules = PlanRules {
+            period_secs: collect.period_secs,
+            wait_periods: collect.wait_periods,
+            slice_scopes_max: collect.slice_scopes_max,
+            slices_in_flight_max: collect.slices_in_flight_max,
+        };
+        let holds = Holds::new(BackOff::new(collect.retry), parts.jitter);
+        let worker = Worker {
+            sources: Arc::clone(&sources),
+            rating: rating.clone(),
+            metrics: collect.metrics.iter().map(PlannedMetric::new).collect(),
+            scope_key: collect.scope_key.as_str().into(),
+            stop: stop.clone(),
+        };
+        let discover = Discover {
+            sources: Arc::clone(&sources),
+            ledger: Arc::clone(&ledger),
+            clock: Arc::clone(&clock),
+            collect: Arc::clone(&collect),
+            static_scopes: parts.static_scopes,
+        };
+        Runner {
+            plan: Plan::new(rules, holds, collect.metrics.len()),
+            worker: Arc::new(worker),
+            discover: Arc::new(discover),
+            tasks: JoinSet::new(),
+            commits: JoinSet::new(),
+            finished: VecDeque::new(),
+            fetchers_due: BTreeSet::new(),
+            fetchers_asked: BTreeSet::new(),
+            is_sync_due: false,
+            is_syncing: false,
+            stamp: None,
+            // The first cycle starts at once.
+            next_tick: clock.now(),
+            tally: None,
+            ledger,
+            sources,
+            rating,
+            metrics,
+            clock,
+            collect,
+            status,
+            stop,
+            wake,
+        }
+    }
+
+    async fn run(mut self) {
+        loop {
+            let now = self.clock.now();
+            let stop = *self.stop.borrow_and_update();
+            if stop == Stop::Now {
+                self.tasks.abort_all();
+            }
+            if stop == Stop::No {
+                self.tick(now);
+                self.start_fetchers(now);
+                self.start_sync(now);
+                self.start_slices(now);
+            }
+            self.start_commit();
+            let is_idle = self.tasks.is_empty() && self.commits.is_empty();
+            if is_idle {
+                self.end_cycle(now);
+                if stop != Stop::No {
+                    return;
+                }
+            }
+            self.publish();
+            self.wait(now).await;
+        }
+    }
+
+    /// A tick during a cycle is joined into it: what became due, new scopes and changed states are
+    /// taken up at once.
+    fn tick(&mut self, now: DateTime<Utc>) {
+        if now < self.next_tick {
+            return;
+        }
+        self.next_tick = match self.collect.schedule.after(&now).next() {
+            Some(next) => next,
+            None => DateTime::<Utc>::MAX_UTC,
+        };
+        self.begin_cycle(now);
+        self.plan.set_due(now);
+        self.fetchers_due.extend(self.collect.fetchers.iter().cloned());
+        self.is_sync_due = true;
+    }
+
+    pub(super) fn begin_cycle(&mut self, now: DateTime<Utc>) {
+        if self.tally.is_none() {
+            let (slices, rows, failures) = (0, 0, 0);
+            self.tally = Some(Tally { begin: now, slices, rows, failures, lost: BTreeMap::new() });
+            self.status.send_modify(|status| {
+                status.is_running = true;
+                status.begin = Some(now);
+            });
+        }
+    }
+
+    fn start_fetchers(&mut self, now: DateTime<Utc>) {
+        for fetcher in self.fetchers_due.clone() {
+            let is_held = self.plan.holds.holds(&Subject::Fetcher(fetcher.clone()), now);
+            if is_held || self.fetchers_asked.contains(&fetcher) {
+                continue;
+            }
+            self.begin_cycle(now);
+            self.fetchers_due.remove(&fetcher);
+            self.fetchers_asked.insert(fetcher.clone());
+            let discover = Arc::clone(&self.discover);
+            self.tasks.spawn(async move {
+                let fetch = AssertUnwindSafe(discover.fetch(fetcher.clone())).catch_unwind();
+                let outcome = fetch.await.unwrap_or_else(|_| Err(FetchFailure::of_our_panic()));
+                Event::Fetched { fetcher, began: now, outcome }
+            });
+        }
+    }
+
+    fn start_sync(&mut self, now: DateTime<Utc>) {
+        if !self.is_sync_due || self.is_syncing || self.plan.holds.holds(&Subject::Ledger, now) {
+            return;
+        }
+        (self.is_sync_due, self.is_syncing) = (false, true);
+        self.plan.begin_sync();
+        let (ledger, rating) = (Arc::clone(&self.ledger), self.rating.clone());
+        let (collect, sources) = (Arc::clone(&self.collect), Arc::clone(&self.sources));
+        self.tasks.spawn(async move {
+            let sync = AssertUnwindSafe(read_world(ledger, rating, collect, sources));
+            let outcome = sync.catch_unwind().await;
+            let outcome = outcome.unwrap_or_else(|_| Err("the daemon itself panicked".to_owned()));
+            Event::Synced { began: now, outcome: outcome.map(Box::new) }
+        });
+    }
+
+    fn start_slices(&mut self, now: DateTime<Utc>) {
+        while let Some(slice) = self.plan.next(now) {
+            self.begin_cycle(now);
+            self.metrics.slice_began();
+            let ids: Vec<ScopeId> =
+                slice.scopes.iter().map(|scope| self.plan.scope_id(*scope).clone()).collect();
+            let station = Arc::clone(&self.worker);
+            self.tasks.spawn(async move {
+                let worked = station.work(slice.clone(), ids).await;
+                Event::Worked { slice, worked }
+            });
+        }
+    }
+
+    /// While a commit runs, what finishes meanwhile gathers for the next one.
+    fn start_commit(&mut self) {
+        if !self.commits.is_empty() || self.finished.is_empty() {
+            return;
+        }
+        let (mut batch, mut slices) = (Vec::new(), 0);
+        while let Some(next) = self.finished.front() {
+            slices += next.worked.rated.len();
+            if slices > COMMIT_SLICES_MAX && !batch.is_empty() {
+                break;
+            }
+            batch.extend(self.finished.pop_front());
+        }
+        let (ledger, metrics) = (Arc::clone(&self.ledger), Arc::clone(&self.metrics));
+        self.commits.spawn_blocking(move || commit(&*ledger, &metrics, batch));
+    }
+
+    async fn wait(&mut self, now: DateTime<Utc>) {
+        let held_until = self.plan.holds.next_end(now).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        // A millisecond more, as a sleep is counted in milliseconds and may end a little early.
+        let sleep = held_until.min(self.next_tick) - now + TimeDelta::milliseconds(1);
+        let sleep = sleep.to_std().unwrap_or(Duration::ZERO).min(SLEEP_MAX);
+        tokio::select! {
+            Some(event) = self.tasks.join_next() => match event {
+                Ok(event) => self.take(event),
+                Err(error) if error.is_cancelled() => {}
+                Err(error) => error!(%error, "A task of the cycle ended early."),
+            },
+            Some(committed) = self.commits.join_next() => match committed {
+                Ok(committed) => self.committed(committed),
+                Err(error) => error!(%error, "A commit ended early, restart the daemon."),
+            },
+            () = self.wake.notified() => self.is_sync_due = true,
+            _ = self.stop.changed() => {}
+            () = tokio::time::sleep(sleep) => {}
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let now = self.clock.now();
+        match event {
+            Event::Worked { slice, worked } => self.worked(slice, worked, now),
+            Event::Fetched { fetcher, began, outcome } => {
+                self.fetched(fetcher, began, outcome, now);
+            }
+            Event::Synced { began, outcome } => {
+                self.is_syncing = false;
+                match outcome {
+                    Ok(synced) => self.synced(*synced, now),
+                    Err(reason) => {
+                        self.is_sync_due = true;
+                        self.ledger_failed(began, reason, now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn synced(&mut self, synced: Synced, now: DateTime<Utc>) {
+        self.plan.sync(synced.world);
+        if self.stamp.as_ref().is_some_and(|stamp| *stamp != synced.stamp) {
+            info!("Plugins, rules or states have changed, what failed is tried again.");
+            self.plan.changed(now);
+        }
+        self.stamp = Some(synced.stamp);
+        self.publish_lag(now);
+        self.metrics.set_scopes(self.plan.scope_count());
+        self.metrics.set_ledger_size(synced.bytes_on_disk, synced.rows);
+    }
+}
+
+impl fmt::Debug for Runner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runner").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+async fn read_world(
+    ledger: Arc<dyn Ledger>,
+    rating: Rating,
+    collect: Arc<CollectConfig>,
+    sources: Arc<dyn Sources>,
+) -> Result<Synced, String> {
+    let generation = sources.generation();
+    let key = rating.key_now().await.map_err(|error| text_of(&error))?;
+    let read = move || {
+        let (bytes_on_disk, rows) = match ledger.size() {
+            Ok(size) => (size.bytes_on_disk, size.rows),
+            Err(_) => (0, 0),
+        };
+        let world = world(&*ledger, &collect).map_err(|error| text_of(&error))?;
+        Ok(Synced { world, stamp: (key, generation), bytes_on_disk, rows })
+    };
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or_else(|_| Err("the thread that reads the ledger ended early".to_owned()))
+}
+
+fn world(ledger: &dyn Ledger, collect: &CollectConfig) -> Result<World, LedgerError> {
+    let states: HashMap<ScopeId, bool> =
+        ledger.scopes()?.into_iter().map(|scope| (scope.id, scope.active)).collect();
+    let cursors = ledger.cursors()?;
+    let mappings: HashMap<String, String> = ledger
+        .collector_mappings()?
+        .into_iter()
+        .map(|mapping| (mapping.service, mapping.collector))
+        .collect();
+    let disabled = ledger.collector_states()?.into_iter().filter(|(_, enabled)| !enabled);
+    let collector_of = |metric: &crate::usage::Metric| {
+        let mapped = mappings.get(&metric.id.alt_name).or(metric.collector.as_ref());
+        Arc::from(mapped.unwrap_or(&collect.collector).as_str())
+    };
+    let next_begin = |metric: &crate::usage::Metric| {
+        cursors.next_begin_secs.get(&metric.id).cloned().unwrap_or_default()
+    };
+    // A scope that was added between the two readings is active.
+    let active = cursors.scopes.iter().map(|id| states.get(id).copied().unwrap_or(true)).collect();
+    Ok(World {
+        active,
+        next_begin: collect.metrics.iter().map(next_begin).collect(),
+        collectors: collect.metrics.iter().map(collector_of).collect(),
+        disabled: disabled.map(|(name, _)| name).collect(),
+        scopes: cursors.scopes,
+    })
+}
