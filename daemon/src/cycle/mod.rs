@@ -14,6 +14,7 @@ mod commit;
 mod discover;
 mod failure;
 mod hold;
+mod host;
 mod plan;
 mod rate;
 mod run;

@@ -9,6 +9,7 @@
 
 mod chain;
 mod columns;
+mod host;
 mod modules;
 mod quote;
 mod state;

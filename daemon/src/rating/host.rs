@@ -1,0 +1,68 @@
+//! The plugin host, as rating sees it.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use rated_plugin::{AsOf, RateRequest};
+
+use super::{CallFailure, ModuleSet, Modules, Rater, RatingModule};
+use crate::plugin;
+
+impl Modules for plugin::PluginHost {
+    fn modules(&self) -> ModuleSet {
+        let generation = self.generation();
+        let module = |module: &plugin::Module| -> Arc<dyn RatingModule> { Arc::new(module.clone()) };
+        ModuleSet {
+            generation: generation.number(),
+            modules: generation.modules().map(module).collect(),
+        }
+    }
+}
+
+impl RatingModule for plugin::Module {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn summary(&self) -> &str {
+        self.summary()
+    }
+
+    fn is_hot_config(&self) -> bool {
+        self.is_hot_config()
+    }
+
+    fn is_always_on(&self) -> bool {
+        self.is_always_on()
+    }
+
+    fn library_sha256(&self) -> &str {
+        self.library_sha256()
+    }
+
+    fn prepare(&self, as_of: AsOf) -> BoxFuture<'_, Result<Arc<dyn Rater>, CallFailure>> {
+        let prepare = async move {
+            let rater: Arc<dyn Rater> = Arc::new(self.prepare(as_of).await?);
+            Ok(rater)
+        };
+        prepare.boxed()
+    }
+}
+
+impl Rater for plugin::Rater {
+    fn rate(
+        &self,
+        request: RateRequest,
+        usage: RecordBatch,
+    ) -> BoxFuture<'_, Result<RecordBatch, CallFailure>> {
+        async move { Ok(self.rate(request, usage).await?) }.boxed()
+    }
+}
+
+impl From<plugin::CallError> for CallFailure {
+    fn from(failed: plugin::CallError) -> CallFailure {
+        CallFailure { error: failed.error, stopped: failed.stopped }
+    }
+}
