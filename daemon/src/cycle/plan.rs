@@ -220,7 +220,7 @@ impl Plan {
         self.release_at = Some(now);
     }
 
-    // ---- taking back ------------------------------------------------------------------------------------------------
+    // ---- taking back ----
 
     /// Once for each slice, whatever became of it, after all of its scopes were put somewhere.
     pub(super) fn ended(&mut self, slice: &Slice) {

@@ -237,7 +237,7 @@ impl Runner {
         }
     }
 
-    // ---- the cycle's end and its status -----------------------------------------------------------------------------
+    // ---- the cycle's end and its status ----
 
     pub(super) fn end_cycle(&mut self, now: DateTime<Utc>) {
         let Some(tally) = self.tally.take() else { return };

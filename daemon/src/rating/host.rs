@@ -13,7 +13,8 @@ use crate::plugin;
 impl Modules for plugin::PluginHost {
     fn modules(&self) -> ModuleSet {
         let generation = self.generation();
-        let module = |module: &plugin::Module| -> Arc<dyn RatingModule> { Arc::new(module.clone()) };
+        let module =
+            |module: &plugin::Module| -> Arc<dyn RatingModule> { Arc::new(module.clone()) };
         ModuleSet {
             generation: generation.number(),
             modules: generation.modules().map(module).collect(),

@@ -73,8 +73,8 @@ impl Conversion {
         }
     }
 
-    /// `value` x 10^-`scale`, converted: exact where 28 fractional digits and 96 bits can hold it, else rounded half
-    /// even to 28 significant and at most 28 fractional digits.
+    /// `value` x 10^-`scale`, converted: exact where 28 fractional digits and 96 bits can hold it,
+    /// else rounded half even to 28 significant and at most 28 fractional digits.
     pub fn apply(&self, value: i128, scale: u8) -> Result<Decimal, ConversionError> {
         let scale = i32::from(scale);
         let exponent = self.exponent - scale;
