@@ -1,0 +1,282 @@
+//! From rated slices to records: who is stored, what is written, how the cursors move.
+
+use std::sync::Arc;
+
+use super::catalog::{Catalog, MetricNumber, Note, ScopeNumber};
+use super::cursors::{self, Cursor};
+use super::gather::{CheckedSlice, Gathered};
+use super::queue::Stage;
+use super::slice::{Part, ROLLUP_SCOPES_MAX, RollupEntry, Slice, SliceKey, encode_rollup};
+use super::store::{Store, Table, Write};
+use super::texts::Texts;
+use super::{COUNTERS_KEY, records, states};
+use crate::ledger::{CommitOutcome, Fact, Failure, LedgerError, RatedBy, RatedSlice};
+use crate::usage::Period;
+
+/// A slice whose rows are encoded for those scopes that stood at its period when it was prepared.
+#[derive(Debug)]
+pub(super) struct PreparedSlice {
+    metric: MetricNumber,
+    period: Period,
+    unit: String,
+    description: Option<String>,
+    rated_by: Arc<[RatedBy]>,
+    scopes: Vec<(ScopeNumber, Fact)>,
+    /// Kept for the case that somebody else moves the cursors first.
+    source: RatedSlice,
+    stood: Standing,
+    encoded: Encoded,
+}
+
+/// For each scope of a slice its number, if it stands at the slice's period.
+type Standing = Vec<Option<ScopeNumber>>;
+
+#[derive(Debug)]
+struct Encoded {
+    blocks: Vec<super::block::EncodedBlock>,
+    rollup: Vec<RollupEntry>,
+}
+
+/// Checks and encodes slices in the caller's thread. `catalog` is a copy: its cursors move as the
+/// slices go, so that a later slice may be the next period of an earlier one.
+pub(super) fn prepare(
+    store: &Store,
+    texts: &Texts,
+    mut catalog: Catalog,
+    slices: Vec<RatedSlice>,
+) -> Result<Vec<PreparedSlice>, LedgerError> {
+    let mut prepared = Vec::with_capacity(slices.len());
+    for slice in slices {
+        let unknown = || LedgerError::UnknownMetric(slice.metric.clone());
+        let metric = *catalog.metric_numbers.get(&slice.metric).ok_or_else(unknown)?;
+        let mut scopes = Vec::with_capacity(slice.scopes.len());
+        for scope in &slice.scopes {
+            let number = catalog.scope_numbers.get(&scope.id);
+            let number = *number.ok_or_else(|| LedgerError::UnknownScope(scope.id.clone()))?;
+            scopes.push((number, scope.fact));
+        }
+        let stood = standing(&catalog, metric, slice.period, &scopes);
+        let encoded = encode(store, texts, metric, &slice, &scopes, &stood)?;
+        move_cursors(&mut catalog, metric, slice.period, &stood);
+        prepared.push(PreparedSlice {
+            metric,
+            period: slice.period,
+            unit: slice.unit.clone(),
+            description: slice.description.clone(),
+            rated_by: Arc::clone(&slice.rated_by),
+            scopes,
+            source: slice,
+            stood,
+            encoded,
+        });
+    }
+    Ok(prepared)
+}
+
+fn standing(
+    catalog: &Catalog,
+    metric: MetricNumber,
+    period: Period,
+    scopes: &[(ScopeNumber, Fact)],
+) -> Standing {
+    let stands = |(scope, _): &(ScopeNumber, Fact)| {
+        let cursor = catalog.cursor(metric, *scope)?;
+        (cursor.next_secs() == period.begin_secs()).then_some(*scope)
+    };
+    scopes.iter().map(stands).collect()
+}
+
+fn move_cursors(catalog: &mut Catalog, metric: MetricNumber, period: Period, stood: &Standing) {
+    let cursors = Arc::make_mut(&mut catalog.cursors[metric as usize]);
+    for scope in stood.iter().flatten() {
+        cursors[*scope as usize] = Cursor::after(period.begin_secs(), period.end_secs());
+    }
+}
+
+fn encode(
+    store: &Store,
+    texts: &Texts,
+    metric: MetricNumber,
+    slice: &RatedSlice,
+    scopes: &[(ScopeNumber, Fact)],
+    stood: &Standing,
+) -> Result<Encoded, LedgerError> {
+    let wrong = |kind| LedgerError::Shape { metric: slice.metric.clone(), kind };
+    let checked = CheckedSlice::new(slice).map_err(wrong)?;
+    let Gathered { row_sets, sums } = checked.gather(store, texts, metric, stood)?;
+    let entry = |((scope, (_, fact)), sums): ((&Option<ScopeNumber>, &(ScopeNumber, Fact)), _)| {
+        scope.map(|scope| RollupEntry { scope, fact: *fact, sums })
+    };
+    let mut rollup: Vec<_> = stood.iter().zip(scopes).zip(sums).filter_map(entry).collect();
+    rollup.sort_unstable_by_key(|entry| entry.scope);
+    let blocks = row_sets.iter().flat_map(super::block::RowSet::encode).collect();
+    Ok(Encoded { blocks, rollup })
+}
+
+/// Puts one slice into the group.
+pub(super) fn stage(
+    store: &Store,
+    texts: &Texts,
+    stage: &mut Stage,
+    prepared: &mut PreparedSlice,
+) -> Result<CommitOutcome, LedgerError> {
+    let PreparedSlice { metric, period, .. } = *prepared;
+    let stood = standing(&stage.catalog, metric, period, &prepared.scopes);
+    if stood != prepared.stood {
+        let PreparedSlice { source, scopes, .. } = &*prepared;
+        prepared.encoded = encode(store, texts, metric, source, scopes, &stood)?;
+        prepared.stood = stood;
+    }
+    let encoded = &prepared.encoded;
+    if encoded.rollup.is_empty() {
+        return Ok(CommitOutcome { scopes_stored: 0, rows_stored: 0 });
+    }
+    let slice = describe(stage, prepared);
+    write_parts(stage, &slice, encoded);
+    let outcome = CommitOutcome {
+        scopes_stored: encoded.rollup.len(),
+        rows_stored: encoded.blocks.iter().map(|block| block.rows).sum(),
+    };
+    stage.catalog.counters.rows += slice.rows;
+    stage.catalog.counters.next_slice += 1;
+    stage.journaled.push(Write::put(Table::Slices, slice.key().bytes(), slice.encode()));
+    move_cursors(&mut stage.catalog, metric, period, &prepared.stood);
+    let scopes: Vec<ScopeNumber> = encoded.rollup.iter().map(|entry| entry.scope).collect();
+    remove_notes(stage, metric, &scopes);
+    Ok(outcome)
+}
+
+fn describe(stage: &mut Stage, prepared: &PreparedSlice) -> Slice {
+    let encoded = &prepared.encoded;
+    let rollup_part = |entries: &[RollupEntry]| Part {
+        rows: entries.len(),
+        first_scope: entries.first().map_or(0, |entry| entry.scope),
+        last_scope: entries.last().map_or(0, |entry| entry.scope),
+    };
+    let sums = || encoded.rollup.iter().map(|entry| entry.sums);
+    Slice {
+        period: prepared.period,
+        metric: prepared.metric,
+        number: stage.catalog.counters.next_slice,
+        unit: prepared.unit.clone(),
+        description: prepared.description.clone(),
+        chain: chain_number(stage, &prepared.rated_by),
+        scopes: encoded.rollup.len() as u64,
+        rows: sums().map(|sums| sums.rows).sum(),
+        qty: sums().map(|sums| sums.qty).sum(),
+        price: sums().map(|sums| sums.price).sum(),
+        rollups: encoded.rollup.chunks(ROLLUP_SCOPES_MAX).map(rollup_part).collect(),
+        blocks: encoded.blocks.iter().map(Part::from).collect(),
+    }
+}
+
+fn chain_number(stage: &mut Stage, chain: &Arc<[RatedBy]>) -> u32 {
+    if let Some(number) = stage.catalog.number_of_chain(chain) {
+        return number;
+    }
+    let chains = Arc::make_mut(&mut stage.catalog.chains);
+    let number = u32::try_from(chains.len()).expect("a chain is added when rules change");
+    chains.push(Arc::clone(chain));
+    let key = number.to_be_bytes().to_vec();
+    stage.journaled.push(Write::put(Table::Chains, key, records::encode_chain(chain)));
+    number
+}
+
+fn write_parts(stage: &mut Stage, slice: &Slice, encoded: &Encoded) {
+    let key: SliceKey = slice.key();
+    stage.pending.push(key.bytes());
+    for (part, block) in encoded.blocks.iter().enumerate() {
+        stage.early.push(Write::put(Table::Blocks, key.part(part), block.bytes.clone()));
+    }
+    for (part, entries) in encoded.rollup.chunks(ROLLUP_SCOPES_MAX).enumerate() {
+        stage.early.push(Write::put(Table::Rollups, key.part(part), encode_rollup(entries)));
+    }
+}
+
+/// The records that change with nearly every group.
+pub(super) fn write_counters(stage: &mut Stage, before: &Catalog) {
+    if stage.catalog.counters != before.counters {
+        let record = records::encode_counters(stage.catalog.counters);
+        stage.journaled.push(Write::put(Table::Meta, COUNTERS_KEY.to_vec(), record));
+    }
+    for (number, cursors) in (0_u32..).zip(&stage.catalog.cursors) {
+        let old = before.cursors.get(number as usize);
+        if old.is_none_or(|old| !Arc::ptr_eq(old, cursors)) {
+            let record = cursors::encode(cursors);
+            let writes = states::put_long(Table::Cursors, &number.to_be_bytes(), &record);
+            stage.journaled.extend(writes);
+        }
+    }
+}
+
+fn note_key(metric: MetricNumber, note: u64) -> Vec<u8> {
+    [metric.to_be_bytes().as_slice(), &note.to_be_bytes()].concat()
+}
+
+fn remove_notes(stage: &mut Stage, metric: MetricNumber, scopes: &[ScopeNumber]) {
+    let of_metric = stage.catalog.notes.by_metric.get(&metric);
+    let is_noted = |notes: &super::catalog::MetricNotes| {
+        scopes.iter().any(|scope| notes.of_scope.contains_key(scope))
+    };
+    if !of_metric.is_some_and(is_noted) {
+        return;
+    }
+    let notes = Arc::make_mut(&mut stage.catalog.notes);
+    let Some(of_metric) = notes.by_metric.get_mut(&metric) else { return };
+    let mut touched = std::collections::BTreeSet::new();
+    for scope in scopes {
+        touched.extend(of_metric.of_scope.remove(scope));
+    }
+    for number in touched {
+        let Some(note) = of_metric.notes.get_mut(&number) else { continue };
+        note.scopes.retain(|scope| of_metric.of_scope.get(scope) == Some(&number));
+        let key = note_key(metric, number);
+        if note.scopes.is_empty() {
+            of_metric.notes.remove(&number);
+            stage.journaled.push(Write::remove(Table::Notes, key));
+        } else {
+            let record = records::encode_note(note);
+            stage.journaled.push(Write::put(Table::Notes, key, record));
+        }
+    }
+}
+
+/// Longest reason that is kept, bytes.
+const REASON_SIZE_MAX: usize = 1024;
+/// Most scopes of one note, so that its record stays small.
+const NOTE_SCOPES_MAX: usize = 4096;
+
+pub(super) fn note_failure(stage: &mut Stage, failure: &Failure) -> Result<(), LedgerError> {
+    let catalog = &stage.catalog;
+    let unknown = || LedgerError::UnknownMetric(failure.metric.clone());
+    let metric = *catalog.metric_numbers.get(&failure.metric).ok_or_else(unknown)?;
+    let mut scopes = Vec::with_capacity(failure.scopes.len());
+    for scope in &failure.scopes {
+        let number = catalog.scope_numbers.get(scope);
+        scopes.push(*number.ok_or_else(|| LedgerError::UnknownScope(scope.clone()))?);
+    }
+    scopes.sort_unstable();
+    scopes.dedup();
+    remove_notes(stage, metric, &scopes);
+    let mut reason = failure.reason.clone();
+    reason.truncate(reason.floor_char_boundary(REASON_SIZE_MAX));
+    for scopes in scopes.chunks(NOTE_SCOPES_MAX) {
+        let note = Note {
+            begin_secs: failure.period.begin_secs(),
+            end_secs: failure.period.end_secs(),
+            attempts: failure.attempts,
+            at_secs: failure.at.timestamp(),
+            reason: reason.clone(),
+            scopes: scopes.to_vec(),
+        };
+        let number = stage.catalog.counters.next_note;
+        stage.catalog.counters.next_note += 1;
+        let write = Write::put(Table::Notes, note_key(metric, number), records::encode_note(&note));
+        stage.journaled.push(write);
+        let notes = Arc::make_mut(&mut stage.catalog.notes);
+        let of_metric = notes.by_metric.entry(metric).or_default();
+        of_metric.of_scope.extend(note.scopes.iter().map(|scope| (*scope, number)));
+        of_metric.notes.insert(number, note);
+    }
+    Ok(())
+}

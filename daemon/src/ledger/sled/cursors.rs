@@ -1,0 +1,113 @@
+//! Where each scope stands in a metric, as one small record for each metric.
+//!
+//! ```text
+//! cursors = frame('C', 1) { run }
+//! run     = count:uint next:int last:int
+//! ```
+//!
+//! A run is `count` scopes, in order of their numbers, with the same cursor. `next` (begin of the
+//! first period that is not in the ledger) is the difference to the run before; `last` is how far
+//! before `next` the last period began, 0 = there was none, -1 = the scope has no cursor here.
+
+use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
+
+/// Begin of the first period that is not in the ledger, and of the last one that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Cursor {
+    next_secs: i64,
+    /// Length of the last period; `NONE` = no period yet, `UNSET` = no cursor.
+    last_size_secs: i64,
+}
+
+const NONE: i64 = 0;
+const UNSET: i64 = -1;
+
+impl Cursor {
+    pub(super) const UNSET: Cursor = Cursor { next_secs: 0, last_size_secs: UNSET };
+
+    /// No period yet.
+    pub(super) fn at(next_secs: i64) -> Cursor {
+        Cursor { next_secs, last_size_secs: NONE }
+    }
+
+    pub(super) fn after(begin_secs: i64, end_secs: i64) -> Cursor {
+        Cursor { next_secs: end_secs, last_size_secs: end_secs - begin_secs }
+    }
+
+    pub(super) fn is_set(self) -> bool {
+        self.last_size_secs != UNSET
+    }
+
+    pub(super) fn next_secs(self) -> i64 {
+        self.next_secs
+    }
+
+    pub(super) fn last_begin_secs(self) -> Option<i64> {
+        (self.last_size_secs > NONE).then(|| self.next_secs - self.last_size_secs)
+    }
+}
+
+const KIND: Kind = Kind(b'C', 1);
+
+/// Most scopes of a ledger: bounds what damage can make us allocate.
+pub(super) const SCOPES_MAX: usize = 1 << 24;
+
+pub(super) fn encode(cursors: &[Cursor]) -> Vec<u8> {
+    let mut runs = Writer::new();
+    let mut before_secs = 0_i64;
+    for run in cursors.chunk_by(|left, right| left == right) {
+        let cursor = run[0];
+        runs.count(run.len());
+        runs.int(cursor.next_secs.wrapping_sub(before_secs));
+        runs.int(cursor.last_size_secs);
+        before_secs = cursor.next_secs;
+    }
+    let mut record = Writer::framed(KIND);
+    pack(&mut record, &runs.into_bytes());
+    record.seal()
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Cursor>, Damage> {
+    let mut record = Reader::framed(KIND, bytes)?;
+    let runs = Packed::read(&mut record)?.unpack()?;
+    record.end()?;
+    let mut runs = Reader::new(&runs);
+    let mut cursors = Vec::new();
+    let mut next_secs = 0_i64;
+    while !runs.is_empty() {
+        let count = runs.count(SCOPES_MAX - cursors.len())?;
+        next_secs = next_secs.wrapping_add(runs.int()?);
+        let last_size_secs = runs.int()?;
+        if last_size_secs < UNSET {
+            return Err(Damage("a period has a negative length"));
+        }
+        let cursor = Cursor { next_secs, last_size_secs };
+        cursors.resize(cursors.len() + count, cursor);
+    }
+    Ok(cursors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ten_thousand_scopes_in_step_take_a_few_bytes() {
+        let cursors = vec![Cursor::after(1_700_000_000, 1_700_003_600); 10_000];
+
+        assert!(encode(&cursors).len() < 24);
+    }
+
+    proptest! {
+        #[test]
+        fn cursors_come_back(entries in prop::collection::vec((0..5_i64, -1..3_i64), 0..200)) {
+            let cursors: Vec<_> = entries
+                .into_iter()
+                .map(|(next_secs, last_size_secs)| Cursor { next_secs, last_size_secs })
+                .collect();
+
+            prop_assert_eq!(decode(&encode(&cursors)), Ok(cursors));
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Keys of plugin instances: every revision of every key is kept.
+//!
+//! ```text
+//! head      States  "kv/" instance                       = frame('K', 1) revision:uint
+//! revision  Kv      instance 00 00 revision:u64be        = frame('E', 1) author:text secs:int nanos:uint
+//! value     Kv      instance 00 key 00 revision:u64be part:u16be
+//!                                                        = parts:u16be bytes; joined: frame('F', 1)
+//!                                                          0 | 1 value
+//! ```
+//!
+//! Neither instances nor keys contain a NUL, so keys sort as their texts do. `0` says that the key was
+//! removed with that revision.
+
+use std::sync::Arc;
+
+use super::codec::{Damage, Kind, Reader, Writer};
+use super::queue::Stage;
+use super::store::{Store, Table, Write, damaged};
+use super::{catalog::Catalog, states};
+use crate::ledger::{KvEdit, LedgerError};
+
+const HEAD: Kind = Kind(b'K', 1);
+const REVISION: Kind = Kind(b'E', 1);
+const VALUE: Kind = Kind(b'F', 1);
+
+/// Longest key, and longest name of an instance, bytes.
+const KEY_SIZE_MAX: usize = 1024;
+/// Longest value, bytes.
+const VALUE_SIZE_MAX: usize = 1 << 20;
+
+pub(super) fn decode_head(bytes: &[u8]) -> Result<u64, Damage> {
+    Reader::framed(HEAD, bytes)?.uint()
+}
+
+pub(super) fn check(instance: &str, edit: &KvEdit) -> Result<(), LedgerError> {
+    let texts = edit.edits.iter().map(|edit| edit.key.as_str()).chain([instance]);
+    for text in texts {
+        let size = text.len();
+        if size == 0 || size > KEY_SIZE_MAX || text.contains('\0') {
+            let instance = instance.to_owned();
+            return Err(LedgerError::KvKey { instance, size, size_max: KEY_SIZE_MAX });
+        }
+    }
+    for edit in &edit.edits {
+        let size = edit.value.as_ref().map_or(0, Vec::len);
+        if size > VALUE_SIZE_MAX {
+            let (instance, key) = (instance.to_owned(), edit.key.clone());
+            return Err(LedgerError::KvValue { instance, key, size, size_max: VALUE_SIZE_MAX });
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn apply(stage: &mut Stage, instance: &str, edit: &KvEdit) -> Result<u64, LedgerError> {
+    let current = stage.catalog.kv_revisions.get(instance).copied().unwrap_or(0);
+    if edit.revision != current {
+        return Err(LedgerError::Conflict { current });
+    }
+    let revision = current + 1;
+    let mut head = Writer::framed(HEAD);
+    head.uint(revision);
+    stage.journaled.push(Write::put(Table::States, states::kv_head_key(instance), head.seal()));
+    let mut record = Writer::framed(REVISION);
+    record.text(&edit.author);
+    record.int(edit.at.timestamp());
+    record.uint(u64::from(edit.at.timestamp_subsec_nanos()));
+    stage.journaled.push(Write::put(Table::Kv, key_of(instance, "", revision), record.seal()));
+    for edit in &edit.edits {
+        let mut record = Writer::framed(VALUE);
+        record.u8(u8::from(edit.value.is_some()));
+        record.raw(edit.value.as_deref().unwrap_or_default());
+        let key = key_of(instance, &edit.key, revision);
+        stage.journaled.extend(states::put_long(Table::Kv, &key, &record.seal()));
+    }
+    Arc::make_mut(&mut stage.catalog.kv_revisions).insert(instance.to_owned(), revision);
+    Ok(revision)
+}
+
+fn key_prefix(instance: &str, key: &str) -> Vec<u8> {
+    [instance.as_bytes(), b"\0", key.as_bytes()].concat()
+}
+
+fn key_of(instance: &str, key: &str, revision: u64) -> Vec<u8> {
+    [&key_prefix(instance, key), b"\0".as_slice(), &revision.to_be_bytes()].concat()
+}
+
+/// The value of a key as of a revision.
+pub(super) fn get(
+    store: &Store,
+    instance: &str,
+    revision: u64,
+    key: &str,
+) -> Result<Option<Vec<u8>>, LedgerError> {
+    let first = key_of(instance, key, 0);
+    let last = [key_of(instance, key, revision).as_slice(), &[0xFF; 2]].concat();
+    match store.range(Table::Kv, first..=last).next_back() {
+        None => Ok(None),
+        Some(entry) => {
+            let (stored, _) = entry?;
+            let Some((_, _, revision)) = split(&stored, instance) else { return Ok(None) };
+            read(store, instance, key, revision)
+        }
+    }
+}
+
+/// All keys with a prefix as of a revision, and the revision read.
+pub(super) fn scan(
+    store: &Store,
+    catalog: &Catalog,
+    instance: &str,
+    revision: u64,
+    prefix: &str,
+) -> Result<(u64, rated_plugin::KvPairs), LedgerError> {
+    let newest = catalog.kv_revisions.get(instance).copied().unwrap_or(0);
+    let revision = revision.min(newest);
+    let mut found: Vec<(String, u64)> = Vec::new();
+    for entry in store.prefix(Table::Kv, &key_prefix(instance, prefix)) {
+        let (stored, _) = entry?;
+        let damage = Damage("a key is not understood");
+        let (key, part, of) = split(&stored, instance)
+            .ok_or_else(|| damaged(format!("keys of `{instance}`"), damage))?;
+        if key.is_empty() || part != 0 || of > revision {
+            continue;
+        }
+        match found.last_mut() {
+            Some((last, newest)) if last == key => *newest = of,
+            _ => found.push((key.to_owned(), of)),
+        }
+    }
+    let mut pairs = Vec::new();
+    for (key, of) in found {
+        if let Some(value) = read(store, instance, &key, of)? {
+            pairs.push((key, value));
+        }
+    }
+    Ok((revision, pairs))
+}
+
+/// Key, part and revision; the records of revisions have an empty key.
+fn split<'k>(stored: &'k [u8], instance: &str) -> Option<(&'k str, u16, u64)> {
+    let rest = stored.strip_prefix(instance.as_bytes())?.strip_prefix(b"\0")?;
+    let end = rest.iter().position(|byte| *byte == 0)?;
+    let key = std::str::from_utf8(&rest[..end]).ok()?;
+    let (revision, part) = rest[end + 1..].split_first_chunk::<8>()?;
+    let part = part.first_chunk::<2>().map_or(0, |part| u16::from_be_bytes(*part));
+    Some((key, part, u64::from_be_bytes(*revision)))
+}
+
+fn read(
+    store: &Store,
+    instance: &str,
+    key: &str,
+    revision: u64,
+) -> Result<Option<Vec<u8>>, LedgerError> {
+    let place = || format!("key `{key}` of `{instance}` at revision {revision}");
+    let wrong = |damage| damaged(place(), damage);
+    let bytes = states::get_long(store, Table::Kv, &key_of(instance, key, revision))?;
+    let bytes = bytes.ok_or_else(|| wrong(Damage("it is missing")))?;
+    let mut record = Reader::framed(VALUE, &bytes).map_err(wrong)?;
+    match record.u8().map_err(wrong)? {
+        0 => Ok(None),
+        _ => Ok(Some(record.raw(record.left()).map_err(wrong)?.to_vec())),
+    }
+}

@@ -1,0 +1,309 @@
+//! The contract, kept.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use super::catalog::Catalog;
+use super::query::Reading;
+use super::queue::{Queue, Stage};
+use super::store::{Store, Table};
+use super::texts::Texts;
+use super::{PENDING_KEY, commit, completeness, kv, load, records, rows, scopes, states, summary};
+use crate::ledger::{
+    CollectorMapping, CommitOutcome, Completeness, CompletenessQuery, Cursors, Enabled, Failure,
+    KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewScope, RatedSlice, RowsPage,
+    RowsQuery, Scope, SummaryGroup, SummaryQuery,
+};
+use crate::usage::MetricId;
+
+/// How a ledger is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SledOptions {
+    /// Memory for pages read or written lately.
+    pub cache_size_mib: u32,
+}
+
+impl Default for SledOptions {
+    fn default() -> SledOptions {
+        SledOptions { cache_size_mib: 64 }
+    }
+}
+
+/// Why a ledger cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("state folder `{}` is used by another daemon", path.display())]
+    InUse { path: PathBuf },
+    #[error(
+        "state folder `{}` is not writable\n(hint: it must belong to the user that runs the daemon)",
+        path.display()
+    )]
+    NotWritable {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot open the ledger in `{}`", path.display())]
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "the ledger in `{}` has format {found}, this daemon knows up to {known}\n(hint: it was \
+         written by a newer version of rated; use that one)",
+        path.display()
+    )]
+    Version { path: PathBuf, found: u16, known: u16 },
+    #[error("the ledger in `{}` is damaged", path.display())]
+    Sled {
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error("the ledger in `{}` is damaged in a way that sled does not expect", path.display())]
+    Panic { path: PathBuf },
+    #[error("cannot read the ledger")]
+    Read(#[from] LedgerError),
+}
+
+impl OpenError {
+    pub(super) fn folder(path: &Path, source: io::Error) -> OpenError {
+        let path = path.to_path_buf();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                OpenError::NotWritable { path, source }
+            }
+            _ => OpenError::Folder { path, source },
+        }
+    }
+}
+
+/// A [`Ledger`] in a folder.
+#[derive(Debug)]
+pub struct SledLedger {
+    inner: Arc<Inner>,
+    queue: Queue,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    texts: Texts,
+    /// Held for writing while a group that is durable becomes visible.
+    catalog: RwLock<Arc<Catalog>>,
+}
+
+impl SledLedger {
+    /// Opens the ledger in a folder, or begins one there.
+    pub fn open(path: &Path, options: SledOptions) -> Result<SledLedger, OpenError> {
+        let store = Store::open(path, options)?;
+        let catalog = RwLock::new(Arc::new(load::load(&store)?));
+        let texts = Texts::load(&store)?;
+        let inner = Arc::new(Inner { store, texts, catalog });
+        Ok(SledLedger { inner, queue: Queue::default() })
+    }
+
+    fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Stage) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.queue.submit(change, |changes| {
+            let before = self.inner.catalog();
+            let mut stage = Stage { catalog: (*before).clone(), ..Stage::default() };
+            let deliveries = changes.into_iter().map(|change| change(&mut stage)).collect();
+            (deliveries, self.inner.write(stage, &before))
+        })
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> RwLockReadGuard<'_, Arc<Catalog>> {
+        self.catalog.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.lock())
+    }
+
+    fn reading<'a>(&'a self, catalog: &'a Catalog) -> Reading<'a> {
+        Reading { store: &self.store, texts: &self.texts, catalog }
+    }
+
+    /// Makes a group durable, then visible.
+    fn write(&self, mut stage: Stage, before: &Catalog) -> Result<(), LedgerError> {
+        commit::write_counters(&mut stage, before);
+        let new_texts = self.texts.take_new();
+        stage.early.splice(0..0, new_texts.early);
+        stage.journaled.extend(new_texts.journaled);
+        if stage.journaled.is_empty() && stage.early.is_empty() {
+            return Ok(());
+        }
+        if !stage.pending.is_empty() {
+            let record = records::encode_pending(&stage.pending);
+            let writes = states::put_long(Table::Meta, PENDING_KEY, &record);
+            stage.early.splice(0..0, writes);
+        }
+        self.store.write_early(&stage.early)?;
+        self.store.journal(&stage.journaled)?;
+        self.texts.settle();
+        let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        self.store.apply(&stage.journaled)?;
+        *catalog = Arc::new(stage.catalog);
+        Ok(())
+    }
+}
+
+impl Ledger for SledLedger {
+    fn scopes(&self) -> Result<Vec<Scope>, LedgerError> {
+        Ok(self.inner.catalog().list_scopes())
+    }
+
+    fn add_scopes(&self, scopes: &[NewScope]) -> Result<usize, LedgerError> {
+        let catalog = self.inner.catalog();
+        let is_new = |scope: &&NewScope| !catalog.scope_numbers.contains_key(&scope.id);
+        let new: Vec<NewScope> = scopes.iter().filter(is_new).cloned().collect();
+        if new.is_empty() {
+            return Ok(0);
+        }
+        self.change(move |stage| Ok(scopes::add(stage, &new)))
+    }
+
+    fn set_metrics(&self, metrics: &[MetricId]) -> Result<(), LedgerError> {
+        let metrics = metrics.to_vec();
+        self.change(move |stage| {
+            scopes::set_metrics(stage, &metrics);
+            Ok(())
+        })
+    }
+
+    fn cursors(&self) -> Result<Cursors, LedgerError> {
+        Ok(scopes::cursors(&self.inner.catalog()))
+    }
+
+    fn commit(&self, slices: Vec<RatedSlice>) -> Result<Vec<CommitOutcome>, LedgerError> {
+        if slices.is_empty() {
+            return Ok(Vec::new());
+        }
+        let inner = Arc::clone(&self.inner);
+        let catalog = Catalog::clone(&inner.catalog());
+        let mut slices = commit::prepare(&inner.store, &inner.texts, catalog, slices)?;
+        self.change(move |stage| {
+            let stage = |slice| commit::stage(&inner.store, &inner.texts, stage, slice);
+            slices.iter_mut().map(stage).collect()
+        })
+    }
+
+    fn note_failure(&self, failure: &Failure) -> Result<(), LedgerError> {
+        let failure = failure.clone();
+        self.change(move |stage| commit::note_failure(stage, &failure))
+    }
+
+    fn summarize(&self, query: &SummaryQuery) -> Result<Vec<SummaryGroup>, LedgerError> {
+        let (catalog, slices) = {
+            let catalog = self.inner.lock();
+            let slices = self.inner.reading(&catalog).slices(query.begin, query.end)?;
+            (Arc::clone(&catalog), slices)
+        };
+        summary::summarize(self.inner.reading(&catalog), query, &slices)
+    }
+
+    fn rows(&self, query: &RowsQuery) -> Result<RowsPage, LedgerError> {
+        let (catalog, slices) = {
+            let catalog = self.inner.lock();
+            let slices = self.inner.reading(&catalog).slices(query.begin, query.end)?;
+            (Arc::clone(&catalog), slices)
+        };
+        rows::page(self.inner.reading(&catalog), query, &slices)
+    }
+
+    fn completeness(&self, query: &CompletenessQuery) -> Result<Vec<Completeness>, LedgerError> {
+        let (catalog, slices) = {
+            let catalog = self.inner.lock();
+            let slices = self.inner.reading(&catalog).slices(query.begin, query.end)?;
+            (Arc::clone(&catalog), slices)
+        };
+        completeness::list(self.inner.reading(&catalog), query, &slices)
+    }
+
+    fn module_states(&self) -> Result<BTreeMap<String, ModuleState>, LedgerError> {
+        Ok(BTreeMap::clone(&self.inner.catalog().modules))
+    }
+
+    fn set_module_state(&self, module: &str, state: ModuleState) -> Result<(), LedgerError> {
+        let module = module.to_owned();
+        self.change(move |stage| {
+            states::set_module(stage, module, state);
+            Ok(())
+        })
+    }
+
+    fn collector_states(&self) -> Result<BTreeMap<String, bool>, LedgerError> {
+        Ok(BTreeMap::clone(&self.inner.catalog().collectors))
+    }
+
+    fn set_collector_state(&self, collector: &str, enabled: Enabled) -> Result<(), LedgerError> {
+        let collector = collector.to_owned();
+        self.change(move |stage| {
+            states::set_collector(stage, collector, enabled);
+            Ok(())
+        })
+    }
+
+    fn collector_mappings(&self) -> Result<Vec<CollectorMapping>, LedgerError> {
+        Ok(self.inner.catalog().mappings.values().cloned().collect())
+    }
+
+    fn set_collector_mapping(&self, mapping: &CollectorMapping) -> Result<(), LedgerError> {
+        let mapping = mapping.clone();
+        self.change(move |stage| {
+            states::set_mapping(stage, mapping);
+            Ok(())
+        })
+    }
+
+    fn remove_collector_mapping(&self, service: &str) -> Result<bool, LedgerError> {
+        let service = service.to_owned();
+        self.change(move |stage| Ok(states::remove_mapping(stage, &service)))
+    }
+
+    fn kv_revision(&self, instance: &str) -> Result<u64, LedgerError> {
+        Ok(self.inner.catalog().kv_revisions.get(instance).copied().unwrap_or(0))
+    }
+
+    fn kv_get(
+        &self,
+        instance: &str,
+        revision: u64,
+        key: &str,
+    ) -> Result<Option<Vec<u8>>, LedgerError> {
+        let catalog = self.inner.lock();
+        let newest = catalog.kv_revisions.get(instance).copied().unwrap_or(0);
+        kv::get(&self.inner.store, instance, revision.min(newest), key)
+    }
+
+    fn kv_scan(
+        &self,
+        instance: &str,
+        revision: u64,
+        prefix: &str,
+    ) -> Result<(u64, rated_plugin::KvPairs), LedgerError> {
+        let catalog = self.inner.lock();
+        kv::scan(&self.inner.store, &catalog, instance, revision, prefix)
+    }
+
+    fn kv_apply(&self, instance: &str, edit: &KvEdit) -> Result<u64, LedgerError> {
+        kv::check(instance, edit)?;
+        let (instance, edit) = (instance.to_owned(), edit.clone());
+        self.change(move |stage| kv::apply(stage, &instance, &edit))
+    }
+
+    fn size(&self) -> Result<LedgerSize, LedgerError> {
+        Ok(LedgerSize {
+            bytes_on_disk: self.inner.store.size_on_disk()?,
+            rows: self.inner.catalog().counters.rows,
+        })
+    }
+}

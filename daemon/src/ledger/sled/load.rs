@@ -1,0 +1,107 @@
+//! Reads the catalog when a ledger is opened, and removes what an unfinished commit left.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::catalog::{Catalog, Counters, MetricNotes};
+use super::codec::Damage;
+use super::store::{Store, Table, Write, damaged};
+use super::{COUNTERS_KEY, PENDING_KEY, cursors, records, states};
+use crate::ledger::LedgerError;
+
+pub(super) fn load(store: &Store) -> Result<Catalog, LedgerError> {
+    let mut catalog = Catalog::default();
+    let scopes = numbered(store, Table::Scopes, records::decode_scope)?;
+    let by_id = (0..).zip(&scopes).map(|(number, scope)| (scope.id.clone(), number));
+    catalog.scope_numbers = Arc::new(by_id.collect::<HashMap<_, _>>());
+    catalog.scopes = Arc::new(scopes);
+    let metrics = numbered(store, Table::Metrics, records::decode_metric)?;
+    let by_id = (0..).zip(&metrics).map(|(number, metric)| (metric.clone(), number));
+    catalog.metric_numbers = Arc::new(by_id.collect::<HashMap<_, _>>());
+    catalog.metrics = Arc::new(metrics);
+    catalog.chains = Arc::new(numbered(store, Table::Chains, records::decode_chain)?);
+    catalog.cursors = load_cursors(store, catalog.metrics.len())?;
+    load_notes(store, &mut catalog)?;
+    states::load(store, &mut catalog)?;
+    catalog.counters = match store.get(Table::Meta, COUNTERS_KEY)? {
+        Some(bytes) => records::decode_counters(&bytes)
+            .map_err(|damage| damaged("counters".to_owned(), damage))?,
+        None => Counters::default(),
+    };
+    remove_pending(store, &mut catalog.counters)?;
+    Ok(catalog)
+}
+
+/// Records whose keys are 0, 1, 2 …
+fn numbered<T>(
+    store: &Store,
+    table: Table,
+    decode: impl Fn(&[u8]) -> Result<T, Damage>,
+) -> Result<Vec<T>, LedgerError> {
+    let mut records = Vec::new();
+    for entry in store.prefix(table, &[]) {
+        let (key, value) = entry?;
+        let place = || format!("{} {}", table.name(), records.len());
+        let expected = u32::try_from(records.len()).ok().map(u32::to_be_bytes);
+        if expected.is_none_or(|expected| key.as_ref() != expected) {
+            return Err(damaged(place(), Damage("it is missing")));
+        }
+        let record = decode(&value).map_err(|damage| damaged(place(), damage))?;
+        records.push(record);
+    }
+    Ok(records)
+}
+
+fn load_cursors(
+    store: &Store,
+    metrics: usize,
+) -> Result<Vec<Arc<Vec<cursors::Cursor>>>, LedgerError> {
+    let mut list = Vec::new();
+    for (number, _) in (0_u32..).zip(0..metrics) {
+        let bytes = states::get_long(store, Table::Cursors, &number.to_be_bytes())?;
+        let place = || format!("cursors of metric {number}");
+        let decoded = bytes.map_or(Ok(Vec::new()), |bytes| {
+            cursors::decode(&bytes).map_err(|damage| damaged(place(), damage))
+        })?;
+        list.push(Arc::new(decoded));
+    }
+    Ok(list)
+}
+
+fn load_notes(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerError> {
+    let notes = Arc::make_mut(&mut catalog.notes);
+    for entry in store.prefix(Table::Notes, &[]) {
+        let (key, value) = entry?;
+        let wrong = |damage| damaged("notes of failures".to_owned(), damage);
+        let (metric, rest) =
+            key.split_first_chunk::<4>().ok_or(wrong(Damage("a key is too short")))?;
+        let number = rest.first_chunk::<8>().ok_or(wrong(Damage("a key is too short")))?;
+        let note = records::decode_note(&value).map_err(wrong)?;
+        let of_metric: &mut MetricNotes =
+            notes.by_metric.entry(u32::from_be_bytes(*metric)).or_default();
+        let number = u64::from_be_bytes(*number);
+        of_metric.of_scope.extend(note.scopes.iter().map(|scope| (*scope, number)));
+        of_metric.notes.insert(number, note);
+    }
+    Ok(())
+}
+
+/// A commit that did not get as far as its journal leaves blocks that no slice names.
+fn remove_pending(store: &Store, counters: &mut Counters) -> Result<(), LedgerError> {
+    let Some(bytes) = states::get_long(store, Table::Meta, PENDING_KEY)? else { return Ok(()) };
+    let wrong = |damage| damaged("list of unfinished slices".to_owned(), damage);
+    let mut removals = Vec::new();
+    for key in records::decode_pending(&bytes).map_err(wrong)? {
+        let number = super::slice::SliceKey::read(&key).map_err(wrong)?.number;
+        counters.next_slice = counters.next_slice.max(number + 1);
+        if store.get(Table::Slices, &key)?.is_some() {
+            continue;
+        }
+        for table in [Table::Blocks, Table::Rollups] {
+            for entry in store.prefix(table, &key) {
+                removals.push(Write::remove(table, entry?.0.to_vec()));
+            }
+        }
+    }
+    store.apply(&removals)
+}

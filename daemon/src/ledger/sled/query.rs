@@ -1,0 +1,285 @@
+//! What queries have in common: which slices, which scopes, which texts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::block::Block;
+use super::catalog::{Catalog, ScopeNumber};
+use super::codec::Damage;
+use super::slice::{Part, RollupEntry, Slice, decode_rollup, time_bytes};
+use super::store::{Store, Table, damaged};
+use super::texts::Texts;
+use crate::ledger::{Filters, LedgerError};
+use crate::usage::{CALENDAR_ATTRIBUTES, MetricId, Period, ScopeId, calendar_attributes};
+
+/// The ledger as a reader sees it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading<'a> {
+    pub(super) store: &'a Store,
+    pub(super) texts: &'a Texts,
+    pub(super) catalog: &'a Catalog,
+}
+
+impl<'a> Reading<'a> {
+    /// Slices whose period begins in `[begin, end)`, by period, metric type and commit.
+    pub(super) fn slices(
+        self,
+        begin: DateTime<Utc>,
+        end: DateTime<Utc>,
+    ) -> Result<Vec<Slice>, LedgerError> {
+        let mut slices = Vec::new();
+        // A period begins at a whole second: the first one not before `begin`.
+        let first_secs = begin.timestamp() + i64::from(begin.timestamp_subsec_nanos() > 0);
+        let end_secs = end.timestamp() + i64::from(end.timestamp_subsec_nanos() > 0);
+        if first_secs >= end_secs {
+            return Ok(slices);
+        }
+        let range = time_bytes(first_secs).to_vec()..time_bytes(end_secs).to_vec();
+        for entry in self.store.range(Table::Slices, range) {
+            let (key, value) = entry?;
+            let place = || match super::slice::SliceKey::read(&key) {
+                Ok(key) => self.place_of_metric(key.begin_secs, key.metric),
+                Err(_) => "a slice".to_owned(),
+            };
+            let slice = Slice::decode(&key, &value).map_err(|damage| damaged(place(), damage))?;
+            if slice.metric as usize >= self.catalog.metrics.len() {
+                return Err(damaged(place(), Damage("its metric is not known")));
+            }
+            slices.push(slice);
+        }
+        slices.sort_by_key(|slice| {
+            (slice.period.begin_secs(), self.metric_type(slice), slice.number)
+        });
+        Ok(slices)
+    }
+
+    pub(super) fn metric(self, slice: &Slice) -> &'a MetricId {
+        &self.catalog.metrics[slice.metric as usize]
+    }
+
+    pub(super) fn metric_type(self, slice: &Slice) -> &'a str {
+        &self.catalog.metrics[slice.metric as usize].alt_name
+    }
+
+    fn place_of_metric(self, begin_secs: i64, metric: u32) -> String {
+        let metric = self.catalog.metrics.get(metric as usize);
+        let name = metric.map_or_else(|| "?".to_owned(), MetricId::to_string);
+        let begin = DateTime::from_timestamp(begin_secs, 0).unwrap_or_default();
+        format!("slice of metric `{name}`, period {}", begin.format("%FT%TZ"))
+    }
+
+    /// Names the scopes of a part, for an error.
+    fn place(self, what: &str, slice: &Slice, part: &Part) -> String {
+        let id = |number: ScopeNumber| match self.catalog.scopes.get(number as usize) {
+            Some(scope) => scope.id.as_str(),
+            None => "?",
+        };
+        let (first, last) = (id(part.first_scope), id(part.last_scope));
+        let metric = self.metric(slice);
+        let period = slice.period;
+        if first == last {
+            return format!("{what} of metric `{metric}`, period {period}, scope `{first}`");
+        }
+        format!("{what} of metric `{metric}`, period {period}, scopes `{first}` to `{last}`")
+    }
+
+    /// The entries of one part of a slice's rollups.
+    pub(super) fn rollup(
+        self,
+        slice: &Slice,
+        part: usize,
+    ) -> Result<Vec<RollupEntry>, LedgerError> {
+        let wrong = |damage| damaged(self.place("rollup", slice, &slice.rollups[part]), damage);
+        let bytes = self.store.get(Table::Rollups, &slice.key().part(part))?;
+        let bytes = bytes.ok_or_else(|| wrong(Damage("it is missing")))?;
+        let entries = decode_rollup(&bytes).map_err(wrong)?;
+        let known = self.catalog.scopes.len();
+        if entries.len() != slice.rollups[part].rows {
+            return Err(wrong(Damage("it has another number of scopes")));
+        }
+        if entries.iter().any(|entry| entry.scope as usize >= known) {
+            return Err(wrong(Damage("it names a scope that is not there")));
+        }
+        Ok(entries)
+    }
+
+    /// One block of a slice, given to `visit`, and what is to be said of damage in it.
+    pub(super) fn with_block<T>(
+        self,
+        slice: &Slice,
+        part: usize,
+        visit: impl FnOnce(&Block<'_>) -> Result<T, BlockError>,
+    ) -> Result<T, LedgerError> {
+        let wrong = |damage| damaged(self.place("block", slice, &slice.blocks[part]), damage);
+        let bytes = self.store.get(Table::Blocks, &slice.key().part(part))?;
+        let bytes = bytes.ok_or_else(|| wrong(Damage("it is missing")))?;
+        let block = Block::read(&bytes).map_err(wrong)?;
+        let known = self.catalog.scopes.len();
+        if block.rows != slice.blocks[part].rows {
+            return Err(wrong(Damage("it has another number of rows")));
+        }
+        if block.scopes.iter().any(|run| run.scope as usize >= known) {
+            return Err(wrong(Damage("it names a scope that is not there")));
+        }
+        visit(&block).map_err(|error| match error {
+            BlockError::Damage(damage) => wrong(damage),
+            BlockError::Ledger(error) => error,
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum BlockError {
+    Damage(Damage),
+    Ledger(LedgerError),
+}
+
+impl From<Damage> for BlockError {
+    fn from(damage: Damage) -> BlockError {
+        BlockError::Damage(damage)
+    }
+}
+
+impl From<LedgerError> for BlockError {
+    fn from(error: LedgerError) -> BlockError {
+        BlockError::Ledger(error)
+    }
+}
+
+/// Filters in terms of what is stored.
+#[derive(Debug)]
+pub(super) struct Selection<'a> {
+    /// Ascending; `None` = all.
+    pub(super) scopes: Option<Vec<ScopeNumber>>,
+    types: Option<BTreeSet<&'a str>>,
+    calendar: Vec<(usize, &'a [String])>,
+    /// Attributes that rows have.
+    pub(super) attributes: BTreeMap<&'a str, &'a [String]>,
+}
+
+impl<'a> Selection<'a> {
+    pub(super) fn new(catalog: &Catalog, filters: &'a Filters) -> Selection<'a> {
+        let mut scopes = filters.scopes.as_ref().map(|ids| {
+            let numbers = ids.iter().filter_map(|id| catalog.scope_numbers.get(id).copied());
+            numbers.collect::<BTreeSet<_>>()
+        });
+        let mut calendar = Vec::new();
+        let mut attributes = BTreeMap::new();
+        for (name, values) in &filters.attributes {
+            if let Some(index) = calendar_index(name) {
+                calendar.push((index, values.as_slice()));
+            } else if let Some(keyed) = scopes_by_key(catalog, name, values) {
+                scopes = Some(match scopes {
+                    Some(scopes) => scopes.intersection(&keyed).copied().collect(),
+                    None => keyed,
+                });
+            } else {
+                attributes.insert(name.as_str(), values.as_slice());
+            }
+        }
+        let types = filters.types.as_ref();
+        Selection {
+            scopes: scopes.map(|scopes| scopes.into_iter().collect()),
+            types: types.map(|types| types.iter().map(String::as_str).collect()),
+            calendar,
+            attributes,
+        }
+    }
+
+    pub(super) fn takes_slice(&self, metric_type: &str, period: Period) -> bool {
+        if self.types.as_ref().is_some_and(|types| !types.contains(metric_type)) {
+            return false;
+        }
+        if self.calendar.is_empty() {
+            return true;
+        }
+        let attributes = calendar_attributes(period.begin());
+        self.calendar.iter().all(|(index, values)| values.contains(&attributes[*index].1))
+    }
+
+    pub(super) fn takes_scope(&self, scope: ScopeNumber) -> bool {
+        self.scopes.as_ref().is_none_or(|scopes| scopes.binary_search(&scope).is_ok())
+    }
+
+    /// Whether any scope of a part may be wanted.
+    pub(super) fn takes_part(&self, part: &Part) -> bool {
+        let Some(scopes) = &self.scopes else { return true };
+        let at = scopes.partition_point(|scope| *scope < part.first_scope);
+        scopes.get(at).is_some_and(|scope| *scope <= part.last_scope)
+    }
+}
+
+pub(super) fn calendar_index(name: &str) -> Option<usize> {
+    CALENDAR_ATTRIBUTES.iter().position(|attribute| *attribute == name)
+}
+
+/// Whether scopes are identified by this attribute.
+pub(super) fn is_scope_key(catalog: &Catalog, name: &str) -> bool {
+    catalog.scopes.iter().any(|scope| scope.scope_key.as_ref() == name)
+}
+
+/// The scopes of some ids, if scopes are identified by this attribute.
+fn scopes_by_key(
+    catalog: &Catalog,
+    name: &str,
+    values: &[String],
+) -> Option<BTreeSet<ScopeNumber>> {
+    if !is_scope_key(catalog, name) {
+        return None;
+    }
+    let number = |value: &String| {
+        let id = ScopeId::new(value).ok()?;
+        let number = *catalog.scope_numbers.get(&id)?;
+        (catalog.scopes[number as usize].scope_key.as_ref() == name).then_some(number)
+    };
+    Some(values.iter().filter_map(number).collect())
+}
+
+/// Which rows of a block are wanted, as ranges of rows, first by scope.
+pub(super) fn rows_of_scopes(block: &Block<'_>, selection: &Selection<'_>) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    let mut begin = 0;
+    for run in &block.scopes {
+        let end = begin + run.rows;
+        if selection.takes_scope(run.scope) {
+            match ranges.last_mut() {
+                Some(last) if last.end == begin => last.end = end,
+                _ => ranges.push(begin..end),
+            }
+        }
+        begin = end;
+    }
+    ranges
+}
+
+/// The rows among `ranges` whose attributes have the wanted texts; `None` = all of them.
+pub(super) fn rows_of_attributes(
+    reading: Reading<'_>,
+    block: &Block<'_>,
+    selection: &Selection<'_>,
+) -> Result<Option<Vec<bool>>, BlockError> {
+    if selection.attributes.is_empty() {
+        return Ok(None);
+    }
+    let mut wanted = vec![true; block.rows];
+    for (name, values) in &selection.attributes {
+        let is_wanted = |text: &str| values.iter().any(|value| value == text);
+        let Some(column) = block.attribute(name) else {
+            if !is_wanted("") {
+                wanted.fill(false);
+            }
+            continue;
+        };
+        let codes = column.codes(block.rows)?;
+        let texts = reading.texts.decode(reading.store, column.dictionary, &codes.distinct)?;
+        let text = |text: &Option<Arc<str>>| is_wanted(text.as_deref().unwrap_or(""));
+        let matches: Vec<bool> = texts.iter().map(text).collect();
+        for (wanted, index) in wanted.iter_mut().zip(&codes.indexes) {
+            *wanted &= matches[*index as usize];
+        }
+    }
+    Ok(Some(wanted))
+}

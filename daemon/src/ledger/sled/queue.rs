@@ -1,0 +1,156 @@
+//! One writer at a time, and one sync for all who wait.
+//!
+//! A thread that wants a change queues it. If nobody writes, it becomes the leader: takes all that is
+//! queued, lets each change have its way with a copy of the catalog, makes the outcome durable with
+//! one journal record, swaps the copy in and wakes everybody. Changes that arrive meanwhile are the
+//! next group.
+//!
+//! After a failed write the disk's content is unknown: no further change is taken.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::catalog::Catalog;
+use super::store::Write;
+use crate::ledger::LedgerError;
+
+/// What a group has changed so far, seen by the next change of the same group.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    pub(super) catalog: Catalog,
+    /// Keys of slices whose blocks are in `early`.
+    pub(super) pending: Vec<Vec<u8>>,
+    /// Keys that no reader looks at until the journal is applied.
+    pub(super) early: Vec<Write>,
+    pub(super) journaled: Vec<Write>,
+}
+
+pub(super) type Deliver = Box<dyn FnOnce(Option<GroupFailure>) + Send>;
+pub(super) type Change = Box<dyn FnOnce(&mut Stage) -> Deliver + Send>;
+
+/// Why a group did not become durable; everybody in it is told.
+#[derive(Debug, Clone)]
+pub(super) struct GroupFailure(Arc<LedgerError>);
+
+impl fmt::Display for GroupFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a change could not be made durable")
+    }
+}
+
+impl std::error::Error for GroupFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.0.as_ref())
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Change>,
+    is_led: bool,
+    is_stopped: bool,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    /// Returns when the change is durable or has failed. A change that fails must not have touched
+    /// the stage. `write` makes a group durable and visible.
+    pub(super) fn submit<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Stage) -> Result<T, LedgerError> + Send + 'static,
+        write: impl FnOnce(Vec<Change>) -> (Vec<Deliver>, Result<(), LedgerError>),
+    ) -> Result<T, LedgerError> {
+        let outcome = Arc::new(Mutex::new(None));
+        let change = boxed(change, Arc::clone(&outcome));
+        let mut state = self.lock();
+        if state.is_stopped {
+            return Err(LedgerError::Stopped);
+        }
+        state.waiting.push(change);
+        loop {
+            if let Some(outcome) = lock(&outcome).take() {
+                return outcome;
+            }
+            if state.is_stopped {
+                return Err(LedgerError::Stopped);
+            }
+            if !state.is_led {
+                break;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.is_led = true;
+        let group = std::mem::take(&mut state.waiting);
+        drop(state);
+        self.lead(group, write);
+        lock(&outcome).take().unwrap_or(Err(LedgerError::Stopped))
+    }
+
+    fn lead(
+        &self,
+        group: Vec<Change>,
+        write: impl FnOnce(Vec<Change>) -> (Vec<Deliver>, Result<(), LedgerError>),
+    ) {
+        // A panic in here leaves the disk in an unknown state, like a failed write.
+        let mut leadership = Leadership { queue: self, is_stopped: true };
+        let (deliveries, written) = write(group);
+        let failure = written.err().map(|error| GroupFailure(Arc::new(error)));
+        leadership.is_stopped = failure.is_some();
+        for deliver in deliveries {
+            deliver(failure.clone());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+struct Leadership<'a> {
+    queue: &'a Queue,
+    is_stopped: bool,
+}
+
+impl Drop for Leadership<'_> {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        state.is_led = false;
+        state.is_stopped |= self.is_stopped;
+        if state.is_stopped {
+            state.waiting.clear();
+        }
+        drop(state);
+        self.queue.changed.notify_all();
+    }
+}
+
+fn boxed<T: Send + 'static>(
+    change: impl FnOnce(&mut Stage) -> Result<T, LedgerError> + Send + 'static,
+    outcome: Arc<Mutex<Option<Result<T, LedgerError>>>>,
+) -> Change {
+    Box::new(move |stage| {
+        let result = change(stage);
+        Box::new(move |failure| {
+            let result = match failure {
+                None => result,
+                Some(failure) => Err(LedgerError::Store(Box::new(failure))),
+            };
+            *lock(&outcome) = Some(result);
+        })
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

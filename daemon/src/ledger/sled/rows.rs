@@ -1,0 +1,194 @@
+//! Rows as they were rated, a page at a time.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::types::Int32Type;
+use arrow_array::{
+    ArrayRef, Decimal128Array, DictionaryArray, Int32Array, RecordBatch, StringArray,
+};
+use arrow_schema::{DataType, Field, Schema};
+
+use super::block::{AttributeColumn, AttributeKind, Block};
+use super::catalog::ScopeNumber;
+use super::columns::Decimals;
+use super::gather::{ENCODING_JSON, ENCODING_KEY};
+use super::query::{BlockError, Reading, Selection, rows_of_attributes, rows_of_scopes};
+use super::slice::Slice;
+use super::store::store_error;
+use crate::ledger::{LedgerError, RowsGroup, RowsPage, RowsQuery};
+
+/// Digits of a decimal column.
+const PRECISION: u8 = 38;
+
+pub(super) fn page(
+    reading: Reading<'_>,
+    query: &RowsQuery,
+    slices: &[Slice],
+) -> Result<RowsPage, LedgerError> {
+    let selection = Selection::new(reading.catalog, &query.filters);
+    let end = query.offset.saturating_add(query.limit);
+    let mut page = RowsPage::default();
+    for slice in slices {
+        if !selection.takes_slice(reading.metric_type(slice), slice.period) {
+            continue;
+        }
+        for (index, part) in slice.blocks.iter().enumerate() {
+            if !selection.takes_part(part) {
+                continue;
+            }
+            let wanted = query.offset.saturating_sub(page.total)..end.saturating_sub(page.total);
+            // A block that is counted by its row count alone need not be read.
+            let is_whole = selection.scopes.is_none() && selection.attributes.is_empty();
+            if is_whole && (wanted.start >= part.rows || wanted.is_empty()) {
+                page.total += part.rows;
+                continue;
+            }
+            let read = |block: &Block<'_>| read_block(reading, &selection, block, wanted);
+            let (count, batches) = reading.with_block(slice, index, read)?;
+            page.total += count;
+            page.groups.extend(batches.into_iter().map(|(scope_key, rows)| RowsGroup {
+                period: slice.period,
+                metric_type: reading.metric_type(slice).to_owned(),
+                unit: slice.unit.clone(),
+                description: slice.description.clone(),
+                scope_key,
+                rows,
+            }));
+        }
+    }
+    Ok(page)
+}
+
+/// How many rows of a block are selected, and batches of those among them that are wanted: one batch
+/// for each stretch of rows whose scopes have the same key.
+fn read_block(
+    reading: Reading<'_>,
+    selection: &Selection<'_>,
+    block: &Block<'_>,
+    wanted: Range<usize>,
+) -> Result<(usize, Vec<(String, RecordBatch)>), BlockError> {
+    let ranges = rows_of_scopes(block, selection);
+    let matches = rows_of_attributes(reading, block, selection)?;
+    let is_match = |row: &usize| matches.as_ref().is_none_or(|matches| matches[*row]);
+    let selected: Vec<usize> = ranges.into_iter().flatten().filter(is_match).collect();
+    let count = selected.len();
+    let rows = &selected[wanted.start.min(count)..wanted.end.min(count)];
+    if rows.is_empty() {
+        return Ok((count, Vec::new()));
+    }
+    let columns = Columns::read(reading, block)?;
+    let mut batches = Vec::new();
+    for rows in rows.chunk_by(|left, right| columns.key_of(*left) == columns.key_of(*right)) {
+        let batch = columns.batch(rows).map_err(BlockError::Ledger)?;
+        batches.push((columns.key_of(rows[0]).to_owned(), batch));
+    }
+    Ok((count, batches))
+}
+
+/// A block, unpacked.
+struct Columns<'a> {
+    reading: Reading<'a>,
+    scopes: Vec<ScopeNumber>,
+    qty: Decimals,
+    price: Decimals,
+    attributes: Vec<Attribute>,
+}
+
+struct Attribute {
+    field: Arc<Field>,
+    indexes: Vec<u32>,
+    /// `None` = absent.
+    texts: Vec<Option<Arc<str>>>,
+}
+
+impl<'a> Columns<'a> {
+    fn read(reading: Reading<'a>, block: &Block<'_>) -> Result<Columns<'a>, BlockError> {
+        let mut scopes = Vec::with_capacity(block.rows);
+        for run in &block.scopes {
+            scopes.resize(scopes.len() + run.rows, run.scope);
+        }
+        let mut attributes = Vec::new();
+        for column in &block.attributes {
+            let codes = column.codes(block.rows)?;
+            let texts = reading.texts.decode(reading.store, column.dictionary, &codes.distinct)?;
+            attributes.push(Attribute { field: field(column), indexes: codes.indexes, texts });
+        }
+        Ok(Columns { reading, scopes, qty: block.qty()?, price: block.price()?, attributes })
+    }
+
+    fn key_of(&self, row: usize) -> &'a str {
+        &self.reading.catalog.scopes[self.scopes[row] as usize].scope_key
+    }
+
+    fn batch(&self, rows: &[usize]) -> Result<RecordBatch, LedgerError> {
+        let scope = |row: &usize| {
+            let number = self.scopes[*row];
+            (number, Some(self.reading.catalog.scopes[number as usize].id.as_str()))
+        };
+        let mut fields = vec![
+            Arc::new(Field::new("scope_id", dictionary_type(), false)),
+            Arc::new(Field::new("qty", DataType::Decimal128(PRECISION, scale(&self.qty)), false)),
+        ];
+        let mut columns = vec![dictionary(rows.iter().map(scope)), decimals(&self.qty, rows)?];
+        for attribute in &self.attributes {
+            let text = |row: &usize| {
+                let index = attribute.indexes[*row];
+                (index, attribute.texts[index as usize].as_deref())
+            };
+            fields.push(Arc::clone(&attribute.field));
+            columns.push(dictionary(rows.iter().map(text)));
+        }
+        let price_type = DataType::Decimal128(PRECISION, scale(&self.price));
+        fields.push(Arc::new(Field::new("price", price_type, false)));
+        columns.push(decimals(&self.price, rows)?);
+        let metadata = [("rated.schema".to_owned(), "usage/1".to_owned())];
+        let schema = Schema::new_with_metadata(fields, HashMap::from(metadata));
+        RecordBatch::try_new(Arc::new(schema), columns).map_err(store_error)
+    }
+}
+
+fn scale(column: &Decimals) -> i8 {
+    i8::try_from(column.scale).expect("a scale is at most 28")
+}
+
+fn field(column: &AttributeColumn<'_>) -> Arc<Field> {
+    let name = match column.name.kind {
+        AttributeKind::Groupby => format!("groupby.{}", column.name.name),
+        AttributeKind::Metadata => format!("metadata.{}", column.name.name),
+    };
+    let field = Field::new(name, dictionary_type(), true);
+    if !column.name.is_json {
+        return Arc::new(field);
+    }
+    let metadata = [(ENCODING_KEY.to_owned(), ENCODING_JSON.to_owned())];
+    Arc::new(field.with_metadata(HashMap::from(metadata)))
+}
+
+fn dictionary_type() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
+}
+
+fn decimals(column: &Decimals, rows: &[usize]) -> Result<ArrayRef, LedgerError> {
+    let values: Decimal128Array = rows.iter().map(|row| Some(column.values[*row])).collect();
+    let values = values.with_precision_and_scale(PRECISION, scale(column));
+    Ok(Arc::new(values.map_err(store_error)?))
+}
+
+/// A dictionary of the texts that occur, from rows of (any number that names the text, text).
+fn dictionary<'t>(rows: impl Iterator<Item = (u32, Option<&'t str>)>) -> ArrayRef {
+    let mut keys_of: HashMap<u32, i32> = HashMap::new();
+    let mut texts: Vec<&str> = Vec::new();
+    let mut keys: Vec<Option<i32>> = Vec::new();
+    for (number, text) in rows {
+        keys.push(text.map(|text| {
+            *keys_of.entry(number).or_insert_with(|| {
+                texts.push(text);
+                i32::try_from(texts.len() - 1).expect("a block has few rows")
+            })
+        }));
+    }
+    let texts = Arc::new(StringArray::from(texts));
+    Arc::new(DictionaryArray::<Int32Type>::new(Int32Array::from(keys), texts))
+}

@@ -1,0 +1,7 @@
+//! Tests of the ledger through its contract.
+
+mod basics;
+mod crash;
+mod kv;
+mod model;
+mod support;

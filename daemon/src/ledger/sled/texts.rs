@@ -1,0 +1,309 @@
+//! Dictionaries: the texts of an attribute column, stored once and named by codes in all blocks.
+//!
+//! ```text
+//! key   = dictionary:u32be chunk:u32be
+//! chunk = frame('X', 1) packed({ text })
+//! ```
+//!
+//! Code 0 is "absent"; the text at `index` of `chunk` has the code `1 + chunk * 1024 + index`. A
+//! dictionary only ever grows at its end; the last chunk is written again with more texts, so that a
+//! crash in between leaves texts that nobody names, never a name without its text.
+//!
+//! A metric's column has one dictionary at a time; when it is full the next one begins.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::catalog::MetricNumber;
+use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
+use super::records;
+use super::store::{Store, Table, Write, damaged};
+use crate::ledger::LedgerError;
+
+const CHUNK: Kind = Kind(b'X', 1);
+const CHUNK_TEXTS_MAX: u32 = 1024;
+const CHUNK_SIZE_MAX: usize = 32 << 10;
+/// A dictionary that has so many chunks is left behind: its texts would fill the memory.
+const CHUNKS_MAX: u32 = 512;
+
+/// Longest text of an attribute, bytes.
+pub(super) const TEXT_SIZE_MAX: usize = 16 << 10;
+
+/// Most texts kept in memory to read, and to write.
+const TEXTS_CACHED_MAX: usize = 512 << 10;
+
+/// Code of a row that does not have the attribute.
+pub(super) const ABSENT: u32 = 0;
+
+/// Key prefix of the records that say which dictionary a column has.
+pub(super) const REGISTRY: &[u8] = b"dictionary/";
+
+pub(super) fn registry_key(metric: MetricNumber, column: &str) -> Vec<u8> {
+    [REGISTRY, &metric.to_be_bytes(), column.as_bytes()].concat()
+}
+
+fn chunk_key(dictionary: u32, chunk: u32) -> Vec<u8> {
+    [dictionary.to_be_bytes(), chunk.to_be_bytes()].concat()
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    writer: Mutex<TextWriter>,
+    chunks: Mutex<ChunkCache>,
+}
+
+#[derive(Debug, Default)]
+struct TextWriter {
+    registry: HashMap<(MetricNumber, String), u32>,
+    next_dictionary: u32,
+    dictionaries: HashMap<u32, Dictionary>,
+    /// Not in the store yet.
+    early: Vec<Write>,
+    journaled: Vec<Write>,
+}
+
+#[derive(Debug, Default)]
+struct Dictionary {
+    codes: HashMap<Arc<str>, u32>,
+    chunk: u32,
+    /// The texts of the last chunk.
+    tail: Vec<Arc<str>>,
+    tail_size: usize,
+    is_tail_dirty: bool,
+}
+
+type Chunk = Arc<Vec<Arc<str>>>;
+
+#[derive(Debug, Default)]
+struct ChunkCache {
+    chunks: HashMap<(u32, u32), Chunk>,
+    texts: usize,
+}
+
+/// New texts and dictionaries that a group must write before its blocks.
+#[derive(Debug, Default)]
+pub(super) struct NewTexts {
+    pub(super) early: Vec<Write>,
+    pub(super) journaled: Vec<Write>,
+}
+
+impl Texts {
+    pub(super) fn load(store: &Store) -> Result<Texts, LedgerError> {
+        let mut writer = TextWriter::default();
+        for entry in store.prefix(Table::States, REGISTRY) {
+            let (key, value) = entry?;
+            let place = || "register of dictionaries".to_owned();
+            let wrong = |damage| damaged(place(), damage);
+            let numbers = records::decode_numbers(&value).map_err(wrong)?;
+            let (metric, column) =
+                split_registry_key(&key).ok_or(wrong(Damage("its key is not understood")))?;
+            let [number] = numbers[..] else { return Err(wrong(Damage("it has many numbers"))) };
+            writer.next_dictionary = writer.next_dictionary.max(number + 1);
+            writer.registry.insert((metric, column), number);
+        }
+        Ok(Texts { writer: Mutex::new(writer), chunks: Mutex::default() })
+    }
+
+    /// The dictionary of a column, and the codes of texts in it; unknown texts are added.
+    pub(super) fn encode<'a>(
+        &self,
+        store: &Store,
+        (metric, column): (MetricNumber, &str),
+        texts: impl Iterator<Item = &'a str>,
+    ) -> Result<(u32, Vec<u32>), LedgerError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = writer.dictionary_of(store, metric, column)?;
+        let dictionary = writer.dictionaries.entry(number).or_default();
+        let mut early = Vec::new();
+        let codes = texts.map(|text| dictionary.code(number, text, &mut early)).collect();
+        writer.early.append(&mut early);
+        Ok((number, codes))
+    }
+
+    /// What must be in the store before any block that names it.
+    pub(super) fn take_new(&self) -> NewTexts {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = &mut *writer;
+        for (number, dictionary) in &mut writer.dictionaries {
+            writer.early.extend(dictionary.take_tail(*number));
+        }
+        NewTexts {
+            early: std::mem::take(&mut writer.early),
+            journaled: std::mem::take(&mut writer.journaled),
+        }
+    }
+
+    /// What was taken is in the store: dictionaries may be forgotten, to be read again.
+    pub(super) fn settle(&self) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let count: usize = writer.dictionaries.values().map(|each| each.codes.len()).sum();
+        let is_dirty = writer.dictionaries.values().any(|each| each.is_tail_dirty);
+        if count > TEXTS_CACHED_MAX && !is_dirty && writer.early.is_empty() {
+            writer.dictionaries.clear();
+        }
+    }
+
+    /// The texts of codes; `None` = absent.
+    pub(super) fn decode(
+        &self,
+        store: &Store,
+        dictionary: u32,
+        codes: &[u32],
+    ) -> Result<Vec<Option<Arc<str>>>, LedgerError> {
+        let mut texts = Vec::with_capacity(codes.len());
+        let mut chunk: Option<(u32, Chunk)> = None;
+        for code in codes {
+            let Some(place) = code.checked_sub(1) else {
+                texts.push(None);
+                continue;
+            };
+            let (number, index) = (place / CHUNK_TEXTS_MAX, (place % CHUNK_TEXTS_MAX) as usize);
+            let at_hand =
+                chunk.take().filter(|(other, texts)| *other == number && index < texts.len());
+            let texts_of_chunk = match at_hand {
+                Some((_, texts)) => texts,
+                None => self.chunk(store, dictionary, number, index)?,
+            };
+            texts.push(texts_of_chunk.get(index).cloned());
+            chunk = Some((number, texts_of_chunk));
+        }
+        Ok(texts)
+    }
+
+    /// A chunk that has at least `index + 1` texts.
+    fn chunk(
+        &self,
+        store: &Store,
+        dictionary: u32,
+        chunk: u32,
+        index: usize,
+    ) -> Result<Chunk, LedgerError> {
+        let key = (dictionary, chunk);
+        let cached = self.lock_chunks().chunks.get(&key).cloned();
+        if let Some(texts) = cached.filter(|texts| index < texts.len()) {
+            return Ok(texts);
+        }
+        let place = || format!("texts {dictionary}/{chunk}");
+        let missing = || damaged(place(), Damage("a text is missing"));
+        let bytes = store.get(Table::Texts, &chunk_key(dictionary, chunk))?.ok_or_else(missing)?;
+        let texts = decode_chunk(&bytes).map_err(|damage| damaged(place(), damage))?;
+        if index >= texts.len() {
+            return Err(missing());
+        }
+        let texts = Arc::new(texts);
+        let mut cache = self.lock_chunks();
+        if cache.texts > TEXTS_CACHED_MAX {
+            *cache = ChunkCache::default();
+        }
+        cache.texts += texts.len();
+        cache.chunks.insert(key, Arc::clone(&texts));
+        Ok(texts)
+    }
+
+    fn lock_chunks(&self) -> std::sync::MutexGuard<'_, ChunkCache> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn split_registry_key(key: &[u8]) -> Option<(MetricNumber, String)> {
+    let (metric, column) = key.strip_prefix(REGISTRY)?.split_first_chunk::<4>()?;
+    Some((u32::from_be_bytes(*metric), String::from_utf8(column.to_vec()).ok()?))
+}
+
+impl TextWriter {
+    fn dictionary_of(
+        &mut self,
+        store: &Store,
+        metric: MetricNumber,
+        column: &str,
+    ) -> Result<u32, LedgerError> {
+        let key = (metric, column.to_owned());
+        if let Some(number) = self.registry.get(&key).copied() {
+            let dictionary = match self.dictionaries.entry(number) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(Dictionary::load(store, number)?),
+            };
+            if dictionary.chunk < CHUNKS_MAX {
+                return Ok(number);
+            }
+        }
+        let number = self.next_dictionary;
+        self.next_dictionary += 1;
+        let record = records::encode_numbers(&[number]);
+        self.journaled.push(Write::put(Table::States, registry_key(metric, column), record));
+        self.registry.insert(key, number);
+        Ok(number)
+    }
+}
+
+impl Dictionary {
+    fn load(store: &Store, number: u32) -> Result<Dictionary, LedgerError> {
+        let mut dictionary = Dictionary::default();
+        for entry in store.prefix(Table::Texts, &number.to_be_bytes()) {
+            let (key, value) = entry?;
+            let wrong = |damage| damaged(format!("texts {number}"), damage);
+            let chunk = key.last_chunk::<4>().ok_or(wrong(Damage("its key is too short")))?;
+            dictionary.chunk = u32::from_be_bytes(*chunk);
+            dictionary.tail = decode_chunk(&value).map_err(wrong)?;
+            dictionary.tail_size = 0;
+            for (index, text) in (0..).zip(&dictionary.tail) {
+                let code = 1 + dictionary.chunk * CHUNK_TEXTS_MAX + index;
+                dictionary.tail_size += stored_size(text);
+                dictionary.codes.insert(Arc::clone(text), code);
+            }
+        }
+        Ok(dictionary)
+    }
+
+    fn code(&mut self, number: u32, text: &str, early: &mut Vec<Write>) -> u32 {
+        if let Some(code) = self.codes.get(text) {
+            return *code;
+        }
+        let is_full = self.tail.len() >= CHUNK_TEXTS_MAX as usize
+            || self.tail_size + stored_size(text) > CHUNK_SIZE_MAX;
+        if is_full {
+            early.extend(self.take_tail(number));
+            self.chunk += 1;
+            self.tail.clear();
+            self.tail_size = 0;
+        }
+        let index = u32::try_from(self.tail.len()).expect("a chunk has 1,024 texts at most");
+        let code = 1 + self.chunk * CHUNK_TEXTS_MAX + index;
+        let text: Arc<str> = text.into();
+        self.tail_size += stored_size(&text);
+        self.tail.push(Arc::clone(&text));
+        self.is_tail_dirty = true;
+        self.codes.insert(text, code);
+        code
+    }
+
+    fn take_tail(&mut self, number: u32) -> Option<Write> {
+        if !std::mem::take(&mut self.is_tail_dirty) {
+            return None;
+        }
+        let mut texts = Writer::new();
+        for text in &self.tail {
+            texts.text(text);
+        }
+        let mut record = Writer::framed(CHUNK);
+        pack(&mut record, &texts.into_bytes());
+        Some(Write::put(Table::Texts, chunk_key(number, self.chunk), record.seal()))
+    }
+}
+
+/// With its length in front.
+fn stored_size(text: &str) -> usize {
+    text.len() + 3
+}
+
+fn decode_chunk(bytes: &[u8]) -> Result<Vec<Arc<str>>, Damage> {
+    let mut record = Reader::framed(CHUNK, bytes)?;
+    let texts = Packed::read(&mut record)?.unpack()?;
+    let mut texts = Reader::new(&texts);
+    let mut list = Vec::new();
+    while !texts.is_empty() {
+        list.push(texts.text()?.into());
+    }
+    Ok(list)
+}
