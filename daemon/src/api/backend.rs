@@ -10,7 +10,8 @@ use crate::rating::CallFailure;
 ///
 /// A trait, so that the API is tested without loading a library.
 pub trait Plugins: fmt::Debug + Send + Sync + 'static {
-    /// Looks for new libraries; on failure the old ones stay and the text, for people, says why. Blocks.
+    /// Looks for new libraries; on failure the old ones stay and the text, for people, says why.
+    /// Blocks.
     fn reload(&self) -> Result<(), String>;
     /// Does the module serve this? `path` is below the module's name.
     fn find_route(&self, module: &str, method: Method, path: &str) -> ModuleRoute;

@@ -1,4 +1,5 @@
-//! Which pages of other origins may use the API from a browser: those of the configuration, nobody else.
+//! Which pages of other origins may use the API from a browser: those of the configuration, nobody
+//! else.
 
 use warp::http::{HeaderMap, HeaderName, HeaderValue, header};
 

@@ -3,7 +3,8 @@
 use chrono::{DateTime, Datelike as _, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use chrono::{Months, SecondsFormat, Timelike as _};
 
-/// A date or a date and time, in the forms of ISO 8601 and with a space instead of the `T`; without a zone it is UTC.
+/// A date or a date and time, in the forms of ISO 8601 and with a space instead of the `T`; without
+/// a zone it is UTC.
 ///
 /// An offset that lost its `+` (it means a space in a query) is understood too.
 pub(crate) fn parse(text: &str) -> Option<DateTime<Utc>> {

@@ -9,7 +9,8 @@ use super::negotiate::Accepts;
 use crate::ledger::LedgerError;
 use crate::rating::{CallFailure, RatingError};
 
-/// Why a request was not done, in two texts: one for the caller, true and harmless, and one for the log.
+/// Why a request was not done, in two texts: one for the caller, true and harmless, and one for the
+/// log.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The caller can do something about it.

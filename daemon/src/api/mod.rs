@@ -1,12 +1,14 @@
 //! The REST API: `CloudKitty`'s v1 and v2, and the daemon's own health.
 //!
-//! Every request goes one way: [`serve`] reads it within limits, the router finds its handler in one table, the handler
-//! answers a document or a failure, and one place turns that into the bytes that the API version and the caller's
-//! `Accept` ask for. A failure has two texts: a true and harmless one for the caller, a complete one for the log.
+//! Every request goes one way: [`serve`] reads it within limits, the router finds its handler in
+//! one table, the handler answers a document or a failure, and one place turns that into the bytes
+//! that the API version and the caller's `Accept` ask for. A failure has two texts: a true and
+//! harmless one for the caller, a complete one for the log.
 //!
 //! A store that fails is a 503, never a zero. A panic ends one request and nothing else.
 //!
-//! This module does not add figures up (that is `report`) and does not know how rules look (that is the modules).
+//! This module does not add figures up (that is `report`) and does not know how rules look (that is
+//! the modules).
 
 mod answer;
 mod backend;

@@ -34,8 +34,8 @@ pub(crate) async fn alive(_: &Context, _: &Call) -> Result<Answer, Failure> {
     Ok(Answer::text("text/plain; charset=utf-8", "ok\n"))
 }
 
-/// The store can be read. What does not work beside it is told, and does not make the daemon less ready: a source
-/// that is down delays bills, and restarting the daemon would not help.
+/// The store can be read. What does not work beside it is told, and does not make the daemon less
+/// ready: a source that is down delays bills, and restarting the daemon would not help.
 pub(crate) async fn ready(context: &Context, _: &Call) -> Result<Answer, Failure> {
     let store = context.ledger(Ledger::module_states).await;
     let health = context.health.report();

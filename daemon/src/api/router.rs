@@ -12,7 +12,8 @@ pub(crate) type Handler = for<'a> fn(&'a Context, &'a Call) -> Handled<'a>;
 /// A class of paths and what may be done there.
 #[derive(Debug)]
 pub(crate) struct Route {
-    /// `/v1/rating/modules/{id}`; `{*}` at the end takes any number of further parts. It is a label of the metrics too.
+    /// `/v1/rating/modules/{id}`; `{*}` at the end takes any number of further parts. It is a label
+    /// of the metrics too.
     pub(crate) pattern: &'static str,
     pub(crate) methods: &'static [(Method, Handler)],
     /// For every other method.

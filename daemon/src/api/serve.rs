@@ -55,10 +55,9 @@ pub async fn serve(
                 captures: Vec::new(),
             };
             async move {
-                match room.try_acquire() {
-                    Ok(_place) => answer(&context, call, body).await,
-                    Err(_) => refuse_all(&call),
-                }
+                let place = room.try_acquire();
+                let load = if place.is_ok() { Load::Usual } else { Load::Full };
+                answer(&context, load, call, body).await
             }
         });
     let (stopped, mut is_stopped) = tokio::sync::watch::channel(false);
@@ -81,9 +80,20 @@ pub async fn serve(
     }
 }
 
+/// Is there room for another request?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Load {
+    Usual,
+    /// Only [`ALWAYS_ANSWERED`] is: whoever watches the daemon must not take it for dead.
+    Full,
+}
+
+const ALWAYS_ANSWERED: &str = "/healthz";
+
 /// Reads, routes, handles and counts one request.
 pub(crate) async fn answer<B: Buf, E>(
     context: &Context,
+    load: Load,
     mut call: Call,
     body: impl Stream<Item = Result<B, E>> + Send,
 ) -> Response<Bytes> {
@@ -92,7 +102,12 @@ pub(crate) async fn answer<B: Buf, E>(
     let mut found = router::find(ROUTES, &call.method, &call.path);
     call.captures = std::mem::take(&mut found.captures);
     let accepts = Accepts::of(&call);
-    let outcome = match handle(context, &mut call, &found, &accepts, body).await {
+    let handled = if load == Load::Full && found.pattern != ALWAYS_ANSWERED {
+        Err(Failure::busy())
+    } else {
+        handle(context, &mut call, &found, &accepts, body).await
+    };
+    let outcome = match handled {
         Ok(answer) => answer,
         Err(failure) => {
             log_failure(&failure, &call, &request_id);
@@ -190,13 +205,6 @@ async fn read_body<B: Buf, E>(
         text: format!("the body must be sent within {} seconds", BODY_TIMEOUT.as_secs()),
     };
     tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(timed_out)?
-}
-
-/// The answer of a daemon with too many requests already; nothing is read or routed.
-fn refuse_all(call: &Call) -> Response<Bytes> {
-    let dialect = if call.path.starts_with("/v1") { Dialect::V1 } else { Dialect::V2 };
-    let answer = Failure::busy().into_answer(dialect, "", &Accepts::of_nobody());
-    answer.into_response(Format::Json)
 }
 
 fn log_failure(failure: &Failure, call: &Call, request_id: &str) {

@@ -33,7 +33,8 @@ fn write_element(text: &mut String, name: &str, value: &Value) {
     }
 }
 
-/// A member whose name is no element name (an attribute such as `10 GiB`) becomes a key and a value.
+/// A member whose name is no element name (an attribute such as `10 GiB`) becomes a key and a
+/// value.
 fn write_member(text: &mut String, member: &str, value: &Value) {
     if is_element_name(member) {
         write_element(text, member, value);

@@ -1,7 +1,7 @@
 //! What the ledger's rows add up to, and the rows themselves.
 //!
-//! Sums are exact: they are added as integers by the ledger, and only [`text`] turns them into the forms that clients
-//! expect. Nothing is cached.
+//! Sums are exact: they are added as integers by the ledger, and only [`text`] turns them into the
+//! forms that clients expect. Nothing is cached.
 //!
 //! This module does not know HTTP. Its functions block.
 

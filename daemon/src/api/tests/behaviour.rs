@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::setup::{Api, empty, text, with_rows, with_scopes};
+use crate::api::serve::Load;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const WANT_JSON: (&str, &str) = ("accept", "application/json");
@@ -51,6 +52,15 @@ async fn a_broken_store_is_said_and_never_a_zero() {
     let (status, ready) = api.get("/readyz").await;
     assert_eq!(status, 503);
     assert!(ready.contains(r#""ready":false"#), "{ready}");
+}
+
+#[tokio::test]
+async fn a_full_daemon_says_so_and_is_alive() {
+    let api = Api { load: Load::Full, ..empty() };
+
+    let busy = "the daemon is busy, please try again";
+    check(&api, ("GET", "/v1/report/total", ""), 503, &fault("Server", busy)).await;
+    check(&api, ("GET", "/healthz", ""), 200, "ok\n").await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! A ledger in memory: rows as the tests put them, everything else as the API sets it. It fails when told to.
+//! A ledger in memory: rows as the tests put them, everything else as the API sets it. It fails
+//! when told to.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

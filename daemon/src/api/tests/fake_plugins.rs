@@ -1,4 +1,5 @@
-//! Three rating modules without a library: `hashmap` prices by two fixed rules and serves a few paths.
+//! Three rating modules without a library: `hashmap` prices by two fixed rules and serves a few
+//! paths.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,5 @@
-//! The contract's examples, asked of the whole API in this process, and what the contract does not show.
+//! The contract's examples, asked of the whole API in this process, and what the contract does not
+//! show.
 
 mod behaviour;
 mod contract;

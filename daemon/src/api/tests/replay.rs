@@ -1,7 +1,8 @@
 //! Reads recorded requests and answers from Markdown and asks them again.
 //!
 //! Two forms are understood: a fenced block (request, `--> status  type`, answer) and a table row
-//! (`| request | status | answer |`). `[...]` at the end of an answer cuts it; `<word>` in it stands for any text.
+//! (`| request | status | answer |`). `[...]` at the end of an answer cuts it; `<word>` in it
+//! stands for any text.
 
 use serde_json::Value;
 
@@ -152,7 +153,7 @@ fn header_of(text: &str) -> Option<(String, String)> {
     sound.then(|| (name.to_owned(), value.trim_matches('`').to_owned()))
 }
 
-// ---- reading --------------------------------------------------------------------------------------------------------
+// ---- reading ------------------------------------------------------------------------------------
 
 fn read(markdown: &str) -> Vec<Example> {
     let mut examples = Vec::new();

@@ -15,7 +15,7 @@ use super::fake_ledger::{FakeLedger, Row};
 use super::fake_plugins::{FakeHealth, FakePlugins};
 use crate::api::call::Call;
 use crate::api::dates;
-use crate::api::serve::answer;
+use crate::api::serve::{Load, answer};
 use crate::api::{Context, Parts};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -96,6 +96,7 @@ pub(super) struct Api {
     pub(super) context: Context,
     pub(super) ledger: Arc<FakeLedger>,
     pub(super) plugins: Arc<FakePlugins>,
+    pub(super) load: Load,
 }
 
 /// Nothing in the ledger.
@@ -128,7 +129,7 @@ fn over(ledger: FakeLedger) -> Api {
         metrics: Arc::new(Metrics::new()),
         clock: Arc::new(FixedClock),
     });
-    Api { context, ledger, plugins }
+    Api { context, ledger, plugins, load: Load::Usual }
 }
 
 impl Api {
@@ -167,7 +168,7 @@ impl Api {
             body: Bytes::new(),
             captures: Vec::new(),
         };
-        answer(&self.context, call, stream::iter(body)).await
+        answer(&self.context, self.load, call, stream::iter(body)).await
     }
 
     /// Status and JSON text of a GET.

@@ -24,7 +24,7 @@ pub(crate) async fn nowhere(_: &Context, _: &Call) -> Result<Answer, Failure> {
     Err(Failure::NoRoute(StatusCode::NOT_FOUND))
 }
 
-// ---- mappings -------------------------------------------------------------------------------------------------------
+// ---- mappings -----------------------------------------------------------------------------------
 
 pub(crate) async fn mappings(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let arguments = Arguments::all(call, &["collector"], &[])?;
@@ -87,7 +87,7 @@ fn show(mapping: &CollectorMapping) -> Value {
     json!({"service": mapping.service, "collector": mapping.collector})
 }
 
-// ---- states ---------------------------------------------------------------------------------------------------------
+// ---- states -------------------------------------------------------------------------------------
 
 pub(crate) async fn state(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let arguments = Arguments::all(call, &["name"], &[("name", call.capture(0))])?;

@@ -16,7 +16,8 @@ pub(crate) async fn config(context: &Context, call: &Call) -> Result<Answer, Fai
     let mut metrics: Map<String, Value> = Map::new();
     for metric in &context.config.collect.metrics {
         let definition = definition(metric, &context.config.collect.scope_key);
-        // A source metric that is defined several times becomes a list, as in the file it came from.
+        // A source metric that is defined several times becomes a list, as in the file it came
+        // from.
         match metrics.get_mut(&metric.id.name) {
             None => {
                 metrics.insert(metric.id.name.clone(), definition);

@@ -43,7 +43,8 @@ pub(crate) async fn quote(context: &Context, call: &Call) -> Result<Answer, Fail
     Ok(Answer::document(json!(text::quoted(sum))))
 }
 
-/// `{"service", "volume", "desc"}`; attributes stand flat in `desc` or under `metadata` and `groupby`.
+/// `{"service", "volume", "desc"}`; attributes stand flat in `desc` or under `metadata` and
+/// `groupby`.
 fn read_resource(resource: &Value, scope_key: &str) -> Result<QuoteResource, Failure> {
     let Value::Object(members) = resource else {
         return Err(wrong_type("resources", resource, "<class 'dict'>"));

@@ -117,7 +117,7 @@ fn filters(context: &Context, arguments: &Arguments, type_argument: &str) -> Fil
     filters
 }
 
-// ---- the shape of a frame -------------------------------------------------------------------------------------------
+// ---- the shape of a frame -----------------------------------------------------------------------
 
 #[derive(Serialize)]
 struct FramesRecord {
