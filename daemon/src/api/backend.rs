@@ -36,15 +36,21 @@ pub enum ModuleRoute {
     NoSuchModule,
 }
 
-/// How the daemon's work goes.
-pub trait Health: fmt::Debug + Send + Sync + 'static {
-    fn report(&self) -> HealthReport;
+/// The cycle, as far as the API speaks of it.
+pub trait CycleView: fmt::Debug + Send + Sync + 'static {
+    fn report(&self) -> CycleReport;
+    /// Rules, states or mappings have changed: what failed or waited may go on now.
+    fn wake(&self);
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct HealthReport {
-    pub last_cycle_begin: Option<DateTime<Utc>>,
-    pub last_cycle_end: Option<DateTime<Utc>>,
+pub struct CycleReport {
+    /// Of the newest cycle.
+    pub last_begin: Option<DateTime<Utc>>,
+    /// Of the newest cycle that ended.
+    pub last_end: Option<DateTime<Utc>>,
+    /// Begin of the oldest period that somebody still waits for.
+    pub furthest_behind: Option<DateTime<Utc>>,
     /// What does not work at the moment, for people; no secrets.
     pub troubles: Vec<String>,
 }

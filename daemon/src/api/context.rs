@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::backend::{Health, Plugins};
+use super::backend::{CycleView, Plugins};
 use super::failure::Failure;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -24,7 +24,7 @@ pub struct Context {
     pub ledger: Arc<dyn Ledger>,
     pub rating: Rating,
     pub plugins: Arc<dyn Plugins>,
-    pub health: Arc<dyn Health>,
+    pub cycle: Arc<dyn CycleView>,
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
@@ -36,7 +36,7 @@ pub struct Parts {
     pub ledger: Arc<dyn Ledger>,
     pub rating: Rating,
     pub plugins: Arc<dyn Plugins>,
-    pub health: Arc<dyn Health>,
+    pub cycle: Arc<dyn CycleView>,
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
@@ -56,9 +56,9 @@ impl fmt::Debug for Parts {
 
 impl Context {
     pub fn new(parts: Parts) -> Context {
-        let Parts { ledger, rating, plugins, health, config, metrics, clock } = parts;
+        let Parts { ledger, rating, plugins, cycle, config, metrics, clock } = parts;
         let turns = Arc::new(Semaphore::new(BLOCKING_CALLS_MAX));
-        Context { ledger, rating, plugins, health, config, metrics, clock, turns }
+        Context { ledger, rating, plugins, cycle, config, metrics, clock, turns }
     }
 
     /// Runs a blocking job off the async threads, a bounded number of them at once.

@@ -1,10 +1,12 @@
-//! The plugin host as the API sees it.
+//! The plugin host and the cycle as the API sees them.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use rated_plugin::{Error, Method, Request, Response};
 
-use super::backend::{ModuleRoute, Plugins};
+use super::backend::{CycleReport, CycleView, ModuleRoute, Plugins};
+use super::dates;
+use crate::cycle::{Cycle, Trouble};
 use crate::plugin::{PathMatch, PluginHost};
 use crate::rating::CallFailure;
 
@@ -36,14 +38,32 @@ impl Plugins for PluginHost {
         let found = found.ok_or_else(|| {
             Error::unavailable(format!("rating module `{module}` is not loaded any more"))
         });
-        async move {
-            let response = found?.handle(request).await;
-            response.map_err(|error| CallFailure { error: error.error, stopped: error.stopped })
-        }
-        .boxed()
+        async move { Ok(found?.handle(request).await?) }.boxed()
     }
 
     fn has_collector(&self, name: &str) -> bool {
         self.generation().collector(name).is_some()
     }
+}
+
+impl CycleView for Cycle {
+    fn report(&self) -> CycleReport {
+        let status = self.status();
+        CycleReport {
+            last_begin: status.begin,
+            last_end: status.end,
+            furthest_behind: status.furthest_behind,
+            troubles: status.troubles.iter().map(trouble_text).collect(),
+        }
+    }
+
+    fn wake(&self) {
+        Cycle::wake(self);
+    }
+}
+
+fn trouble_text(trouble: &Trouble) -> String {
+    let Trouble { subject, since, attempts, reason } = trouble;
+    let since = dates::zoned(*since);
+    format!("{subject}: {reason} (since {since}, {attempts} attempts)")
 }

@@ -38,12 +38,13 @@ pub(crate) async fn alive(_: &Context, _: &Call) -> Result<Answer, Failure> {
 /// ready: a source that is down delays bills, and restarting the daemon would not help.
 pub(crate) async fn ready(context: &Context, _: &Call) -> Result<Answer, Failure> {
     let store = context.ledger(Ledger::module_states).await;
-    let health = context.health.report();
+    let cycle = context.cycle.report();
     let shown = json!({
         "ready": store.is_ok(),
-        "last_cycle_begin": health.last_cycle_begin.map(dates::zoned),
-        "last_cycle_end": health.last_cycle_end.map(dates::zoned),
-        "troubles": health.troubles.iter().map(|trouble| json!(trouble)).collect::<Vec<Value>>(),
+        "last_cycle_begin": cycle.last_begin.map(dates::zoned),
+        "last_cycle_end": cycle.last_end.map(dates::zoned),
+        "furthest_behind": cycle.furthest_behind.map(dates::zoned),
+        "troubles": cycle.troubles.iter().map(|trouble| json!(trouble)).collect::<Vec<Value>>(),
     });
     match store {
         Ok(_) => Ok(Answer::document(shown)),

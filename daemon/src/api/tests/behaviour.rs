@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::setup::{Api, empty, text, with_rows, with_scopes};
+use super::setup::{Api, broken, empty, text, with_rows, with_scopes};
 use crate::api::serve::Load;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -27,9 +27,7 @@ fn fault(code: &str, text: &str) -> String {
 
 #[tokio::test]
 async fn a_broken_store_is_said_and_never_a_zero() {
-    let api = with_rows();
-    api.ledger.is_broken.store(true, Ordering::SeqCst);
-
+    let api = broken();
     let text = "the store cannot be read or written at the moment";
     for path in [
         "report/total",
@@ -56,7 +54,8 @@ async fn a_broken_store_is_said_and_never_a_zero() {
 
 #[tokio::test]
 async fn a_full_daemon_says_so_and_is_alive() {
-    let api = Api { load: Load::Full, ..empty() };
+    let mut api = empty();
+    api.load = Load::Full;
 
     let busy = "the daemon is busy, please try again";
     check(&api, ("GET", "/v1/report/total", ""), 503, &fault("Server", busy)).await;

@@ -1,7 +1,7 @@
 //! The recorded examples, area by area. Where the files differ from the record, a remark says why.
 
 use super::replay::replay;
-use super::setup::{empty, with_rows, with_scopes};
+use super::setup::{empty, with_rows, with_rows_on_disk, with_scopes};
 
 macro_rules! contract {
     ($name:ident, $api:ident) => {
@@ -25,3 +25,9 @@ contract!(report, with_rows);
 contract!(root, empty);
 contract!(scope, with_scopes);
 contract!(summary, with_rows);
+
+#[tokio::test]
+async fn the_ledger_on_disk_gives_the_same_figures() {
+    replay(&with_rows_on_disk(), "report.md", include_str!("contract/report.md")).await;
+    replay(&with_rows_on_disk(), "summary.md", include_str!("contract/summary.md")).await;
+}

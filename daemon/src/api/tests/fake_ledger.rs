@@ -2,15 +2,13 @@
 //! when told to.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow_array::RecordBatch;
-use rated_plugin::{KvPairs, UsageBuilder, decimal_column};
+use rated_plugin::{KvPairs, UsageBatch, UsageBuilder, decimal_column};
 use rust_decimal::Decimal;
 
 use crate::ledger::*;
-use crate::rating::with_price;
 use crate::usage::{MetricId, Period, ScopeId, Sum, calendar_attributes};
 
 #[derive(Debug, Clone)]
@@ -29,7 +27,7 @@ pub(super) struct Row {
 pub(super) struct FakeLedger {
     pub(super) rows: Vec<Row>,
     pub(super) scopes: Vec<Scope>,
-    pub(super) is_broken: AtomicBool,
+    pub(super) is_broken: bool,
     pub(super) modules: Mutex<BTreeMap<String, ModuleState>>,
     pub(super) collectors: Mutex<BTreeMap<String, bool>>,
     pub(super) mappings: Mutex<Vec<CollectorMapping>>,
@@ -37,7 +35,7 @@ pub(super) struct FakeLedger {
 
 impl FakeLedger {
     fn check(&self) -> Result<(), LedgerError> {
-        if self.is_broken.load(Ordering::SeqCst) {
+        if self.is_broken {
             return Err(LedgerError::Store("input/output error on /secret/path".into()));
         }
         Ok(())
@@ -76,7 +74,7 @@ impl Row {
         (keys.collect(), group_by.contains(&GroupKey::Time).then_some(self.period))
     }
 
-    fn batch(&self) -> RecordBatch {
+    pub(super) fn batch(&self) -> RecordBatch {
         let names =
             |of: &[(&'static str, &'static str)]| of.iter().map(|(name, _)| *name).collect();
         let (groupby, metadata): (Vec<_>, Vec<_>) = (names(&self.groupby), names(&self.metadata));
@@ -84,7 +82,9 @@ impl Row {
         let values: Vec<Option<&str>> =
             self.groupby.iter().chain(&self.metadata).map(|(_, value)| Some(*value)).collect();
         rows.push(self.scope.as_str(), self.qty, &values).unwrap();
-        with_price(&rows.finish().unwrap(), decimal_column(&[self.price]).unwrap()).unwrap()
+        let rows = rows.finish().unwrap();
+        let price = decimal_column(&[self.price]).unwrap();
+        UsageBatch::new(&rows).unwrap().with_price(price).unwrap()
     }
 }
 

@@ -13,7 +13,7 @@ use rated_plugin::{
 use rust_decimal::Decimal;
 use serde_json::json;
 
-use crate::api::{Health, HealthReport, ModuleRoute, Plugins};
+use crate::api::{CycleReport, CycleView, ModuleRoute, Plugins};
 use crate::rating::{CallFailure, ModuleSet, Modules, Rater, RatingModule};
 
 #[derive(Debug, Default)]
@@ -144,13 +144,13 @@ impl Rater for FakeRater {
 }
 
 #[derive(Debug)]
-pub(super) struct FakeHealth;
+pub(super) struct FakeCycle;
 
-impl Health for FakeHealth {
-    fn report(&self) -> HealthReport {
-        HealthReport {
-            troubles: vec!["collector `prometheus` fails".to_owned()],
-            ..HealthReport::default()
-        }
+impl CycleView for FakeCycle {
+    fn report(&self) -> CycleReport {
+        let troubles = vec!["collector `prometheus` fails".to_owned()];
+        CycleReport { troubles, ..CycleReport::default() }
     }
+
+    fn wake(&self) {}
 }

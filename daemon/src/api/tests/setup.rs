@@ -12,17 +12,18 @@ use tempfile::TempDir;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 
 use super::fake_ledger::{FakeLedger, Row};
-use super::fake_plugins::{FakeHealth, FakePlugins};
+use super::fake_plugins::{FakeCycle, FakePlugins};
 use crate::api::call::Call;
 use crate::api::dates;
 use crate::api::serve::{Load, answer};
 use crate::api::{Context, Parts};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::ledger::Scope;
+use crate::ledger::sled::{SledLedger, SledOptions};
+use crate::ledger::{Fact, Ledger, NewScope, RatedSlice, Scope, SliceScope};
 use crate::metrics::Metrics;
 use crate::rating::Rating;
-use crate::usage::{Period, ScopeId};
+use crate::usage::{MetricId, Period, ScopeId};
 
 const RATED: &str = r#"
 [api.cors]
@@ -83,6 +84,9 @@ factor = "1/1073741824"
 extra_args = { aggregation_method = "max", resource_type = "ceph_account" }
 "#;
 
+const ONE: &str = "8f82cc70-e50c-466e-8624-24bdea811375";
+const TWO: &str = "7606a24a-b8ad-4ae0-be6c-3d7a41334a2e";
+
 #[derive(Debug)]
 struct FixedClock;
 
@@ -94,42 +98,94 @@ impl Clock for FixedClock {
 
 pub(super) struct Api {
     pub(super) context: Context,
-    pub(super) ledger: Arc<FakeLedger>,
     pub(super) plugins: Arc<FakePlugins>,
     pub(super) load: Load,
+    /// Of a ledger on disk.
+    _folder: Option<TempDir>,
 }
 
 /// Nothing in the ledger.
 pub(super) fn empty() -> Api {
-    over(FakeLedger::default())
+    over(Arc::new(FakeLedger::default()))
 }
 
 /// Two tenants with two and four hours.
 pub(super) fn with_rows() -> Api {
-    over(FakeLedger { rows: rows(), ..FakeLedger::default() })
+    over(Arc::new(FakeLedger { rows: rows(), ..FakeLedger::default() }))
+}
+
+/// The same, kept by sled.
+pub(super) fn with_rows_on_disk() -> Api {
+    let folder = TempDir::new().unwrap();
+    let ledger = SledLedger::open(folder.path(), SledOptions::default()).unwrap();
+    let new_scope = |id| NewScope {
+        id: ScopeId::new(id).unwrap(),
+        fetcher: "fet1".to_owned(),
+        collector: "col1".to_owned(),
+        scope_key: "project_id".to_owned(),
+        first_period: date("2015-01-04T10:00"),
+        found_at: date("2015-01-04T10:00"),
+    };
+    ledger.set_metrics(&[metric("instance"), metric("storage.size")]).unwrap();
+    ledger.add_scopes(&[new_scope(TWO), new_scope(ONE)]).unwrap();
+    let mut slices: Vec<RatedSlice> = Vec::new();
+    for row in rows() {
+        let is_of = |slice: &RatedSlice| {
+            (slice.period, slice.metric.alt_name.as_str()) == (row.period, row.metric_type)
+        };
+        let index = slices.iter().position(is_of).unwrap_or_else(|| {
+            slices.push(slice_for(&row));
+            slices.len() - 1
+        });
+        slices[index].rows.push(row.batch());
+    }
+    ledger.commit(slices).unwrap();
+    Api { _folder: Some(folder), ..over(Arc::new(ledger)) }
+}
+
+fn metric(metric_type: &str) -> MetricId {
+    MetricId { name: metric_type.to_owned(), alt_name: metric_type.to_owned() }
+}
+
+fn slice_for(row: &Row) -> RatedSlice {
+    let scope = |id| SliceScope { id: ScopeId::new(id).unwrap(), fact: Fact::Collected };
+    RatedSlice {
+        metric: metric(row.metric_type),
+        unit: row.unit.to_owned(),
+        description: None,
+        period: row.period,
+        scopes: vec![scope(ONE), scope(TWO)],
+        rows: Vec::new(),
+        rated_by: Arc::new([]),
+    }
 }
 
 pub(super) fn with_scopes() -> Api {
-    over(FakeLedger { scopes: scopes(), ..FakeLedger::default() })
+    over(Arc::new(FakeLedger { scopes: scopes(), ..FakeLedger::default() }))
 }
 
-fn over(ledger: FakeLedger) -> Api {
+/// A store that answers nothing but errors.
+pub(super) fn broken() -> Api {
+    over(Arc::new(FakeLedger { is_broken: true, ..FakeLedger::default() }))
+}
+
+fn over(ledger: Arc<dyn Ledger>) -> Api {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("rated.toml"), RATED).unwrap();
     fs::write(folder.path().join("metrics.toml"), METRICS).unwrap();
     let config = Config::load(&folder.path().join("rated.toml"), std::iter::empty()).unwrap();
-    let (ledger, plugins) = (Arc::new(ledger), Arc::new(FakePlugins::default()));
+    let plugins = Arc::new(FakePlugins::default());
     let rating = Rating::new(ledger.clone(), plugins.clone(), BTreeMap::new());
     let context = Context::new(Parts {
-        ledger: ledger.clone(),
+        ledger,
         rating,
         plugins: plugins.clone(),
-        health: Arc::new(FakeHealth),
+        cycle: Arc::new(FakeCycle),
         config: Arc::new(config),
         metrics: Arc::new(Metrics::new()),
         clock: Arc::new(FixedClock),
     });
-    Api { context, ledger, plugins, load: Load::Usual }
+    Api { context, plugins, load: Load::Usual, _folder: None }
 }
 
 impl Api {
@@ -201,14 +257,12 @@ fn rows() -> Vec<Row> {
             qty: Decimal::new(qty, 1),
             price: Decimal::new(price, 3),
         };
-        let one = "8f82cc70-e50c-466e-8624-24bdea811375";
-        let two = "7606a24a-b8ad-4ae0-be6c-3d7a41334a2e";
         let ssd = ("volume_type", "ssd");
-        rows.push(row("instance", "instance", one, "vm-8f82", ("flavor", "small"), 10, 100));
-        rows.push(row("storage.size", "GiB", one, "vol-8f82", ssd, 100, 25));
+        rows.push(row("instance", "instance", ONE, "vm-8f82", ("flavor", "small"), 10, 100));
+        rows.push(row("storage.size", "GiB", ONE, "vol-8f82", ssd, 100, 25));
         if hour < 12 {
-            rows.push(row("instance", "instance", two, "vm-7606", ("flavor", "large"), 25, 250));
-            rows.push(row("storage.size", "GiB", two, "vol-7606", ssd, 100, 25));
+            rows.push(row("instance", "instance", TWO, "vm-7606", ("flavor", "large"), 25, 250));
+            rows.push(row("storage.size", "GiB", TWO, "vol-7606", ssd, 100, 25));
         }
     }
     rows

@@ -56,6 +56,7 @@ pub(crate) async fn create_mapping(context: &Context, call: &Call) -> Result<Ans
     let mapping = CollectorMapping { service, collector };
     let shown = show(&mapping);
     context.ledger(move |ledger| ledger.set_collector_mapping(&mapping)).await?;
+    context.cycle.wake();
     Ok(Answer::document(shown))
 }
 
@@ -63,11 +64,11 @@ pub(crate) async fn delete_mapping(context: &Context, call: &Call) -> Result<Ans
     let arguments = Arguments::all(call, &["service"], &[("service", call.capture(0))])?;
     let service = arguments.required("service")?.to_owned();
     let wanted = service.clone();
-    if context.ledger(move |ledger| ledger.remove_collector_mapping(&wanted)).await? {
-        Ok(Answer::empty(StatusCode::NO_CONTENT))
-    } else {
-        Err(no_mapping(&service))
+    if !context.ledger(move |ledger| ledger.remove_collector_mapping(&wanted)).await? {
+        return Err(no_mapping(&service));
     }
+    context.cycle.wake();
+    Ok(Answer::empty(StatusCode::NO_CONTENT))
 }
 
 fn name(arguments: &Arguments, argument: &str) -> Result<String, Failure> {
@@ -113,5 +114,6 @@ pub(crate) async fn set_state(context: &Context, call: &Call) -> Result<Answer, 
     let shown = json!({"name": name, "enabled": enabled});
     let state = if enabled { Enabled::Yes } else { Enabled::No };
     context.ledger(move |ledger| ledger.set_collector_state(&name, state)).await?;
+    context.cycle.wake();
     Ok(Answer::document(shown))
 }

@@ -49,6 +49,9 @@ pub(crate) async fn serve(context: &Context, call: &Call) -> Result<Answer, Fail
         principal: everybody(),
     };
     let response = context.plugins.handle(name, request).await?;
+    if method != Method::Get {
+        context.cycle.wake();
+    }
     answer_of(response, name, call)
 }
 

@@ -35,6 +35,7 @@ pub(crate) async fn set_module(context: &Context, call: &Call) -> Result<Answer,
     let (enabled, priority) = (body.boolean("enabled")?, body.integer("priority")?);
     let name = arguments.text("module_id").unwrap_or(in_body);
     context.rating.set_module(name, enabled, priority).await?;
+    context.cycle.wake();
     let answer = Answer::with_status(StatusCode::FOUND, AnswerBody::Document(Value::Null));
     Ok(answer.header(header::LOCATION, call.own_url()))
 }
@@ -48,6 +49,7 @@ pub(crate) async fn reload(context: &Context, call: &Call) -> Result<Answer, Fai
         status: StatusCode::CONFLICT,
         text: format!("the plugins stay as they are: {reason}"),
     })?;
+    context.cycle.wake();
     Ok(Answer::empty(StatusCode::NO_CONTENT))
 }
 

@@ -28,6 +28,7 @@ pub(crate) async fn set_module(context: &Context, call: &Call) -> Result<Answer,
     let body = Body::read(call, &["enabled", "priority"])?;
     let (enabled, priority) = (body.boolean("enabled")?, body.integer("priority")?);
     context.rating.set_module(name, enabled, priority).await.map_err(failure)?;
+    context.cycle.wake();
     let nothing = AnswerBody::Ready { content_type: JSON.to_owned(), bytes: Bytes::new() };
     Ok(Answer::with_status(StatusCode::NO_CONTENT, nothing))
 }
