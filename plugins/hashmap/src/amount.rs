@@ -1,7 +1,8 @@
 //! Costs and levels: how they are read and shown.
 //!
-//! A number is read as the decimal that its text says; one that cannot be kept exactly is refused, never rounded in
-//! silence. Only the decimals of a level beyond the eighth are rounded, as clients rely on that.
+//! A number is read as the decimal that its text says; one that cannot be kept exactly is refused,
+//! never rounded in silence. Only the decimals of a level beyond the eighth are rounded, as clients
+//! rely on that.
 
 use std::fmt;
 
@@ -116,8 +117,8 @@ pub(crate) fn parse_level(text: &str) -> Result<Decimal, AmountError> {
     Ok(level.round_dp_with_strategy(LEVEL_DECIMALS, RoundingStrategy::MidpointNearestEven))
 }
 
-/// Reads an attribute as a number to compare with levels; a number that no level can reach becomes the largest or
-/// smallest there is, digits that no level has are cut off.
+/// Reads an attribute as a number to compare with levels; a number that no level can reach becomes
+/// the largest or smallest there is, digits that no level has are cut off.
 pub(crate) fn parse_attribute(text: &str) -> Option<Decimal> {
     // By far most attributes are plain and short.
     if text.len() <= SIGNIFICANT_DIGITS_MAX

@@ -1,12 +1,12 @@
 //! Prices by what a resource is and how much of it was used: the rating module `hashmap`.
 //!
-//! Rules hang on a metric type (a *service*) or on one of its attributes (a *field*), may be in a *group* and may be for
-//! one scope alone. *Mappings* price what a resource is, *thresholds* how much of it there is. They are changed over REST
-//! while the daemon runs, and kept by the daemon with all their history: what a rule was when a period was rated can be
-//! read again.
+//! Rules hang on a metric type (a *service*) or on one of its attributes (a *field*), may be in a
+//! *group* and may be for one scope alone. *Mappings* price what a resource is, *thresholds* how
+//! much of it there is. They are changed over REST while the daemon runs, and kept by the daemon
+//! with all their history: what a rule was when a period was rated can be read again.
 //!
-//! It never keeps anything itself, never reads the clock but through the host, and never rounds but where
-//! [`rated_plugin::decimal`] does.
+//! It never keeps anything itself, never reads the clock but through the host, and never rounds but
+//! where [`rated_plugin::decimal`] does.
 
 #![forbid(unsafe_code)]
 

@@ -13,7 +13,8 @@ pub(crate) struct Sent {
     pub(crate) has_zone: bool,
 }
 
-/// Reads `2026-11-22`, `2026-11-22T10:00`, `2026-11-22 10:00:00.5+00:00` and the like; years 1 to 9999.
+/// Reads `2026-11-22`, `2026-11-22T10:00`, `2026-11-22 10:00:00.5+00:00` and the like; years 1 to
+/// 9999.
 pub(crate) fn parse(text: &str) -> Option<Sent> {
     let text = text.trim();
     let cut = text.find(['T', 't', ' ']).unwrap_or(text.len());

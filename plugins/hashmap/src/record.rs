@@ -1,8 +1,9 @@
 //! What is kept in the daemon's key-value store, format version 1.
 //!
-//! One key for each object, `<kind>/<id>`, where `<kind>` is `service`, `field`, `group`, `mapping` or `threshold` and
-//! `<id>` a UUID in canonical form. The value is a JSON object; unknown keys and unknown versions are errors, so that an
-//! older module never prices by rules that it only half understands:
+//! One key for each object, `<kind>/<id>`, where `<kind>` is `service`, `field`, `group`, `mapping`
+//! or `threshold` and `<id>` a UUID in canonical form. The value is a JSON object; unknown keys and
+//! unknown versions are errors, so that an older module never prices by rules that it only half
+//! understands:
 //!
 //! ```text
 //! service   {"v": 1, "seq": n, "name": text}
@@ -10,18 +11,20 @@
 //! group     {"v": 1, "seq": n, "name": text}
 //! mapping   {"v": 1, "seq": n, "value": text or null, "rule": rule}
 //! threshold {"v": 1, "seq": n, "level": decimal, "dated": bool, "rule": rule}
-//! rule      {"parent": {"service": id} or {"field": id}, "type": "flat" or "rate", "cost": decimal, "group": id or null,
-//!            "tenant": text or null, "start": date, "end": date or null, "name": text or null,
-//!            "description": text or null, "created_at": date, "created_by": text, "updated_by": text or null,
-//!            "deleted": date or null, "deleted_by": text or null}
+//! rule      {"parent": {"service": id} or {"field": id}, "type": "flat" or "rate",
+//!            "cost": decimal, "group": id or null, "tenant": text or null,
+//!            "start": date, "end": date or null, "name": text or null,
+//!            "description": text or null, "created_at": date, "created_by": text,
+//!            "updated_by": text or null, "deleted": date or null, "deleted_by": text or null}
 //! ```
 //!
-//! Decimals are texts. Dates are naive, UTC, `YYYY-MM-DDTHH:MM:SS`. `seq` grows with every object made; lists have its
-//! order. For example the key `mapping/6a7b81e6-9d4f-4d55-8a9c-5b7e6a4b8a52`:
+//! Decimals are texts. Dates are naive, UTC, `YYYY-MM-DDTHH:MM:SS`. `seq` grows with every object
+//! made; lists have its order. For example
+//! `service/6a7b81e6-9d4f-4d55-8a9c-5b7e6a4b8a52`:
 //!
 //! ```text
-//! 7b2276223a312c22736571223a332c2276616c7565223a226d312e74696e79222c2272756c65223a7b22706172656e74223a7b226669656c6422...
-//! {"v":1,"seq":3,"value":"m1.tiny","rule":{"parent":{"field":"2f0b3f9e-..."},"type":"flat","cost":"0.1",...}}
+//! {"v":1,"seq":3,"name":"instance"}
+//! 7b2276223a312c22736571223a332c226e616d65223a22696e7374616e6365227d
 //! ```
 
 use std::fmt;
@@ -123,7 +126,8 @@ pub(crate) struct Threshold {
     pub(crate) seq: u64,
     #[serde(with = "rust_decimal::serde::str")]
     pub(crate) level: Decimal,
-    /// Its maker gave it a start, end, name or description: it is shown with them and protected once it runs.
+    /// Its maker gave it a start, end, name or description: it is shown with them and protected
+    /// once it runs.
     pub(crate) dated: bool,
     pub(crate) rule: Rule,
 }

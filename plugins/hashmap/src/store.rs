@@ -1,10 +1,12 @@
 //! The rules in the daemon's key-value store: read once for each revision, edited optimistically.
 //!
-//! An edit is decided on a snapshot and stored only if the store is still at that snapshot's revision; else it is decided
-//! again on the newer one. So two callers never overwrite each other, and what was acknowledged is in the store.
+//! An edit is decided on a snapshot and stored only if the store is still at that snapshot's
+//! revision; else it is decided again on the newer one. So two callers never overwrite each other,
+//! and what was acknowledged is in the store.
 //!
-//! A store that was never written (revision 0) stands for the price list of the configuration. It is written down at the
-//! first opportunity; from then on the store's word holds, whatever the configuration says.
+//! A store that was never written (revision 0) stands for the price list of the configuration. It
+//! is written down at the first opportunity; from then on the store's word holds, whatever the
+//! configuration says.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +15,7 @@ use rated_plugin::{Edit, Error, Host, Result, Status};
 use crate::record::{self, Change};
 use crate::snapshot::Snapshot;
 
-/// How often an edit is decided again because somebody else was faster.
+/// How often an edit is decided again because another instance was faster.
 const EDIT_ATTEMPTS_MAX: usize = 16;
 /// No key begins like this: a scan of it says the revision and nothing else.
 const NO_KEYS: &str = "none/";
@@ -32,11 +34,14 @@ pub(crate) struct Store {
     initial: Vec<Change>,
     /// What was read last, mostly the newest revision.
     cache: Mutex<Option<Read>>,
+    /// Held while an edit is decided and stored: callers of this instance wait for each other
+    /// instead of conflicting.
+    editing: Mutex<()>,
 }
 
 impl Store {
     pub(crate) fn new(host: Host, initial: Vec<Change>) -> Store {
-        Store { host, initial, cache: Mutex::new(None) }
+        Store { host, initial, cache: Mutex::new(None), editing: Mutex::new(()) }
     }
 
     /// The newest rules.
@@ -72,13 +77,15 @@ impl Store {
         Ok(read)
     }
 
-    /// Decides on the newest rules what to change and stores that; decides again when somebody else was faster.
+    /// Decides on the newest rules what to change and stores that; decides again when somebody else
+    /// was faster.
     ///
     /// An edit without changes stores nothing.
     pub(crate) fn edit<T, E: From<Error>>(
         &self,
         mut decide: impl FnMut(&Snapshot) -> Result<(Vec<Change>, T), E>,
     ) -> Result<T, E> {
+        let _guard = self.editing.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..EDIT_ATTEMPTS_MAX {
             let read = self.newest()?;
             let (changes, outcome) = decide(&read.snapshot)?;

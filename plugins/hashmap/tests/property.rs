@@ -1,4 +1,5 @@
-//! Prices against a slow and obvious computation: row by row, rule by rule, as the rules of rating read.
+//! Prices against a slow and obvious computation: row by row, rule by rule, as the rules of rating
+//! read.
 
 #![cfg(test)]
 
@@ -82,11 +83,13 @@ prop_compose! {
         first in prop::option::of(select(&TEXTS[..])),
         second in prop::option::of(select(&TEXTS[..])),
     ) -> Row {
-        Row { scope, qty: number(qty), price: number(price), grouped, described, both: [first, second] }
+        let (qty, price) = (number(qty), number(price));
+        Row { scope, qty, price, grouped, described, both: [first, second] }
     }
 }
 
-// ---- the obvious computation ----------------------------------------------------------------------------------------
+// ---- the obvious computation
+// ----------------------------------------------------------------------------------------
 
 impl Rule {
     fn is_active(&self) -> bool {
@@ -188,7 +191,8 @@ fn group_price(of: Find<'_, '_>, row: &Row) -> Decimal {
     }
 }
 
-// ---- the same for the module ----------------------------------------------------------------------------------------
+// ---- the same for the module
+// ----------------------------------------------------------------------------------------
 
 fn begin() -> DateTime<Utc> {
     "2026-03-01T00:00:00Z".parse().unwrap()
@@ -313,7 +317,9 @@ proptest! {
             .prop_flat_map(|rows| (Just(rows.clone()), Just(rows).prop_shuffle())),
     ) {
         let rater = rater(&rules);
-        let plain = |rows: &[(usize, Row)]| rows.iter().map(|(_, row)| row.clone()).collect::<Vec<_>>();
+        let plain = |rows: &[(usize, Row)]| -> Vec<Row> {
+            rows.iter().map(|(_, row)| row.clone()).collect()
+        };
 
         let prices = rate(&rater, &batch(&plain(&rows)));
         let shuffled_prices = rate(&rater, &batch(&plain(&shuffled)));

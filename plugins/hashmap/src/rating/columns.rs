@@ -1,8 +1,8 @@
 //! Sorts the rows of a batch into combinations of what the rules look at.
 //!
-//! The codes of an attribute's dictionary are first mapped to *classes*: codes that every rule treats alike are one class,
-//! so an attribute with a different value in each row makes no more classes than there are rules. Rows with the same
-//! class in every column are one combination.
+//! The codes of an attribute's dictionary are first mapped to *classes*: codes that every rule
+//! treats alike are one class, so an attribute with a different value in each row makes no more
+//! classes than there are rules. Rows with the same class in every column are one combination.
 
 use std::collections::HashMap;
 

@@ -51,7 +51,8 @@ impl Levels {
         self.own.values().chain([&self.general]).flatten().map(|level| level.from)
     }
 
-    /// The highest level that `value` reaches; a scope's own replaces everybody's of the same level.
+    /// The highest level that `value` reaches; a scope's own replaces everybody's of the same
+    /// level.
     pub(crate) fn reached(&self, scope: u32, value: Decimal) -> Option<&Level> {
         let general = highest(&self.general, value);
         if self.own.is_empty() || scope == ANY_SCOPE {

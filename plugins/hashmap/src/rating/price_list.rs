@@ -71,7 +71,8 @@ pub(super) struct FieldPrices {
     /// By group.
     pub(super) mappings: Vec<BTreeMap<u32, Choice>>,
     pub(super) thresholds: BTreeMap<u32, Levels>,
-    /// Every level of every group and scope, ascending: numbers between the same two reach the same thresholds.
+    /// Every level of every group and scope, ascending: numbers between the same two reach the same
+    /// thresholds.
     pub(super) bounds: Vec<Decimal>,
 }
 
@@ -111,7 +112,8 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// The service a rule belongs to, the place of its field there, the numbers of its scope and group.
+    /// The service a rule belongs to, the place of its field there, the numbers of its scope and
+    /// group.
     fn place(&mut self, rule: &Rule) -> Option<(&mut ServicePrices, Option<usize>, u32, u32)> {
         let (service, field) = match rule.parent {
             Parent::Service(service) => (service, None),

@@ -15,7 +15,8 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// For a call without an object of its own in the body: keys of a JSON body are arguments as well.
+    /// For a call without an object of its own in the body: keys of a JSON body are arguments as
+    /// well.
     pub(super) fn of_call(request: &Request, known: &[&str]) -> Result<Arguments, Fault> {
         let mut arguments = Arguments::of_query(request);
         if !request.body.iter().all(u8::is_ascii_whitespace) {

@@ -63,7 +63,8 @@ impl Body {
         };
         if let Some(wrapped) = map.get(shape.argument) {
             let reason = format!(
-                "unable to convert to {}. Error: Base.__init__() takes 1 positional argument but 2 were given",
+                "unable to convert to {}. Error: Base.__init__() takes 1 positional argument but 2 \
+                 were given",
                 shape.class
             );
             return Err(Fault::invalid(shape.argument, &python::str(wrapped), &reason));

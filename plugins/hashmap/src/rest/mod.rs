@@ -1,10 +1,11 @@
 //! The API of the rules: `/v1/rating/module_config/hashmap`.
 //!
-//! Paths, statuses, bodies and texts are `CloudKitty`'s, so that its clients work unchanged. The daemon has checked who asks
-//! and knows the paths from `openapi.json`; a test compares that file with [`ROUTES`].
+//! Paths, statuses, bodies and texts are `CloudKitty`'s, so that its clients work unchanged. The
+//! daemon has checked who asks and knows the paths from `openapi.json`; a test compares that file
+//! with [`ROUTES`].
 //!
-//! Every write is one edit of the store, decided on the newest rules and answered after it is durable. This module knows
-//! nothing of prices.
+//! Every write is one edit of the store, decided on the newest rules and answered after it is
+//! durable. This module knows nothing of prices.
 
 mod arguments;
 mod body;

@@ -1,4 +1,5 @@
-//! What mappings and thresholds have in common: parents, groups, validity, how a running rule may change.
+//! What mappings and thresholds have in common: parents, groups, validity, how a running rule may
+//! change.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 
@@ -105,10 +106,11 @@ pub(super) fn overlap(a: &Rule, b: &Rule) -> bool {
     a.end.is_none_or(|end| b.start <= end) && b.end.is_none_or(|end| a.start <= end)
 }
 
-/// Changes a rule as a PUT asks: a rule that has started accepts an end only, one that has not accepts cost, start, end
-/// and description.
+/// Changes a rule as a PUT asks: a rule that has started accepts an end only, one that has not
+/// accepts cost, start, end and description.
 ///
-/// `is_same` says whether everything of the body that this function does not know equals what is stored.
+/// `is_same` says whether everything of the body that this function does not know equals what is
+/// stored.
 pub(super) fn update(
     rule: &mut Rule,
     body: &Body,
@@ -173,7 +175,8 @@ fn end_running(
     }
     if !is_same {
         return Err(Fault::bad(format!(
-            "You are allowed to update only the attribute [end] as this rule is already running as it started on [{}]",
+            "You are allowed to update only the attribute [end] as this rule is already running as \
+             it started on [{}]",
             moment::show_in_text(rule.start)
         )));
     }

@@ -1,7 +1,7 @@
 //! Thresholds: the price from a certain quantity, or a certain number in a field, on.
 //!
-//! A threshold shows its start, end, name, description and who changed it once it was given one of the first four: clients
-//! know thresholds without them.
+//! A threshold shows its start, end, name, description and who changed it once it was given one of
+//! the first four: clients know thresholds without them.
 
 use rated_plugin::{Response, Result};
 use serde_json::{Value, json};
@@ -142,7 +142,8 @@ fn is_dated(body: &Body) -> Result<bool, Fault> {
     Ok(false)
 }
 
-/// A tenant has a level once at a time, whatever the groups; of the levels for everybody the oldest counts.
+/// A tenant has a level once at a time, whatever the groups; of the levels for everybody the oldest
+/// counts.
 fn check_unique(
     snapshot: &Snapshot,
     id: Id,
@@ -196,7 +197,8 @@ pub(super) fn update(context: &Context<'_>) -> Result<Response, Fault> {
     Ok(changed(context))
 }
 
-/// What is not sent is reset: type, group and tenant, and of a dated one that has not started, end and description.
+/// What is not sent is reset: type, group and tenant, and of a dated one that has not started, end
+/// and description.
 fn rewrite(context: &Context<'_>, body: &Body, threshold: &mut Threshold) -> Result<(), Fault> {
     let rule = &mut threshold.rule;
     threshold.level = body.level()?;

@@ -1,7 +1,8 @@
-//! The contract with clients: every example of `testdata/contract` is sent, in order, and the answer compared.
+//! The contract with clients: every example of `testdata/contract` is sent, in order, and the
+//! answer compared.
 //!
-//! The documents were recorded from a running `CloudKitty`. Where this module differs on purpose, the example is named in
-//! [`DIFFERENT`] with the reason; an answer of 500 there must be 400 here.
+//! The documents were recorded from a running `CloudKitty`. Where this module differs on purpose,
+//! the example is named in [`DIFFERENT`] with the reason; an answer of 500 there must be 400 here.
 
 #![cfg(test)]
 
@@ -30,7 +31,8 @@ const DIFFERENT: &[(&str, u16, &str)] = &[
     // Thresholds have a validity as mappings have.
     ("attributes of mappings are refused", 400, "Cannot create a rule with start in the past"),
     (
-        "GET /v1/rating/module_config/hashmap/thresholds?service_id=<svc>&start=2014-01-01T00:00:00",
+        "GET /v1/rating/module_config/hashmap/thresholds\
+         ?service_id=<svc>&start=2014-01-01T00:00:00",
         200,
         "thresholds",
     ),
@@ -38,7 +40,8 @@ const DIFFERENT: &[(&str, u16, &str)] = &[
     ("create from text/xml", 415, "Unknown mimetype: text/xml"),
 ];
 
-/// What happened between the examples without being written down: before which, what was made, under which name.
+/// What happened between the examples without being written down: before which, what was made,
+/// under which name.
 type Unwritten = &'static [(&'static str, &'static str, &'static str, &'static str)];
 
 struct Replay {
@@ -254,7 +257,9 @@ fn what_the_python_client_sends() {
         (
             "update: the whole object, id in the body",
             "mappings",
-            r#"{"field_id": "<fld>", "value": "small", "type": "rate", "cost": "0.3", "start": "<today+10 days>", "end": "<today+20 days>", "name": "future", "description": "words"}"#,
+            r#"{"field_id": "<fld>", "value": "small", "type": "rate", "cost": "0.3",
+                "start": "<today+10 days>", "end": "<today+20 days>",
+                "name": "future", "description": "words"}"#,
             "m1",
         ),
     ];
