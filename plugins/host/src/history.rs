@@ -2,8 +2,8 @@
 //!
 //! The usage of a period is the sum over its intervals. An interval that straddles the begin or end
 //! is split in proportion to time: the part before an instant is rounded down to the unit of the
-//! counter, the part after it is the rest. So the parts of periods that follow each other sum to the
-//! whole to the last unit, however they are cut.
+//! counter, the part after it is the rest. So the parts of periods that follow each other sum to
+//! the whole to the last unit, however they are cut.
 //!
 //! This module knows no clock and no machine.
 
@@ -52,7 +52,8 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Knows nothing before `since_ns`, and keeps at least `kept_ns` (unless there are too many users).
+    /// Knows nothing before `since_ns`, and keeps at least `kept_ns` (unless there are too many
+    /// users).
     pub(crate) fn new(since_ns: i64, kept_ns: i64) -> History {
         History {
             since_ns,

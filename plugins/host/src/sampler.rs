@@ -238,19 +238,22 @@ mod tests {
     }
 
     /// One process of user 7 that has used so many nanoseconds.
-    fn used(own_ns: u64) -> Option<Snapshot> {
+    fn used(own_ns: u64) -> Snapshot {
         let process = Process { uid: 7, own_ns, io_bytes: Some(0), ..Process::default() };
-        Some(Snapshot { processes: BTreeMap::from([(1, process)]), ..Snapshot::default() })
+        Snapshot { processes: BTreeMap::from([(1, process)]), ..Snapshot::default() }
     }
 
-    fn start(looks: &[Option<Snapshot>], interval: Option<Duration>) -> (Sampler, World) {
+    fn start<L: Clone + Into<Option<Snapshot>>>(
+        looks: &[L],
+        interval: Option<Duration>,
+    ) -> (Sampler, World) {
         let world = World {
             now_ns: Arc::new(AtomicI64::new(1000 * SEC)),
             warnings: Arc::default(),
             users_seen: UsersSeen::default(),
             is_dropped: Arc::default(),
         };
-        let looks = looks.iter().cloned().collect();
+        let looks = looks.iter().cloned().map(Into::into).collect();
         let (now_ns, warnings) = (Arc::clone(&world.now_ns), Arc::clone(&world.warnings));
         let surroundings = Surroundings {
             machine: Box::new(Script { looks, is_dropped: Arc::clone(&world.is_dropped) }),
@@ -258,7 +261,7 @@ mod tests {
             warn: Box::new(move |message| lock(&warnings).push(message.to_owned())),
             users_seen: Arc::clone(&world.users_seen),
         };
-        (Sampler::start(surroundings, Duration::from_secs(600), interval).unwrap(), world)
+        (Sampler::start(surroundings, Duration::from_mins(10), interval).unwrap(), world)
     }
 
     impl World {
@@ -294,7 +297,7 @@ mod tests {
 
     #[test]
     fn a_failed_look_is_told_once_and_loses_nothing() {
-        let (sampler, world) = start(&[used(0), None, None, used(100), None], None);
+        let (sampler, world) = start(&[Some(used(0)), None, None, Some(used(100)), None], None);
 
         for secs in [1001, 1002] {
             world.set_secs(secs);
@@ -338,10 +341,9 @@ mod tests {
 
     #[test]
     fn io_that_cannot_be_read_is_told_once() {
-        let mut blind = used(0).unwrap();
+        let mut blind = used(0);
         blind.processes.get_mut(&1).unwrap().io_bytes = None;
-        let looks = [Some(blind.clone()), Some(blind.clone()), Some(blind)];
-        let (sampler, world) = start(&looks, None);
+        let (sampler, world) = start(&[blind.clone(), blind.clone(), blind], None);
 
         for secs in [1001, 1002] {
             world.set_secs(secs);

@@ -10,7 +10,8 @@
 //!   before it inherited. So what could not be deducted yet is deducted at the next look.
 //!   An orphan is inherited by process 1 (or by a reaper of the session): what is missing at the
 //!   expected parent is deducted there.
-//! - Where control groups count a user's slice, that counter says what nobody saw, exactly, and the inherited counters of the slice are not used.
+//! - Where control groups count a user's slice, that counter says what nobody saw, exactly, and the
+//!   inherited counters of the slice are not used.
 //! - What can be lost, always in the user's favour: the last moments of a process whose parent
 //!   ignores its end, outside of slices.
 //!
