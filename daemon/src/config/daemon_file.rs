@@ -15,7 +15,7 @@ use super::{
     LibraryConfig, LogFormat, ModuleDefaults, PluginsConfig, RetryConfig, STATIC_FETCHER, Start,
     schedule,
 };
-use crate::usage::{Period, ScopeId};
+use crate::usage::{CALENDAR_ATTRIBUTES, Period, ScopeId};
 
 const SECONDS_OF_DAY: u32 = 86_400;
 const DEFAULT_PORT: u16 = 8889;
@@ -363,7 +363,10 @@ fn read_schedule(section: &mut TableReader<'_>) -> cron::Schedule {
 
 fn read_scope_key(section: &mut TableReader<'_>) -> String {
     let Some(field) = section.text("scope_key") else { return "project_id".to_owned() };
-    if let Err(kind) = check_attribute(&field.value) {
+    let reserved = ProblemKind::Refused { reason: Refusal::CalendarAttribute };
+    let is_calendar = CALENDAR_ATTRIBUTES.contains(&field.value.as_str());
+    let sound = check_attribute(&field.value);
+    if let Err(kind) = sound.and(if is_calendar { Err(reserved) } else { Ok(()) }) {
         section.refuse(&field, kind, None);
     }
     field.value

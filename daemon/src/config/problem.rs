@@ -125,6 +125,8 @@ pub enum Refusal {
     AttributeInBothLists,
     #[error("the daemon adds this attribute to `groupby` by itself")]
     AddedByItself,
+    #[error("every row has this attribute already, computed from its period")]
+    CalendarAttribute,
     #[error("another metric has the same `name` and `alt_name`")]
     SameMetric,
     #[error("other expressions than `qty == 0` are not supported yet")]

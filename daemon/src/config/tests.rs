@@ -176,6 +176,15 @@ fn a_bad_schedule_says_which_part() {
 }
 
 #[test]
+fn the_scope_key_is_no_calendar_attribute() {
+    check(
+        "[collect]\nscope_key = \"month\"",
+        "cannot read `rated.toml`: line 2: `collect.scope_key`: \
+         every row has this attribute already, computed from its period",
+    );
+}
+
+#[test]
 fn the_first_period_is_aligned_down() {
     let start = |text: &str| load(&format!("[collect]\nstart = {text}")).unwrap().collect.start;
 
