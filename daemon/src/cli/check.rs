@@ -1,44 +1,112 @@
 //! `rated check`: everything that is wrong with a configuration, before it is used.
+//!
+//! Plugins are loaded and make their instances, on a ledger that is thrown away: the state folder
+//! is neither read nor written. Whether a source answers is logged, and is no fault of the file.
 
+use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
 
 use super::{Environment, Outcome, logging};
-use crate::config::{Config, ConfigError};
+use crate::clock::SystemClock;
+use crate::config::{Config, DaemonConfig, Problem, ProblemKind, Sections};
+use crate::ledger::sled::{SledLedger, SledOptions};
+use crate::metrics::Metrics;
+use crate::plugin::{HostServices, Kind, PluginConfig, PluginHost, Refusal, RefusedSubject};
 
+/// How many things are wrong; they have been printed.
 #[derive(Debug, thiserror::Error)]
-enum CheckError {
-    #[error("{count} {} found", if *.count == 1 { "problem" } else { "problems" })]
-    Problems { count: usize },
-}
+#[error("{} found", counted(*.0, "problem"))]
+struct ProblemsFound(usize);
 
 /// Prints each problem, or a line that says what was found to be fine.
 pub(super) fn run(path: &Path, environment: &Environment) -> Outcome {
-    match Config::load(path, environment.iter().cloned()) {
-        Ok(config) => {
-            logging::start(&config.daemon, environment)?;
-            println!("{}", summary(&config));
-            Ok(())
-        }
-        Err(error) => Err(report(&error).into()),
+    let (config, sections) = match Config::load_located(path, environment.iter().cloned()) {
+        Ok(loaded) => loaded,
+        Err(error) => return report(error.problems()),
+    };
+    // What loading a plugin logs at lower levels is of no interest here.
+    logging::start(
+        &DaemonConfig { log: "error".to_owned(), ..config.daemon.clone() },
+        environment,
+    )?;
+    let refusals = ask_plugins(&config)?;
+    if refusals.is_empty() {
+        println!("{}", summary(&config));
+        return Ok(());
     }
+    let problems: Vec<String> =
+        refusals.iter().map(|refusal| explain(refusal, &config, &sections)).collect();
+    report(&problems)
 }
 
-fn report(error: &ConfigError) -> CheckError {
-    println!("{error}");
-    CheckError::Problems { count: error.problems().len() }
+fn report(problems: &[impl fmt::Display]) -> Outcome {
+    for problem in problems {
+        println!("{problem}");
+    }
+    Err(ProblemsFound(problems.len()).into())
+}
+
+/// What the plugins that are there refuse, or that they are not there.
+fn ask_plugins(config: &Config) -> Result<Vec<Refusal>, Box<dyn std::error::Error + Send + Sync>> {
+    let folder = TempDir::new()?;
+    let mut wanted = PluginConfig::from(config);
+    folder.path().clone_into(&mut wanted.state_dir);
+    let instances = wanted.collectors.values_mut().chain(wanted.fetchers.values_mut());
+    // A required instance that is refused would hide what else is.
+    instances.chain(wanted.rating.values_mut()).for_each(|instance| instance.required = false);
+
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let options = SledOptions { cache_size_mib: config.ledger.cache_size_mib };
+    let services = HostServices {
+        ledger: Arc::new(SledLedger::open(&folder.path().join("ledger"), options)?),
+        clock: Arc::new(SystemClock),
+        runtime: runtime.handle().clone(),
+        metrics: Arc::new(Metrics::new()),
+    };
+    let host = PluginHost::start(wanted, services)?;
+    let refused = host.generation().refused().to_vec();
+    runtime.block_on(host.stop(Duration::from_secs(config.plugins.call_grace_secs.into())));
+    Ok(refused)
+}
+
+fn explain(refusal: &Refusal, config: &Config, sections: &Sections) -> String {
+    let (kind, name) = match &refusal.subject {
+        RefusedSubject::Library(_) => return refusal.to_string(),
+        RefusedSubject::Instance { kind, name } => (kind, name),
+    };
+    let section = match kind {
+        Kind::Collector => "collectors",
+        Kind::Fetcher => "fetchers",
+        Kind::Rating => "rating",
+    };
+    let field = format!("{section}.{name}");
+    let problem = Problem {
+        file: config.source.clone(),
+        place: sections.place(&field),
+        metric: None,
+        field,
+        kind: ProblemKind::RefusedByPlugin { reason: refusal.reason.clone() },
+        hint: None,
+    };
+    problem.to_string()
 }
 
 fn summary(config: &Config) -> String {
-    let count = |count: usize, one: &str| match count {
-        1 => format!("1 {one}"),
-        _ => format!("{count} {one}s"),
-    };
     format!(
         "{}: fine: {}, {}, {}, {}",
         config.source.display(),
-        count(config.collect.metrics.len(), "metric"),
-        count(config.collectors.len(), "collector"),
-        count(config.collect.fetchers.len(), "fetcher"),
-        count(config.rating.len(), "rating module"),
+        counted(config.collect.metrics.len(), "metric"),
+        counted(config.collectors.len(), "collector"),
+        counted(config.collect.fetchers.len(), "fetcher"),
+        counted(config.rating.len(), "rating module"),
     )
+}
+
+fn counted(count: usize, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
