@@ -1,5 +1,5 @@
 /* The interface between the rating daemon `rated` and its plugins, version 1.0.
- * Generated from plugin-api/src/raw.rs; do not edit. See plugin-api/README.md for what each call must do. */
+ * Generated from plugin-api/src/raw/; do not edit. See plugin-api/README.md for what each call must do. */
 
 #ifndef RATED_PLUGIN_H
 #define RATED_PLUGIN_H
@@ -133,14 +133,19 @@ struct ArrowArray {
 
 // Bytes lent for the length of one call, or for ever when they sit in a static.
 typedef struct RatedBytes {
+  // Null when absent, where that can be said.
   const uint8_t *ptr;
+  // Bytes at `ptr`.
   size_t len;
 } RatedBytes;
 
 // One collector, fetcher or rating module of a plugin; a static.
 typedef struct RatedComponentDecl {
+  // `sizeof` of this struct as its maker knows it; fields beyond are not read.
   size_t struct_size;
+  // `RATED_KIND_COLLECTOR`, `RATED_KIND_FETCHER` or `RATED_KIND_RATING`.
   uint32_t kind;
+  // `RATED_COMPONENT_SERIAL`, `RATED_COMPONENT_HOT_CONFIG`, `RATED_COMPONENT_ALWAYS_ON`.
   uint32_t flags;
   // `[a-z][a-z0-9-]{0,31}`, unique in the daemon for each kind.
   struct RatedBytes name;
@@ -153,6 +158,7 @@ typedef struct RatedComponentDecl {
   // `OpenAPI` `paths` object (JSON) that `handle` serves, relative to the module; empty = serves
   // nothing.
   struct RatedBytes api_schema;
+  // The table of the kind; a static.
   const void *vtable;
 } RatedComponentDecl;
 
@@ -164,11 +170,13 @@ typedef const void *RatedHostRef;
 
 // One call's surroundings; lives on the caller's stack.
 typedef struct RatedCall {
+  // `sizeof` of this struct as its maker knows it; fields beyond are not read.
   size_t struct_size;
   // Scheduler time, nanoseconds since the epoch; `INT64_MAX` = none.
   int64_t deadline_ns;
   // W3C trace context.
   uint8_t trace_id[16];
+  // Of the span that makes the call.
   uint8_t span_id[8];
   // For `RatedHostApi.is_cancelled`.
   const void *cancel;
@@ -176,46 +184,62 @@ typedef struct RatedCall {
 
 // Bytes given away: the receiver calls `release` once, from any thread.
 typedef struct RatedBuffer {
+  // Null when empty.
   uint8_t *ptr;
+  // Bytes at `ptr`.
   size_t len;
-  void (*release)(struct RatedBuffer*);
+  // Null when there is nothing to release.
+  void (*release)(struct RatedBuffer *buffer);
+  // The maker's own.
   void *private_data;
 } RatedBuffer;
 
 // The caller passes it zeroed; whoever fails fills it.
 typedef struct RatedError {
+  // The same as the call returns.
   RatedStatus status;
+  // `RATED_ERROR_RETRYABLE`, `RATED_ERROR_SPLIT`.
   uint32_t flags;
+  // UTF-8: a lower-case fragment without a full stop.
   struct RatedBuffer message;
 } RatedError;
 
 // Called for each key of a scan, in key order; any answer but 0 ends the scan.
-typedef uint32_t (*RatedVisitFn)(void*, struct RatedBytes key, struct RatedBytes value);
+typedef uint32_t (*RatedVisitFn)(void *visitor, struct RatedBytes key, struct RatedBytes value);
 
 // One change to the instance's own keys; a null `value.ptr` removes the key.
 typedef struct RatedEdit {
+  // UTF-8.
   struct RatedBytes key;
+  // What the key is to be; null removes it.
   struct RatedBytes value;
 } RatedEdit;
 
 // A request that the host sends for a plugin.
 typedef struct RatedHttpRequest {
+  // `sizeof` of this struct as its maker knows it; fields beyond are not read.
   size_t struct_size;
   // As in `RatedRequest.method`.
   uint32_t method;
+  // 0.
   uint32_t reserved;
   // Absolute, `http` or `https`.
   struct RatedBytes url;
   // JSON object of header names to values.
   struct RatedBytes headers;
+  // The body; may be empty.
   struct RatedBytes body;
   // JSON: see `HttpOptions` of the Rust crate; empty = defaults.
   struct RatedBytes options;
 } RatedHttpRequest;
 
+// The answer to a `RatedHttpRequest`; the caller passes it zeroed but for `struct_size`.
 typedef struct RatedHttpResponse {
+  // `sizeof` of this struct as its maker knows it; fields beyond are not read.
   size_t struct_size;
+  // The HTTP status, whatever it is.
   uint32_t status;
+  // 0.
   uint32_t reserved;
   // JSON object of lower-case header names to values.
   struct RatedBuffer headers;
@@ -225,198 +249,258 @@ typedef struct RatedHttpResponse {
 
 // What the host lends to every instance. Callable from any thread until the instance is destroyed.
 typedef struct RatedHostApi {
+  // `sizeof` of this struct as its maker knows it; fields beyond are not read.
   size_t struct_size;
+  // The host's minor version.
   uint32_t abi_minor;
+  // 0.
   uint32_t reserved;
+  // The services that are there: `RATED_FEATURE_KV`, `RATED_FEATURE_HTTP`.
   uint64_t features;
   // Levels: 1 error, 2 warn, 3 info, 4 debug, 5 trace.
-  uint32_t (*log_enabled)(RatedHostRef, uint32_t level);
-  void (*log)(RatedHostRef, uint32_t level, struct RatedBytes target, struct RatedBytes message);
+  uint32_t (*log_enabled)(RatedHostRef host, uint32_t level);
+  // `target` is the component's name.
+  void (*log)(RatedHostRef host, uint32_t level, struct RatedBytes target, struct RatedBytes message);
   // The scheduler's clock, nanoseconds since the epoch: tests drive it.
-  int64_t (*now_ns)(RatedHostRef);
-  uint32_t (*is_cancelled)(const struct RatedCall*);
+  int64_t (*now_ns)(RatedHostRef host);
+  // Not 0 when the answer is no longer wanted; an atomic load.
+  uint32_t (*is_cancelled)(const struct RatedCall *call);
   // The value of a key as it was at `revision` (`UINT64_MAX` = now), or `RATED_NOT_FOUND`.
-  RatedStatus (*kv_get)(RatedHostRef,
+  RatedStatus (*kv_get)(RatedHostRef host,
                         uint64_t revision,
                         struct RatedBytes key,
                         struct RatedBuffer *out,
-                        struct RatedError*);
+                        struct RatedError *error);
   // All keys with a prefix as they were at `revision` (`UINT64_MAX` = now), in key order, from one
   // snapshot; `out_revision` is the revision read.
-  RatedStatus (*kv_scan)(RatedHostRef,
+  RatedStatus (*kv_scan)(RatedHostRef host,
                          uint64_t revision,
                          struct RatedBytes prefix,
                          RatedVisitFn visit,
                          void *visitor,
                          uint64_t *out_revision,
-                         struct RatedError*);
+                         struct RatedError *error);
   // All edits, durably, if the data is still at `revision`; else none and `RATED_CONFLICT`.
-  RatedStatus (*kv_apply)(RatedHostRef,
+  RatedStatus (*kv_apply)(RatedHostRef host,
                           uint64_t revision,
                           const struct RatedEdit *edits,
                           size_t edits_len,
                           uint64_t *out_revision,
-                          struct RatedError*);
+                          struct RatedError *error);
   // Adds to a counter of the daemon's `/metrics`, labelled with the instance.
-  void (*count)(RatedHostRef, struct RatedBytes metric, uint64_t by);
+  void (*count)(RatedHostRef host, struct RatedBytes metric, uint64_t by);
   // Adds a value to a histogram of the daemon's `/metrics`, labelled with the instance.
-  void (*observe)(RatedHostRef, struct RatedBytes metric, double value);
+  void (*observe)(RatedHostRef host, struct RatedBytes metric, double value);
   // Null when the host has no HTTP service.
-  RatedStatus (*http_send)(RatedHostRef,
-                           const struct RatedCall*,
-                           const struct RatedHttpRequest*,
-                           struct RatedHttpResponse*,
-                           struct RatedError*);
+  RatedStatus (*http_send)(RatedHostRef host,
+                           const struct RatedCall *call,
+                           const struct RatedHttpRequest *request,
+                           struct RatedHttpResponse *response,
+                           struct RatedError *error);
 } RatedHostApi;
 
 // What `rated_plugin_entry` returns; a static.
 typedef struct RatedPluginDecl {
+  // `RATED_MAGIC`.
   uint64_t magic;
+  // `sizeof` of this struct as its maker knows it; fields beyond are not read.
   uint32_t struct_size;
+  // `RATED_ABI_MAJOR`.
   uint16_t abi_major;
+  // The interface's minor version that the plugin was built for.
   uint16_t abi_minor;
+  // Services without which the plugin cannot work: `RATED_FEATURE_KV`, `RATED_FEATURE_HTTP`.
   uint64_t features_required;
+  // `RATED_FLAG_UNWINDS`.
   uint64_t flags;
+  // For people.
   struct RatedBytes name;
+  // For people.
   struct RatedBytes version;
   // Compiler and interface crate, for people: `rustc 1.95.0, rated-plugin 0.1.0`.
   struct RatedBytes built_with;
   // Pointers, so that `RatedComponentDecl` may grow.
   const struct RatedComponentDecl *const *components;
+  // How many components.
   size_t components_len;
   // Connects the plugin's log and panic hook to the host; called once for each loaded copy.
-  RatedStatus (*start)(const struct RatedHostApi*, RatedHostRef);
+  RatedStatus (*start)(const struct RatedHostApi *api, RatedHostRef host);
 } RatedPluginDecl;
 
 // Makes an instance from its configuration (JSON). Opens no connection.
-typedef RatedStatus (*RatedCreateFn)(const struct RatedHostApi*,
-                                     RatedHostRef,
+typedef RatedStatus (*RatedCreateFn)(const struct RatedHostApi *api,
+                                     RatedHostRef host,
                                      struct RatedBytes config_json,
                                      void **out,
-                                     struct RatedError*);
+                                     struct RatedError *error);
 
 // Ends an instance or a rater; the pointer is never used again.
-typedef void (*RatedDestroyFn)(void*);
+typedef void (*RatedDestroyFn)(void *pointer);
 
 // Does the outside world answer?
-typedef RatedStatus (*RatedCheckFn)(const void*, const struct RatedCall*, struct RatedError*);
+typedef RatedStatus (*RatedCheckFn)(const void *instance,
+                                    const struct RatedCall *call,
+                                    struct RatedError *error);
 
 // One metric of one period for many scopes: the source is asked once, the batch's `scope_id`
 // column tells rows apart.
 typedef struct RatedCollect {
+  // `sizeof` of this struct as its maker knows it; fields beyond are not read.
   size_t struct_size;
   // JSON: the metric's whole definition, `extra_args` included.
   struct RatedBytes metric;
+  // The attribute that names the scope.
   struct RatedBytes scope_key;
+  // The scopes asked for; rows of others are an error.
   const struct RatedBytes *scopes;
   // 0 = every scope.
   size_t scopes_len;
+  // The period's begin, nanoseconds since the epoch, inclusive.
   int64_t begin_ns;
+  // The period's end, exclusive.
   int64_t end_ns;
 } RatedCollect;
 
 // Batches pulled one at a time; unlike `ArrowArrayStream` it keeps the whole error.
 typedef struct RatedBatches {
-  RatedStatus (*schema)(struct RatedBatches*, struct ArrowSchema*, struct RatedError*);
+  // The schema of every batch; asked once, before the first batch.
+  RatedStatus (*schema)(struct RatedBatches *batches,
+                        struct ArrowSchema *out,
+                        struct RatedError *error);
   // OK with a batch, or END.
-  RatedStatus (*next)(struct RatedBatches*,
-                      const struct RatedCall*,
-                      struct ArrowArray*,
-                      struct RatedError*);
-  void (*release)(struct RatedBatches*);
+  RatedStatus (*next)(struct RatedBatches *batches,
+                      const struct RatedCall *call,
+                      struct ArrowArray *out,
+                      struct RatedError *error);
+  // Ends the batches, at any time; called once.
+  void (*release)(struct RatedBatches *batches);
+  // The maker's own.
   void *private_data;
 } RatedBatches;
 
+// The table of a collector.
 typedef struct RatedCollectorVTable {
+  // `sizeof` of this struct as its maker knows it; fields beyond are not read.
   size_t struct_size;
+  // Makes an instance; on OK writes it.
   RatedCreateFn create;
+  // Ends an instance; after its raters and batches.
   RatedDestroyFn destroy;
+  // Asks whether the outside world answers.
   RatedCheckFn check;
-  RatedStatus (*collect)(const void*,
-                         const struct RatedCall*,
-                         const struct RatedCollect*,
+  // Measures; on OK writes the batches, of schema `usage/1`.
+  RatedStatus (*collect)(const void *instance,
+                         const struct RatedCall *call,
+                         const struct RatedCollect *request,
                          struct RatedBatches *out,
-                         struct RatedError*);
+                         struct RatedError *error);
 } RatedCollectorVTable;
 
+// The table of a fetcher.
 typedef struct RatedFetcherVTable {
+  // `sizeof` of this struct as its maker knows it; fields beyond are not read.
   size_t struct_size;
+  // Makes an instance; on OK writes it.
   RatedCreateFn create;
+  // Ends an instance; after its raters and batches.
   RatedDestroyFn destroy;
+  // Asks whether the outside world answers.
   RatedCheckFn check;
-  RatedStatus (*scopes)(const void*,
-                        const struct RatedCall*,
+  // Finds the scopes; on OK writes the batches, of schema `scopes/1`.
+  RatedStatus (*scopes)(const void *instance,
+                        const struct RatedCall *call,
                         struct RatedBatches *out,
-                        struct RatedError*);
+                        struct RatedError *error);
 } RatedFetcherVTable;
 
+// What the rows of a batch to rate have in common.
 typedef struct RatedRate {
+  // `sizeof` of this struct as its maker knows it; fields beyond are not read.
   size_t struct_size;
   // 0 period, 1 quote, 2 replay.
   uint32_t purpose;
+  // 0.
   uint32_t reserved;
   // The metric type rated, `alt_name` applied.
   struct RatedBytes metric;
+  // The period's begin, nanoseconds since the epoch, inclusive.
   int64_t begin_ns;
+  // The period's end, exclusive.
   int64_t end_ns;
 } RatedRate;
 
 // A REST call passed on to a rating module.
 typedef struct RatedRequest {
+  // `sizeof` of this struct as its maker knows it; fields beyond are not read.
   size_t struct_size;
   // 1 GET, 2 POST, 3 PUT, 4 DELETE, 5 PATCH.
   uint32_t method;
+  // 0.
   uint32_t reserved;
   // Below the module's name, percent-decoded, with a leading slash and no trailing one:
   // `/mappings/<id>`.
   struct RatedBytes path;
   // As the client sent it, still percent-encoded, without the question mark.
   struct RatedBytes query;
+  // The `Content-Type` header; may be empty.
   struct RatedBytes content_type;
+  // At most 1 MiB.
   struct RatedBytes body;
   // JSON: `{"user_id", "scope_id", "roles", "is_admin"}`; never a token.
   struct RatedBytes principal;
 } RatedRequest;
 
+// The answer to a `RatedRequest`; the caller passes it zeroed but for `struct_size`.
 typedef struct RatedResponse {
+  // `sizeof` of this struct as its maker knows it; fields beyond are not read.
   size_t struct_size;
   // An HTTP status, 200 to 599.
   uint32_t status;
+  // 0.
   uint32_t reserved;
+  // The `Content-Type` header; empty = none.
   struct RatedBuffer content_type;
   // The `Location` header, relative to the module (`/mappings/<id>`); empty = none.
   struct RatedBuffer location;
+  // The body; may be empty.
   struct RatedBuffer body;
 } RatedResponse;
 
+// The table of a rating module.
 typedef struct RatedRatingVTable {
+  // `sizeof` of this struct as its maker knows it; fields beyond are not read.
   size_t struct_size;
+  // Makes an instance; on OK writes it.
   RatedCreateFn create;
+  // Ends an instance; after its raters and batches.
   RatedDestroyFn destroy;
+  // Asks whether the outside world answers.
   RatedCheckFn check;
   // An immutable snapshot: the rules in force at `as_of_ns` (the begin of the period rated), as
   // they were known at `revision` of the instance's key-value data (`UINT64_MAX` = now).
-  RatedStatus (*prepare)(const void*,
-                         const struct RatedCall*,
+  RatedStatus (*prepare)(const void *instance,
+                         const struct RatedCall *call,
                          int64_t as_of_ns,
                          uint64_t revision,
                          void **out_rater,
-                         struct RatedError*);
+                         struct RatedError *error);
+  // Ends a rater; before its instance.
   RatedDestroyFn release_rater;
   // Moves the two input structs in, whatever the outcome; on OK writes the two output structs.
   RatedStatus (*rate)(const void *rater,
-                      const struct RatedCall*,
-                      const struct RatedRate*,
+                      const struct RatedCall *call,
+                      const struct RatedRate *request,
                       struct ArrowArray *array,
                       struct ArrowSchema *schema,
                       struct ArrowArray *out_array,
                       struct ArrowSchema *out_schema,
-                      struct RatedError*);
-  RatedStatus (*handle)(const void*,
-                        const struct RatedCall*,
-                        const struct RatedRequest*,
-                        struct RatedResponse*,
-                        struct RatedError*);
+                      struct RatedError *error);
+  // Answers a REST call; on OK has filled the response.
+  RatedStatus (*handle)(const void *instance,
+                        const struct RatedCall *call,
+                        const struct RatedRequest *request,
+                        struct RatedResponse *response,
+                        struct RatedError *error);
 } RatedRatingVTable;
 
 #endif  /* RATED_PLUGIN_H */

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Decimal128Type, Int32Type};
 use arrow_array::{Array, ArrayRef, Decimal128Array, DictionaryArray, RecordBatch, StringArray};
-use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, FieldRef, Schema};
 use rust_decimal::Decimal;
 
 use crate::decimal::{check_decimals, decimal_column, read};
@@ -89,6 +89,28 @@ pub(crate) fn scopes_batch<S: AsRef<str>>(ids: impl IntoIterator<Item = S>) -> R
 }
 
 /// A checked view of a `usage/1` batch.
+///
+/// Attributes are dictionaries: a rater does its work once for each distinct text, not for each
+/// row.
+///
+/// ```
+/// use rated_plugin::{Decimal, UsageBatch, UsageBuilder, text_at};
+/// # let mut rows = UsageBuilder::new(&["id"], &["flavor"]);
+/// # rows.push("alice", Decimal::ONE, &[Some("vm-1"), Some("small")])?;
+/// # rows.push("bob", Decimal::TWO, &[Some("vm-2"), None])?;
+/// # let batch = rows.finish()?;
+///
+/// let usage = UsageBatch::new(&batch)?;
+/// assert_eq!(usage.rows(), 2);
+/// assert_eq!(usage.qty_at(1), Decimal::TWO);
+/// assert_eq!(usage.price_at(1), Decimal::ZERO); // a collector's batch has no price yet
+///
+/// let flavor = usage.attribute("flavor").expect("the metric has it");
+/// assert_eq!(text_at(flavor, 0), Some("small"));
+/// assert_eq!(text_at(flavor, 1), None);
+/// assert!(usage.attribute("color").is_none());
+/// # Ok::<(), rated_plugin::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct UsageBatch<'a> {
     batch: &'a RecordBatch,
@@ -244,6 +266,16 @@ fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<Option<&'a Decimal1
 }
 
 /// Makes and reads `price/1` batches.
+///
+/// ```
+/// use rated_plugin::{Decimal, PriceBatch};
+///
+/// let batch = PriceBatch::from_prices(&[Decimal::new(25, 2), Decimal::ZERO])?;
+///
+/// assert_eq!(PriceBatch::read(&batch, 2)?.value(0), 25);
+/// assert!(PriceBatch::read(&batch, 3).is_err());
+/// # Ok::<(), rated_plugin::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct PriceBatch;
 
@@ -294,9 +326,4 @@ pub fn read_scopes(batch: &RecordBatch) -> Result<&StringArray> {
         return Err(Error::bad_data(format!("column `{SCOPE_ID}` has a row without a value")));
     }
     Ok(ids)
-}
-
-/// The schema of a stream, for [`crate::Batches::stream`].
-pub fn is_schema(schema: &SchemaRef, name: &str) -> bool {
-    schema.metadata().get(SCHEMA_KEY).is_some_and(|found| found == name)
 }

@@ -18,6 +18,26 @@ type Source = Box<dyn FnMut(&Call) -> Option<Result<RecordBatch>> + Send>;
 /// All batches have one schema. One whose decimal columns have a smaller scale than the schema says
 /// is brought to it (no digit is lost; when the numbers do not fit, the error has the split flag);
 /// any other difference is an error.
+///
+/// ```
+/// use rated_plugin::{Batches, Decimal, UsageBuilder};
+///
+/// let rows = |qty: Decimal| {
+///     let mut rows = UsageBuilder::new::<&str>(&[], &[]);
+///     rows.push("alice", qty, &[])?;
+///     rows.finish()
+/// };
+/// let pages = [Decimal::ONE, Decimal::new(125, 3)];
+///
+/// // All at once; the scale that holds both is found.
+/// let all = Batches::many(pages.iter().map(|qty| rows(*qty)).collect::<Result<_, _>>()?)?;
+/// // One at a time; the schema, with its scale, is said first.
+/// let schema = rows(Decimal::new(1, 6))?.schema();
+/// let streamed = Batches::stream(schema, pages.into_iter().map(rows));
+/// # assert_eq!(all.schema().field(1).data_type().to_string(), "Decimal128(38, 3)");
+/// # assert_eq!(streamed.schema().field(1).data_type().to_string(), "Decimal128(38, 6)");
+/// # Ok::<(), rated_plugin::Error>(())
+/// ```
 pub struct Batches {
     schema: SchemaRef,
     source: Source,

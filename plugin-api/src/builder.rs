@@ -17,6 +17,20 @@ use crate::decimal::decimal_column;
 use crate::{Error, Result};
 
 /// Builds a `usage/1` batch row by row; picks the scale so that no digit is lost.
+///
+/// ```
+/// use rated_plugin::{Decimal, UsageBatch, UsageBuilder};
+///
+/// let mut rows = UsageBuilder::new(&["id"], &["flavor"]);
+/// rows.push("alice", Decimal::new(15, 1), &[Some("vm-1"), Some("small")])?;
+/// rows.push("bob", Decimal::ONE, &[Some("vm-2"), None])?;
+/// let batch = rows.finish()?;
+///
+/// let usage = UsageBatch::new(&batch)?;
+/// assert_eq!((usage.scope_at(0), usage.qty_at(0)), ("alice", Decimal::new(15, 1)));
+/// assert_eq!(batch.schema().field(1).data_type().to_string(), "Decimal128(38, 1)");
+/// # Ok::<(), rated_plugin::Error>(())
+/// ```
 pub struct UsageBuilder {
     scope_ids: StringDictionaryBuilder<Int32Type>,
     qty: Vec<Decimal>,

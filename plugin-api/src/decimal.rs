@@ -39,6 +39,15 @@ const fn power(digits: u32) -> i128 {
 
 /// A column of decimals in the smallest scale that loses no digit, precision 38, without nulls.
 ///
+/// ```
+/// use rated_plugin::{Decimal, decimal_at, decimal_column};
+///
+/// let column = decimal_column(&[Decimal::new(150, 2), Decimal::ONE])?;
+/// assert_eq!((column.scale(), column.value(0)), (1, 15));
+/// assert_eq!(decimal_at(&column, 0)?, Decimal::new(15, 1));
+/// # Ok::<(), rated_plugin::Error>(())
+/// ```
+///
 /// The error has the split flag: no one scale holds all values exactly, fewer of them may fit.
 pub fn decimal_column<'a>(
     values: impl IntoIterator<Item = &'a Decimal, IntoIter: Clone>,
@@ -135,6 +144,14 @@ fn column_scale(column: &Decimal128Array) -> Result<u32> {
 /// `a * b`, rounded half to even to 28 significant and at most 28 fractional digits.
 ///
 /// `None` when the product has more than 28 digits before the point.
+///
+/// ```
+/// use rated_plugin::{Decimal, decimal::multiply_half_even};
+///
+/// let (tiny, half) = (Decimal::new(5, 28), Decimal::new(5, 1));
+/// assert_eq!(multiply_half_even(tiny, half), Some(Decimal::new(2, 28)));
+/// assert_eq!(multiply_half_even(Decimal::MAX, Decimal::MAX), None);
+/// ```
 pub fn multiply_half_even(a: Decimal, b: Decimal) -> Option<Decimal> {
     let scale = a.scale() + b.scale();
     if let Some(product) = a.mantissa().checked_mul(b.mantissa()) {

@@ -10,6 +10,30 @@ use crate::{Edit, Error, HttpRequest, HttpResponse, Result, Status};
 
 /// An instance's own handle on the daemon. Cheap to copy, usable from any thread until the instance
 /// is dropped.
+///
+/// Keys and values are the instance's own; every change makes a new revision, and old revisions
+/// stay readable. Without a service (see `requires` of
+/// [`export!`](crate::export)) its calls are `Unsupported`.
+///
+/// ```
+/// use rated_plugin::{Edit, Host, Level, Result, Status};
+///
+/// /// Counts, whoever else counts at the same time.
+/// fn count_up(host: &Host) -> Result<u64> {
+///     loop {
+///         let (revision, pairs) = host.kv_scan(Host::NOW, "count")?;
+///         let count = pairs.first().map_or(0, |(_, value)| value.len() as u64) + 1;
+///         let value = vec![b'|'; usize::try_from(count).unwrap_or(0)];
+///         match host.kv_apply(revision, &[Edit::put("count", value)]) {
+///             Ok(_) => return Ok(count),
+///             Err(error) if error.status == Status::Conflict => {
+///                 host.log(Level::Debug, "Somebody else was faster, will count again.");
+///             }
+///             Err(error) => return Err(error),
+///         }
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy)]
 pub struct Host {
     handle: HostHandle,
@@ -132,6 +156,19 @@ impl Level {
 }
 
 /// One call's surroundings: deadline, trace, cancellation.
+///
+/// ```
+/// use rated_plugin::{Call, Result};
+///
+/// fn work(call: &Call, pages: &[&str]) -> Result<usize> {
+///     let mut size = 0;
+///     for page in pages {
+///         call.check_cancelled()?;
+///         size += page.len();
+///     }
+///     Ok(size)
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Call {
     pub(crate) handle: CallHandle,

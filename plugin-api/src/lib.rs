@@ -1,5 +1,82 @@
 //! Everything needed to write a collector, fetcher or rating module for `rated`.
+//!
+//! The smallest whole plugin, a rating module that adds 0.25 for each unit:
+//!
+//! ```
+//! #![forbid(unsafe_code)]
+//! use rated_plugin::decimal::{add_half_even, multiply_half_even};
+//! use rated_plugin::{
+//!     AsOf, Call, Component, Decimal, Error, Host, PriceBatch, RateRequest, Rater, RatingModule,
+//!     RecordBatch, Result, UsageBatch,
+//! };
+//!
+//! struct Flat;
+//!
+//! #[derive(serde::Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Settings {}
+//!
+//! impl Component for Flat {
+//!     const NAME: &'static str = "flat";
+//!     const SUMMARY: &'static str = "One price for each unit";
+//!     const SAMPLE_CONFIG: &'static str = "";
+//!     type Config = Settings;
+//!     fn create(_: Settings, _: Host) -> Result<Flat> {
+//!         Ok(Flat)
+//!     }
+//! }
+//!
+//! impl RatingModule for Flat {
+//!     type Rater = Flat;
+//!     fn prepare(&self, _: &Call, _: AsOf) -> Result<Flat> {
+//!         Ok(Flat)
+//!     }
+//! }
+//!
+//! impl Rater for Flat {
+//!     fn rate(&self, _: &Call, _: &RateRequest, usage: &RecordBatch) -> Result<RecordBatch> {
+//!         let usage = UsageBatch::new(usage)?;
+//!         let price = |row| {
+//!             multiply_half_even(usage.qty_at(row), Decimal::new(25, 2))
+//!                 .and_then(|price| add_half_even(usage.price_at(row), price))
+//!                 .ok_or_else(|| Error::bad_data("the price is too large"))
+//!         };
+//!         PriceBatch::from_prices(&(0..usage.rows()).map(price).collect::<Result<Vec<_>>>()?)
+//!     }
+//! }
+//!
+//! rated_plugin::export! { rating_modules: [Flat] }
+//!
+//! // And its test, of one line:
+//! # fn main() {
+//! rated_plugin::testing::conformance(plugin_decl());
+//! # }
+//! ```
+//!
+//! With `crate-type = ["cdylib"]` that is a library to drop into the daemon's plugin folder. The
+//! crate's `README.md` goes through it step by step; `plugins/noop` is a folder to copy.
+//!
+//! # What there is
+//!
+//! - [`Collector`] measures, [`Fetcher`] finds who is billed, [`RatingModule`] makes a [`Rater`]
+//!   that turns usage into prices; each is a [`Component`].
+//! - [`UsageBuilder`], [`UsageBatch`] and [`PriceBatch`] make and read the columns that pass
+//!   between host and plugin; [`Batches`] is an answer in pieces.
+//! - [`Host`] is what the daemon lends: log, clock, key-value store, metrics, HTTP. [`Call`] says
+//!   when an answer is due and whether it is still wanted.
+//! - [`decimal`] is where money is multiplied and rounded.
+//! - [`testing`] is a host in memory and a conformance test.
+//! - [`raw`] is the C interface below all this.
+//!
+//! # What is guaranteed
+//!
+//! - A panic ends at the edge of the call, as [`Status::Panic`]: the daemon abandons the instance
+//!   and makes a new one. It is no way to report errors.
+//! - Components are called from several threads at once, one [`Batches`] from one thread at a time.
+//!   No thread of the daemon is asynchronous: blocking is fine.
+//! - A library is never unloaded; statics and threads' locals stay valid.
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
 
 mod batch;
 mod batches;

@@ -22,10 +22,12 @@ pub struct MetricDefinition {
     pub name: String,
     /// The metric's type: in frames, reports and hashmap services.
     pub alt_name: String,
+    /// A label for people.
     pub unit: String,
     /// Attributes kept and groupable, without the scope key.
     #[serde(default)]
     pub groupby: Vec<String>,
+    /// Attributes kept, not groupable.
     #[serde(default)]
     pub metadata: Vec<String>,
     /// The collector's own arguments.
@@ -64,12 +66,15 @@ impl MetricDefinition {
 /// One metric of one period, half-open, for many scopes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CollectRequest {
+    /// What to measure, and by which attributes.
     pub metric: MetricDefinition,
     /// The attribute that names the scope.
     pub scope_key: String,
     /// Empty = every scope.
     pub scopes: Vec<String>,
+    /// The period's begin, inclusive.
     pub begin: DateTime<Utc>,
+    /// The period's end, exclusive.
     pub end: DateTime<Utc>,
 }
 
@@ -100,20 +105,29 @@ impl Purpose {
 /// What the rows of a batch have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateRequest {
+    /// Why.
     pub purpose: Purpose,
     /// The metric type.
     pub metric: String,
+    /// The period's begin, inclusive.
     pub begin: DateTime<Utc>,
+    /// The period's end, exclusive.
     pub end: DateTime<Utc>,
 }
 
+/// An HTTP method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Method {
+    /// Reads.
     Get = 1,
+    /// Makes.
     Post = 2,
+    /// Replaces.
     Put = 3,
+    /// Removes.
     Delete = 4,
+    /// Changes in part.
     Patch = 5,
 }
 
@@ -130,9 +144,12 @@ impl Method {
 pub struct Principal {
     /// `unknown` when nobody is asked to log in.
     pub user_id: String,
+    /// The scope (project, tenant) the caller belongs to.
     pub scope_id: Option<String>,
+    /// What the caller may do, as the login says.
     #[serde(default)]
     pub roles: Vec<String>,
+    /// May the caller see and change what is not the scope's own?
     #[serde(default)]
     pub is_admin: bool,
 }
@@ -140,13 +157,17 @@ pub struct Principal {
 /// A REST call to a rating module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
+    /// What is to be done.
     pub method: Method,
     /// Below the module's name, percent-decoded: `/mappings/<id>`. No trailing slash.
     pub path: String,
     /// Still percent-encoded; see [`Request::query_pairs`].
     pub query: String,
+    /// The `Content-Type` header; may be empty.
     pub content_type: String,
+    /// At most 1 MiB.
     pub body: Vec<u8>,
+    /// Who calls; never a token.
     pub principal: Principal,
 }
 
@@ -190,6 +211,14 @@ impl Request {
 
     /// The query's names and values, percent-decoded, in order; `+` is a blank, a name alone has an
     /// empty value.
+    ///
+    /// ```
+    /// use rated_plugin::Request;
+    ///
+    /// let request = Request { query: "name=a%20b&all".to_owned(), ..Request::get("/prices") };
+    /// assert_eq!(request.query_value("name").as_deref(), Some("a b"));
+    /// assert_eq!(request.query_pairs().len(), 2);
+    /// ```
     pub fn query_pairs(&self) -> Vec<(String, String)> {
         self.query
             .split('&')
@@ -231,14 +260,25 @@ fn percent_decoded(text: &str) -> String {
 /// The answer to a [`Request`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
+    /// The HTTP status, 200 to 599.
     pub status: u16,
+    /// The `Content-Type` header; empty = none.
     pub content_type: String,
     /// `Location`, relative to the module: `/mappings/<id>`.
     pub location: Option<String>,
+    /// What the caller gets.
     pub body: Vec<u8>,
 }
 
 impl Response {
+    /// A JSON body.
+    ///
+    /// ```
+    /// use rated_plugin::Response;
+    ///
+    /// let made = Response::json(201, &serde_json::json!({ "id": 7 })).with_location("/prices/7");
+    /// assert_eq!(made.body, br#"{"id":7}"#);
+    /// ```
     pub fn json(status: u16, body: &serde_json::Value) -> Response {
         Response {
             status,
@@ -247,12 +287,15 @@ impl Response {
             body: body.to_string().into_bytes(),
         }
     }
+    /// No body.
     pub fn empty(status: u16) -> Response {
         Response { status, content_type: String::new(), location: None, body: Vec::new() }
     }
+    /// 404 without a body.
     pub fn not_found() -> Response {
         Response::empty(404)
     }
+    /// With a `Location` header, relative to the module.
     #[must_use]
     pub fn with_location(mut self, location: impl Into<String>) -> Response {
         self.location = Some(location.into());
@@ -270,19 +313,24 @@ pub struct HttpOptions {
     pub body_size_max: Option<u64>,
     /// PEM file with the authorities to trust instead of the system's.
     pub ca_file: Option<String>,
-    /// PEM files of the client certificate and its key.
+    /// PEM file of the client certificate.
     pub cert_file: Option<String>,
+    /// PEM file of the client certificate's key.
     pub key_file: Option<String>,
 }
 
 /// A request the host sends for a plugin: no runtime, no TLS stack of its own needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpRequest {
+    /// What is to be done.
     pub method: Method,
     /// Absolute.
     pub url: String,
+    /// Names in any case.
     pub headers: BTreeMap<String, String>,
+    /// Empty = none.
     pub body: Vec<u8>,
+    /// Limits and keys.
     pub options: HttpOptions,
 }
 
@@ -302,6 +350,7 @@ impl HttpRequest {
 /// The answer to an [`HttpRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpResponse {
+    /// Any HTTP status.
     pub status: u16,
     /// Lower-case names.
     pub headers: BTreeMap<String, String>,
@@ -312,7 +361,20 @@ pub struct HttpResponse {
 /// One change of the instance's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
+    /// Any text; a prefix of it can be scanned for.
     pub key: String,
     /// `None` removes the key.
     pub value: Option<Vec<u8>>,
+}
+
+impl Edit {
+    /// Sets a key.
+    pub fn put(key: impl Into<String>, value: impl Into<Vec<u8>>) -> Edit {
+        Edit { key: key.into(), value: Some(value.into()) }
+    }
+
+    /// Removes a key.
+    pub fn remove(key: impl Into<String>) -> Edit {
+        Edit { key: key.into(), value: None }
+    }
 }

@@ -1,4 +1,4 @@
-//! The C header is the one that `src/raw.rs` makes, and C and C++ compilers accept it.
+//! The C header is the one that `src/raw/` makes, and C and C++ compilers accept it.
 //!
 //! `UPDATE_HEADER=1 cargo nextest run -p rated-plugin` rewrites it. A changed line is a change of
 //! the interface, which is only ever appended to.
@@ -10,42 +10,49 @@ use crate::support::{committed, compiles, exists, root};
 #[test]
 fn the_header_is_the_one_that_the_source_makes() {
     let config = cbindgen::Config::from_file(root().join("cbindgen.toml")).unwrap();
-    let bindings = cbindgen::Builder::new()
-        .with_src(root().join("src/raw.rs"))
-        .with_config(config)
-        .generate()
-        .unwrap();
+    let files = ["constants", "values", "calls", "host", "tables", "decl"];
+    let builder = files.iter().fold(cbindgen::Builder::new(), |builder, file| {
+        builder.with_src(root().join(format!("src/raw/{file}.rs")))
+    });
+    let bindings = builder.with_config(config.clone()).generate().unwrap();
     let mut text = Vec::new();
     bindings.write(&mut text);
 
-    let text = without_links(&String::from_utf8(text).unwrap());
+    let text = in_c_words(&String::from_utf8(text).unwrap(), &config);
 
     committed("include/rated_plugin.h", &text);
 }
 
 /// The names in comments are Rust's; in the header they are C's.
-fn without_links(text: &str) -> String {
-    let renamed = [
-        ("`RawBatches::next`", "`RatedBatches.next`"),
-        ("`RawStatus`", "`RatedStatus`"),
-        ("`RawRequest::method`", "`RatedRequest.method`"),
-        ("`PluginDecl::", "`RatedPluginDecl."),
-        ("`HostApi::", "`RatedHostApi."),
-        ("`ComponentDecl::", "`RatedComponentDecl."),
-        ("`RawError::", "`RatedError."),
-        ("`CollectorVTable`", "`RatedCollectorVTable`"),
-        ("`FetcherVTable`", "`RatedFetcherVTable`"),
-        ("`RatingVTable`", "`RatedRatingVTable`"),
-        ("`ComponentDecl`", "`RatedComponentDecl`"),
-        ("`crate::HttpOptions`", "`HttpOptions` of the Rust crate"),
-        ("`STATUS_`", "`RATED_`"),
-        ("`NOT_FOUND`", "`RATED_NOT_FOUND`"),
+fn in_c_words(text: &str, config: &cbindgen::Config) -> String {
+    const UNRENAMED: [&str; 9] = [
+        "Buffer",
+        "Bytes",
+        "CollectorVTable",
+        "ComponentDecl",
+        "FetcherVTable",
+        "HostApi",
+        "HostRef",
+        "PluginDecl",
+        "RatingVTable",
+    ];
+    const WORDS: [(&str, &str); 7] = [
         ("`CONFLICT`", "`RATED_CONFLICT`"),
+        ("`NOT_FOUND`", "`RATED_NOT_FOUND`"),
+        ("`STATUS_`", "`RATED_`"),
+        ("`crate::HttpOptions`", "`HttpOptions` of the Rust crate"),
         ("`i64::MAX`", "`INT64_MAX`"),
+        ("`size_of`", "`sizeof`"),
         ("`u64::MAX`", "`UINT64_MAX`"),
     ];
+    let prefixed = UNRENAMED.iter().map(|name| ((*name).to_owned(), format!("Rated{name}")));
+    let renamed = config.export.rename.iter().map(|(rust, c)| (rust.clone(), c.clone()));
     let text = text.replace("[`", "`").replace("`]", "`");
-    renamed.iter().fold(text, |text, (rust, c)| text.replace(rust, c))
+    let text = prefixed.chain(renamed).fold(text, |text, (rust, c)| {
+        text.replace(&format!("`{rust}`"), &format!("`{c}`"))
+            .replace(&format!("`{rust}::"), &format!("`{c}."))
+    });
+    WORDS.iter().fold(text, |text, (rust, c)| text.replace(rust, c))
 }
 
 #[test]
