@@ -1,8 +1,8 @@
 //! Columns across the interface, in both directions.
 //!
-//! The structs are read as the Arrow C Data Interface says. Reading checks the form; the values of plugins that are
-//! not trusted are checked as a whole before anybody looks at them. A panic of the reading code (a child that is not
-//! there, a name that is not UTF-8) is an error like any other.
+//! The structs are read as the Arrow C Data Interface says. Reading checks the form; the values of
+//! plugins that are not trusted are checked as a whole before anybody looks at them. A panic of the
+//! reading code (a child that is not there, a name that is not UTF-8) is an error like any other.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -58,8 +58,8 @@ pub(super) unsafe fn import_schema(schema: &FFI_ArrowSchema) -> Result<SchemaRef
 
 /// # Safety
 ///
-/// `array` is released, or keeps the promises of the Arrow C Data Interface for an array of that schema; what it does
-/// not keep is found where it can be.
+/// `array` is released, or keeps the promises of the Arrow C Data Interface for an array of that
+/// schema; what it does not keep is found where it can be.
 pub(super) unsafe fn import(
     array: FFI_ArrowArray,
     schema: &SchemaRef,

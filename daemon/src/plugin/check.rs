@@ -1,7 +1,7 @@
 //! What a library says of itself, checked before any of its code that matters has run.
 //!
-//! Nothing is read that the sizes in the tables do not cover, and no reference is made to a table that holds a null
-//! where the interface promises a function.
+//! Nothing is read that the sizes in the tables do not cover, and no reference is made to a table
+//! that holds a null where the interface promises a function.
 
 use std::mem::offset_of;
 
@@ -40,13 +40,15 @@ pub(super) struct Declared {
 ///
 /// # Safety
 ///
-/// `pointer` is null, or was returned by a library's entry function and points to a static that begins with a magic
-/// number; where the number is right, to a description as its version and sizes say.
+/// `pointer` is null, or was returned by a library's entry function and points to a static that
+/// begins with a magic number; where the number is right, to a description as its version and sizes
+/// say.
 pub(super) unsafe fn read(pointer: *const PluginDecl) -> Result<Declared> {
     if pointer.is_null() {
         return Err(LoadErrorKind::NoDeclaration);
     }
-    // SAFETY: the caller's promise; every description begins with these fields, whatever its version.
+    // SAFETY: the caller's promise; every description begins with these fields, whatever its
+    // version.
     let (magic, size, version) = unsafe {
         let version = AbiVersion {
             major: (&raw const (*pointer).abi_major).read_unaligned(),
@@ -212,7 +214,8 @@ unsafe fn component(index: usize, pointer: *const ComponentDecl) -> Result<Compo
 
 /// # Safety
 ///
-/// `pointer` is null or points to a table of functions for `kind`, a static that is as long as it says.
+/// `pointer` is null or points to a table of functions for `kind`, a static that is as long as it
+/// says.
 unsafe fn vtable(kind: Kind, pointer: *const u8, name: &str) -> Result<VTable> {
     let what = || format!("table of functions of `{name}`");
     if pointer.is_null() {
@@ -228,8 +231,8 @@ unsafe fn vtable(kind: Kind, pointer: *const u8, name: &str) -> Result<VTable> {
     check_size(&what(), size, needed)?;
     // After the size every field is a function that must be there.
     let offsets: Vec<usize> = (size_of::<usize>()..needed).step_by(size_of::<usize>()).collect();
-    // SAFETY: the table is at least `needed` bytes long, as just checked, and holds no nulls when it becomes a
-    // reference.
+    // SAFETY: the table is at least `needed` bytes long, as just checked, and holds no nulls when
+    // it becomes a reference.
     unsafe {
         check_functions(pointer, &offsets, &format!("function in the table of `{name}`"))?;
         Ok(match kind {

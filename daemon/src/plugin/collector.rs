@@ -50,8 +50,9 @@ impl Collector {
         self.slot.disabled()
     }
 
-    /// Batches checked against `usage/1`, the metric's attributes and the scopes asked for: the columns `scope_id`,
-    /// `qty`, then the metric's groupby and metadata attributes in its order. None of them is empty.
+    /// Batches checked against `usage/1`, the metric's attributes and the scopes asked for: the
+    /// columns `scope_id`, `qty`, then the metric's groupby and metadata attributes in its order.
+    /// None of them is empty.
     pub async fn collect(&self, request: CollectRequest) -> Result<Vec<RecordBatch>, CallError> {
         let slot = self.slot.clone();
         self.slot

@@ -1,4 +1,5 @@
-//! What the plugin host is given: its share of the configuration, and the services it lends to plugins.
+//! What the plugin host is given: its share of the configuration, and the services it lends to
+//! plugins.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,8 +18,8 @@ pub struct HostServices {
     /// Keeps the plugins' key-value data.
     pub ledger: Arc<dyn Ledger>,
     pub clock: Arc<dyn Clock>,
-    /// The HTTP service runs on it; it must have threads of its own (`rt-multi-thread`) where plugins are called
-    /// from a thread that waits ([`crate::plugin::PluginHost::start`]).
+    /// The HTTP service runs on it; it must have threads of its own (`rt-multi-thread`) where
+    /// plugins are called from a thread that waits ([`crate::plugin::PluginHost::start`]).
     pub runtime: tokio::runtime::Handle,
     pub metrics: Arc<Metrics>,
 }

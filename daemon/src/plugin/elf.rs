@@ -1,7 +1,8 @@
 //! A look at a library before the dynamic loader maps it.
 //!
-//! The loader maps what the headers say and trusts the file to be that long: the code of a file that is still being
-//! copied ends in a bus error, which no message survives. This module does not know what the code does.
+//! The loader maps what the headers say and trusts the file to be that long: the code of a file
+//! that is still being copied ends in a bus error, which no message survives. This module does not
+//! know what the code does.
 
 use super::error::LoadErrorKind;
 
@@ -55,7 +56,8 @@ pub(super) fn check(file: &[u8]) -> Result<(), LoadErrorKind> {
             return Err(cut_short(file, end));
         }
     }
-    // The section headers come last in a file; the loader does not need them, but a whole file has them.
+    // The section headers come last in a file; the loader does not need them, but a whole file has
+    // them.
     let sections_end =
         u64_at(file, 40).saturating_add(u64::from(u16_at(file, 58)) * u64::from(u16_at(file, 60)));
     if sections_end > file.len() as u64 {

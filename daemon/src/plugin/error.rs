@@ -1,4 +1,5 @@
-//! What goes wrong with plugins: a library is refused, an instance is refused, a call brings nothing.
+//! What goes wrong with plugins: a library is refused, an instance is refused, a call brings
+//! nothing.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -134,7 +135,8 @@ impl fmt::Display for Refusal {
 pub struct CallError {
     /// As in the ledger and in the metrics: `rating/hashmap`.
     pub instance: Arc<str>,
-    /// Says what the scheduler and the API do about it; the message is for the log, and on 4xx for the caller.
+    /// Says what the scheduler and the API do about it; the message is for the log, and on 4xx for
+    /// the caller.
     pub error: Error,
     /// The instance takes no calls any more until the plugins are loaded again.
     pub stopped: bool,

@@ -53,7 +53,8 @@ unsafe extern "C" fn release_given(buffer: *mut Buffer) {
 ///
 /// # Safety
 ///
-/// `buffer` was filled by a plugin as the interface says, or is zeroed, and nobody else releases it.
+/// `buffer` was filled by a plugin as the interface says, or is zeroed, and nobody else releases
+/// it.
 pub(super) unsafe fn take(mut buffer: Buffer, size_max: usize) -> Result<Vec<u8>, Error> {
     // SAFETY: the caller's promise.
     let bytes = unsafe { borrow(Bytes { ptr: buffer.ptr, len: buffer.len }) };

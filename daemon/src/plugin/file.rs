@@ -1,8 +1,8 @@
 //! A library's file: may it be loaded, and the private copy that is.
 //!
-//! The daemon maps copies only: a file that is overwritten in place while its code is mapped ends in a crash at the
-//! next call. A copy's name holds its content's hash, so a changed library gets another name, which the dynamic loader
-//! needs to load it beside the old one.
+//! The daemon maps copies only: a file that is overwritten in place while its code is mapped ends
+//! in a crash at the next call. A copy's name holds its content's hash, so a changed library gets
+//! another name, which the dynamic loader needs to load it beside the old one.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -137,7 +137,8 @@ impl Copies {
         File::open(&self.dir)?.sync_all()
     }
 
-    /// Removes the copies that are not in `used`, and unfinished ones; other files stay. How many went.
+    /// Removes the copies that are not in `used`, and unfinished ones; other files stay. How many
+    /// went.
     pub(super) fn remove_unused(&self, used: &BTreeSet<PathBuf>) -> io::Result<usize> {
         let mut removed = 0;
         for entry in fs::read_dir(&self.dir)? {

@@ -19,8 +19,8 @@ pub(super) struct Found {
     pub(super) refused: Vec<LoadError>,
 }
 
-/// Every `*.so` of the configured folders, then the `librated_*.so` of the executable's folder; within a folder by
-/// name, and a file name that was found already is skipped.
+/// Every `*.so` of the configured folders, then the `librated_*.so` of the executable's folder;
+/// within a folder by name, and a file name that was found already is skipped.
 pub(super) fn find(plugin_dirs: &[PathBuf], executable_dir: Option<&Path>) -> Found {
     let mut found = Found::default();
     let mut names = BTreeSet::new();

@@ -21,7 +21,8 @@ use super::load;
 use super::pool::{Pool, PoolLimits};
 use super::reload::ReloadReport;
 
-/// Most times that libraries are loaded in one process: their code stays in memory, about 1 MiB each time.
+/// Most times that libraries are loaded in one process: their code stays in memory, about 1 MiB
+/// each time.
 pub const GENERATIONS_MAX: usize = 32;
 
 /// All plugins: loads them, makes their instances, reloads them.
@@ -66,8 +67,8 @@ impl fmt::Debug for PluginHost {
 }
 
 impl PluginHost {
-    /// Finds, checks and loads every library, makes every configured instance. What is refused is in
-    /// [`Generation::refused`], and is an error only when configured as `required`.
+    /// Finds, checks and loads every library, makes every configured instance. What is refused is
+    /// in [`Generation::refused`], and is an error only when configured as `required`.
     ///
     /// Waits for the plugins: call it off the async threads.
     pub fn start(
@@ -80,7 +81,8 @@ impl PluginHost {
         PluginHost::first(config, services, Origin::Folders(copies))
     }
 
-    /// With plugins that are part of the program, for tests: no file is looked at, a reload makes the same again.
+    /// With plugins that are part of the program, for tests: no file is looked at, a reload makes
+    /// the same again.
     pub fn with_embedded(
         declarations: Vec<&'static PluginDecl>,
         config: PluginConfig,
@@ -134,8 +136,9 @@ impl PluginHost {
         self.current.load_full()
     }
 
-    /// Looks at the folders again; new or changed libraries are loaded beside the old ones, all instances made anew
-    /// and checked, then swapped in at once. On any failure the old generation stays.
+    /// Looks at the folders again; new or changed libraries are loaded beside the old ones, all
+    /// instances made anew and checked, then swapped in at once. On any failure the old generation
+    /// stays.
     ///
     /// Waits for the plugins: call it off the async threads.
     pub fn reload(&self) -> Result<ReloadReport, PluginHostError> {

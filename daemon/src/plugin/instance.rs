@@ -77,8 +77,8 @@ pub(super) struct Instance {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Handle(pub(super) *mut c_void);
 
-// SAFETY: the interface says that instances and raters may be used from any thread; serial ones are guarded by a
-// semaphore with one permit.
+// SAFETY: the interface says that instances and raters may be used from any thread; serial ones are
+// guarded by a semaphore with one permit.
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
@@ -172,7 +172,8 @@ impl Slot {
         self.call_blocking(PluginCall::Check, |instance, frame| {
             let check = instance.check;
             let mut error = ErrorSlot::new();
-            // SAFETY: a checked table's function on its own instance; all pointers outlive the call.
+            // SAFETY: a checked table's function on its own instance; all pointers outlive the
+            // call.
             let status = unsafe {
                 check(instance.instance.handle.0.cast_const(), frame.raw, error.as_mut_ptr())
             };
@@ -264,7 +265,8 @@ impl Slot {
         outcome
     }
 
-    /// A call that was cancelled because its time was over ran out of time; nobody asked it to be quiet.
+    /// A call that was cancelled because its time was over ran out of time; nobody asked it to be
+    /// quiet.
     fn understood(&self, call: &CallState, error: Error) -> Error {
         if error.status != Status::Cancelled || !call.is_overdue() {
             return error;
@@ -289,7 +291,8 @@ impl Slot {
         let context = Context::for_instance(self.label.clone(), &self.services);
         let (mut pointer, mut error) = (std::ptr::null_mut(), ErrorSlot::new());
         let config = lend(&self.config_json);
-        // SAFETY: a checked table's function; the service table and the context live for ever, the rest for the call.
+        // SAFETY: a checked table's function; the service table and the context live for ever, the
+        // rest for the call.
         let status = unsafe {
             (functions.create)(
                 host_api::table(),
@@ -323,7 +326,8 @@ impl Slot {
         }
     }
 
-    /// After a panic nobody knows in which state the instance is: it is left as it is, and the next call makes another.
+    /// After a panic nobody knows in which state the instance is: it is left as it is, and the next
+    /// call makes another.
     fn panicked(&self, instance: Option<&Arc<Instance>>, error: Option<&Error>) {
         if let Some(instance) = instance {
             instance.abandon();
@@ -401,7 +405,8 @@ impl Instance {
         self.abandoned.store(true, Ordering::Relaxed);
     }
 
-    /// Ends something of this instance, later, on a thread of the pool: a plugin's destructor may take its time.
+    /// Ends something of this instance, later, on a thread of the pool: a plugin's destructor may
+    /// take its time.
     pub(super) fn end_later(
         services: &Services,
         destroy: DestroyFn,
@@ -413,7 +418,8 @@ impl Instance {
             Arc::new(CallState::new()),
             move |_| {
                 let handle = handle;
-                // SAFETY: the last reference is gone, and the interface lets any thread end what it made.
+                // SAFETY: the last reference is gone, and the interface lets any thread end what it
+                // made.
                 unsafe { destroy(handle.0) };
                 drop(until_then);
             },
@@ -436,7 +442,8 @@ impl Drop for Instance {
     }
 }
 
-/// What a panic of a plugin leaves is whole: no plugin runs while these are held, but to make an instance.
+/// What a panic of a plugin leaves is whole: no plugin runs while these are held, but to make an
+/// instance.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

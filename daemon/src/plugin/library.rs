@@ -80,7 +80,8 @@ pub(super) struct Library {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Declaration(pub(super) &'static PluginDecl);
 
-// SAFETY: the tables are statics that nobody writes to, and the interface lets any thread call what they name.
+// SAFETY: the tables are statics that nobody writes to, and the interface lets any thread call what
+// they name.
 unsafe impl Send for Declaration {}
 // SAFETY: as above.
 unsafe impl Sync for Declaration {}

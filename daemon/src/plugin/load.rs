@@ -14,11 +14,12 @@ use super::host_api::{self, Context};
 use super::library::{Library, LibraryInfo};
 use crate::config::LibraryConfig;
 
-/// Keeps a library mapped whatever happens: threads, thread-local destructors and arrays that came out of it point
-/// into its code.
+/// Keeps a library mapped whatever happens: threads, thread-local destructors and arrays that came
+/// out of it point into its code.
 const RTLD_NODELETE: c_int = nix::libc::RTLD_NODELETE;
 
-/// Maps the private copy of a library and reads what it declares (checks 2 to 5). Nothing of it has been started.
+/// Maps the private copy of a library and reads what it declares (checks 2 to 5). Nothing of it has
+/// been started.
 pub(super) fn open(
     path: &Path,
     content: &Content,
@@ -28,7 +29,8 @@ pub(super) fn open(
     let refuse = |reason| LoadError::new(path, reason);
     let copy = copies.keep(path, content)?;
     let declaration = map(&copy).map_err(refuse)?;
-    // SAFETY: it comes from the entry function of a library, whose author promises what `check::read` needs.
+    // SAFETY: it comes from the entry function of a library, whose author promises what
+    // `check::read` needs.
     let declared = unsafe { check::read(declaration) }.map_err(refuse)?;
     Ok(library(path.to_owned(), content.sha256.clone(), config.trusted, declared))
 }
@@ -53,8 +55,8 @@ fn library(path: PathBuf, sha256: String, trusted: bool, declared: Declared) -> 
 
 fn map(copy: &Path) -> Result<*const PluginDecl, LoadErrorKind> {
     let flags = RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE;
-    // SAFETY: loading runs the library's constructors: that is what the operator asks for by putting it into the
-    // folder. The copy is never written to again and never unmapped.
+    // SAFETY: loading runs the library's constructors: that is what the operator asks for by
+    // putting it into the folder. The copy is never written to again and never unmapped.
     let handle = unsafe { Handle::open(Some(copy), flags) }.map_err(|error| refused(&error))?;
     // SAFETY: the interface gives the symbol this type.
     let entry: Symbol<EntryFn> =
@@ -73,7 +75,8 @@ fn refused(error: &libloading::Error) -> LoadErrorKind {
     LoadErrorKind::Loader { said, hint }
 }
 
-/// The last check: connects a plugin's log and panic hook to the daemon. Once for each library in the process.
+/// The last check: connects a plugin's log and panic hook to the daemon. Once for each library in
+/// the process.
 pub(super) fn start(library: &Library) -> Result<(), LoadError> {
     let context = Context::for_library(&library.info.name);
     let declaration = library.declaration.0;

@@ -1,13 +1,14 @@
 //! The host side of the plugin interface: find, check, load, call, poison, reload.
 //!
-//! Nothing that comes back is trusted; a library is never unloaded; a plugin's failure, slowness or panic touches
-//! nothing but its own call.
+//! Nothing that comes back is trusted; a library is never unloaded; a plugin's failure, slowness or
+//! panic touches nothing but its own call.
 //!
-//! The road of a library: `find` lists files, `file` reads one and keeps a private copy, `elf` looks at it, `load` maps
-//! it, `check` reads its tables, `generation` makes its instances, `host` keeps the generation in use and `reload`
-//! changes it. The road of a call: `collector`, `fetcher` and `module` turn it into the interface's terms, `instance`
-//! decides which instance gets it and what follows, `pool` runs it and gives it up when it does not end, `batches` and
-//! `validate` check what comes back, and `host_api` answers what the plugin asks meanwhile.
+//! The road of a library: `find` lists files, `file` reads one and keeps a private copy, `elf`
+//! looks at it, `load` maps it, `check` reads its tables, `generation` makes its instances, `host`
+//! keeps the generation in use and `reload` changes it. The road of a call: `collector`, `fetcher`
+//! and `module` turn it into the interface's terms, `instance` decides which instance gets it and
+//! what follows, `pool` runs it and gives it up when it does not end, `batches` and `validate`
+//! check what comes back, and `host_api` answers what the plugin asks meanwhile.
 //!
 //! This module does not know what is collected or how it is rated.
 #![expect(

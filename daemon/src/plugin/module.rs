@@ -164,8 +164,8 @@ fn handle(slot: &Slot, live: &Live<'_>, frame: &Frame<'_>, request: &Request) ->
         (table.handle)(instance, frame.raw, request, response, error.as_mut_ptr())
     };
     let RawResponse { status: code, content_type, location, body, .. } = response;
-    // SAFETY: the three were empty before the call and the plugin filled them as the interface says; each is taken
-    // once, whatever the outcome.
+    // SAFETY: the three were empty before the call and the plugin filled them as the interface
+    // says; each is taken once, whatever the outcome.
     let (content_type, location, body) = unsafe {
         (
             ffi::take(content_type, HEADER_SIZE_MAX),
@@ -257,8 +257,8 @@ impl Rules {
         let (mut array, mut schema) = batches::export(usage)?;
         let (mut out, mut out_schema) = (FFI_ArrowArray::empty(), FFI_ArrowSchema::empty());
         let mut error = ErrorSlot::new();
-        // SAFETY: a checked table's function on its own rater; the plugin moves the two inputs out of their places,
-        // all pointers outlive the call.
+        // SAFETY: a checked table's function on its own rater; the plugin moves the two inputs out
+        // of their places, all pointers outlive the call.
         let status = unsafe {
             (self.table.rate)(
                 self.handle.0.cast_const(),
@@ -295,7 +295,8 @@ impl Drop for Rules {
         if self.instance.is_abandoned() {
             return;
         }
-        // The instance's last reference may go with this one, so it is kept until the rater has ended.
+        // The instance's last reference may go with this one, so it is kept until the rater has
+        // ended.
         Instance::end_later(
             &self.services,
             self.table.release_rater,

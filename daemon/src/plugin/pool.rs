@@ -1,10 +1,13 @@
-//! The threads that run plugins' code, and the watchdog that gives up on those which do not come back.
+//! The threads that run plugins' code, and the watchdog that gives up on those which do not come
+//! back.
 //!
-//! A call gets a deadline when it starts: then it is cancelled, and when it has not ended a grace later it is written
-//! off: whoever waits for it is told, its thread is counted as lost and replaced (up to [`LOST_THREADS_MAX`]), and
-//! nobody ever waits for it again. A lost thread that comes back ends, or takes its place again if nobody has it.
+//! A call gets a deadline when it starts: then it is cancelled, and when it has not ended a grace
+//! later it is written off: whoever waits for it is told, its thread is counted as lost and
+//! replaced (up to [`LOST_THREADS_MAX`]), and nobody ever waits for it again. A lost thread that
+//! comes back ends, or takes its place again if nobody has it.
 //!
-//! This module knows nothing of plugins. It never touches a lock of the caller's while it holds its own.
+//! This module knows nothing of plugins. It never touches a lock of the caller's while it holds its
+//! own.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -130,7 +133,8 @@ impl Pool {
         self.seats.clone().acquire_owned().await.map(Seat).map_err(|_| NoThreads)
     }
 
-    /// Runs `work` on a thread of the pool and passes its outcome on, from there or from the watchdog.
+    /// Runs `work` on a thread of the pool and passes its outcome on, from there or from the
+    /// watchdog.
     ///
     /// A call that is cancelled before it starts never does: then `reply` is dropped.
     /// Without a seat the call waits in the queue until a thread is free.
@@ -231,7 +235,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     fn work(self: Arc<Shared>) {
         while let Some((ticket, call, work)) = self.next_job() {
-            // A panic of the host's own code must not cost a thread; whoever waits sees the reply dropped.
+            // A panic of the host's own code must not cost a thread; whoever waits sees the reply
+            // dropped.
             let outcome = catch_unwind(AssertUnwindSafe(|| work(&call)));
             if outcome.is_err() {
                 tracing::error!("A call to a plugin panicked in the daemon itself.");

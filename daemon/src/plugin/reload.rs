@@ -85,7 +85,8 @@ fn unchanged(old: &Generation) -> ReloadReport {
     }
 }
 
-/// Libraries that are new or changed, and those that are gone. What was refused with the same content is neither.
+/// Libraries that are new or changed, and those that are gone. What was refused with the same
+/// content is neither.
 fn difference(old: &Generation, candidates: &Candidates) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let was_there = |path: &PathBuf, sha256: &str| {
         let used = old.libraries.iter().any(|info| info.path == *path && info.sha256 == sha256);

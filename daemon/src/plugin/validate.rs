@@ -1,7 +1,7 @@
 //! Whether what came back is what was promised and asked for.
 //!
-//! Every function takes batches whose form is sound (`batches`) and says what is wrong with their content in words
-//! for the plugin's author. None of them looks at what the numbers mean.
+//! Every function takes batches whose form is sound (`batches`) and says what is wrong with their
+//! content in words for the plugin's author. None of them looks at what the numbers mean.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -82,7 +82,8 @@ fn texts<'a>(
     }
 }
 
-/// What a collector answered to a request: the columns asked for in their order, all others left out.
+/// What a collector answered to a request: the columns asked for in their order, all others left
+/// out.
 pub(super) fn usage(
     schema: &SchemaRef,
     batches: &[RecordBatch],

@@ -32,8 +32,9 @@ impl fmt::Debug for Services {
 
 /// Names an instance, or a library, to the services.
 ///
-/// Never freed: a plugin's thread that should have ended with its instance may still use it. It does not keep the
-/// services themselves alive, so the ledger is closed when the daemon is done with it.
+/// Never freed: a plugin's thread that should have ended with its instance may still use it. It
+/// does not keep the services themselves alive, so the ledger is closed when the daemon is done
+/// with it.
 #[derive(Debug)]
 pub(in crate::plugin) struct Context {
     label: Arc<str>,

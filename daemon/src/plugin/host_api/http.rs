@@ -1,7 +1,8 @@
 //! Requests that the daemon sends for plugins.
 //!
-//! Redirects are not followed and no proxy of the environment is used: a plugin reaches what its configuration
-//! names. Errors say which server failed and why, never what stood in the URL's path, query or user part.
+//! Redirects are not followed and no proxy of the environment is used: a plugin reaches what its
+//! configuration names. Errors say which server failed and why, never what stood in the URL's path,
+//! query or user part.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -213,7 +214,8 @@ fn pem(file: &PemFile) -> Result<Vec<u8>> {
         .map_err(|error| Error::invalid_config(format!("cannot read `{}`: {error}", file.path)))
 }
 
-/// Sends and waits for the whole answer: at most for the request's own time and what is left of the call's.
+/// Sends and waits for the whole answer: at most for the request's own time and what is left of the
+/// call's.
 pub(super) fn send(
     context: &Context,
     call: Option<&CallState>,

@@ -1,8 +1,8 @@
 //! The services the daemon lends to plugins: log, clock, cancellation, keys, metrics, HTTP.
 //!
-//! Plugins call them from any thread at any time, with whatever they like: every function answers, none panics across
-//! the interface, and a reference that a plugin keeps after its instance has ended stays valid (contexts are never
-//! freed; there is one for each instance made).
+//! Plugins call them from any thread at any time, with whatever they like: every function answers,
+//! none panics across the interface, and a reference that a plugin keeps after its instance has
+//! ended stays valid (contexts are never freed; there is one for each instance made).
 
 mod context;
 mod http;
@@ -177,7 +177,8 @@ unsafe extern "C" fn kv_scan(
             *out = read;
         }
         for (key, value) in &pairs {
-            // SAFETY: the plugin's function with the plugin's visitor; key and value outlive the visit.
+            // SAFETY: the plugin's function with the plugin's visitor; key and value outlive the
+            // visit.
             let ends = unsafe { visit(visitor, ffi::lend(key.as_bytes()), ffi::lend(value)) };
             if ends != 0 {
                 break;
