@@ -19,7 +19,7 @@ use super::instance::Frame;
 /// Most columns of a batch.
 const COLUMNS_MAX: usize = 1024;
 /// Most batches of one answer.
-const BATCHES_MAX: usize = 100_000;
+const BATCHES_MAX: usize = 10_000;
 
 /// How far what comes back is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

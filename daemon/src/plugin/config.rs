@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::find;
 use crate::clock::Clock;
 use crate::config::{Config, InstanceConfig, LibraryConfig};
 use crate::ledger::Ledger;
@@ -33,8 +34,10 @@ impl fmt::Debug for HostServices {
 /// The plugin host's share of the configuration.
 #[derive(Debug, Clone)]
 pub struct PluginConfig {
-    /// Every `*.so` in them is a plugin; then come the `librated_*.so` beside the executable.
+    /// Every `*.so` in them is a plugin.
     pub plugin_dirs: Vec<PathBuf>,
+    /// Then come the `librated_*.so` of this folder: that of the executable.
+    pub bundled_dir: Option<PathBuf>,
     /// Private copies go to its folder `plugins`.
     pub state_dir: PathBuf,
     /// Blocking threads for calls, at least 1.
@@ -57,6 +60,7 @@ impl PluginConfig {
     pub fn new(state_dir: impl Into<PathBuf>) -> PluginConfig {
         PluginConfig {
             plugin_dirs: Vec::new(),
+            bundled_dir: None,
             state_dir: state_dir.into(),
             threads: 4,
             call_deadline: Duration::from_mins(1),
@@ -73,6 +77,7 @@ impl From<&Config> for PluginConfig {
     fn from(config: &Config) -> PluginConfig {
         PluginConfig {
             plugin_dirs: config.daemon.plugin_dirs.clone(),
+            bundled_dir: find::executable_dir(),
             state_dir: config.daemon.state_dir.clone(),
             threads: config.plugins.threads,
             call_deadline: Duration::from_secs(config.plugins.call_deadline_secs.into()),

@@ -19,13 +19,13 @@ pub(super) struct Found {
     pub(super) refused: Vec<LoadError>,
 }
 
-/// Every `*.so` of the configured folders, then the `librated_*.so` of the executable's folder;
+/// Every `*.so` of the configured folders, then the `librated_*.so` of the bundled ones';
 /// within a folder by name, and a file name that was found already is skipped.
-pub(super) fn find(plugin_dirs: &[PathBuf], executable_dir: Option<&Path>) -> Found {
+pub(super) fn find(plugin_dirs: &[PathBuf], bundled_dir: Option<&Path>) -> Found {
     let mut found = Found::default();
     let mut names = BTreeSet::new();
     let configured = plugin_dirs.iter().map(|dir| (dir.as_path(), ""));
-    let beside = executable_dir.map(|dir| (dir, "librated_"));
+    let beside = bundled_dir.map(|dir| (dir, "librated_"));
     for (dir, prefix) in configured.chain(beside) {
         let files = match libraries_in(dir, prefix) {
             Ok(files) => files,

@@ -167,10 +167,10 @@ impl PluginHost {
     /// Reads what is in the folders.
     pub(super) fn candidates(&self) -> Candidates {
         let mut candidates = Candidates::default();
-        if let Origin::Embedded(_) = self.origin {
+        if self.is_embedded() {
             return candidates;
         }
-        let found = find::find(&self.config.plugin_dirs, find::executable_dir().as_deref());
+        let found = find::find(&self.config.plugin_dirs, self.config.bundled_dir.as_deref());
         let refused = found.refused.iter().map(|error| Refusal::of_library(error, None));
         candidates.refused = refused.collect();
         for path in found.files {
@@ -180,6 +180,11 @@ impl PluginHost {
             }
         }
         candidates
+    }
+
+    /// Are there no files to look at?
+    pub(super) fn is_embedded(&self) -> bool {
+        matches!(self.origin, Origin::Embedded(_))
     }
 
     /// Whether the library's code is among those started.

@@ -43,7 +43,7 @@ impl Inspected {
 /// Everything that a daemon with that configuration would find. Does not touch its state.
 pub fn inspect(config: &PluginConfig) -> io::Result<Inspection> {
     let folder = Folder::new()?;
-    let found = find::find(&config.plugin_dirs, find::executable_dir().as_deref());
+    let found = find::find(&config.plugin_dirs, config.bundled_dir.as_deref());
     let mut inspection = Inspection { refused: found.refused, ..Inspection::default() };
     for path in found.files {
         match open(&path, &config.library(&path), &folder.0) {

@@ -33,7 +33,8 @@ pub(super) fn reload(host: &PluginHost) -> Result<ReloadReport, PluginHostError>
     }
     let old = host.generation();
     let candidates = host.candidates();
-    let (changed, removed) = difference(&old, &candidates);
+    let (changed, removed) =
+        if host.is_embedded() { Default::default() } else { difference(&old, &candidates) };
     let brings_code = candidates
         .files
         .iter()

@@ -1,0 +1,157 @@
+/* A rating module in C with one thing wrong, chosen by macros; without any it is sound. */
+
+#include "rated_plugin.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef MAGIC
+#define MAGIC RATED_MAGIC
+#endif
+#ifndef MAJOR
+#define MAJOR RATED_ABI_MAJOR
+#endif
+#ifndef MINOR
+#define MINOR RATED_ABI_MINOR
+#endif
+#ifndef DECL_SIZE
+#define DECL_SIZE sizeof(RatedPluginDecl)
+#endif
+#ifndef COMPONENT_SIZE
+#define COMPONENT_SIZE sizeof(RatedComponentDecl)
+#endif
+#ifndef TABLE_SIZE
+#define TABLE_SIZE sizeof(RatedRatingVTable)
+#endif
+#ifndef FLAGS
+#define FLAGS RATED_FLAG_UNWINDS
+#endif
+#ifndef FEATURES
+#define FEATURES 0
+#endif
+#ifndef KIND
+#define KIND RATED_KIND_RATING
+#endif
+#ifndef NAME
+#define NAME "fixture"
+#endif
+#ifndef ANSWER
+#define ANSWER "1"
+#endif
+#ifndef START_STATUS
+#define START_STATUS RATED_OK
+#endif
+#ifndef PATHS
+#define PATHS "{\"/answer\": {\"get\": {}}}"
+#endif
+#ifndef START
+#define START start
+#endif
+#ifndef HANDLE
+#define HANDLE handle
+#endif
+#ifndef CREATE_STATUS
+#define CREATE_STATUS RATED_OK
+#endif
+
+#define TEXT(text) {(const uint8_t *)(text), sizeof(text) - 1}
+
+#ifdef UNDEFINED
+extern int nobody_has_this(void);
+#endif
+
+static RatedStatus start(const RatedHostApi *api, RatedHostRef host) {
+  (void)api, (void)host;
+#ifdef UNDEFINED
+  return nobody_has_this();
+#endif
+  return START_STATUS;
+}
+
+static RatedStatus create(const RatedHostApi *api, RatedHostRef host, RatedBytes config,
+                          void **out, RatedError *error) {
+  (void)api, (void)host, (void)config, (void)error;
+  *out = malloc(1);
+  return CREATE_STATUS;
+}
+
+static void destroy(void *pointer) { free(pointer); }
+
+static RatedStatus check(const void *self, const RatedCall *call, RatedError *error) {
+  (void)self, (void)call, (void)error;
+  return RATED_OK;
+}
+
+static RatedStatus prepare(const void *self, const RatedCall *call, int64_t as_of_ns,
+                           uint64_t revision, void **out, RatedError *error) {
+  (void)self, (void)call, (void)as_of_ns, (void)revision, (void)error;
+  *out = malloc(1);
+  return RATED_OK;
+}
+
+/* Says OK and gives nothing: neither a schema nor an array; keeps its inputs alive for ever. */
+static RatedStatus rate(const void *rater, const RatedCall *call, const RatedRate *request,
+                        struct ArrowArray *array, struct ArrowSchema *schema,
+                        struct ArrowArray *out_array, struct ArrowSchema *out_schema,
+                        RatedError *error) {
+  (void)rater, (void)call, (void)request, (void)out_array, (void)out_schema, (void)error;
+  array->release(array);
+  schema->release(schema);
+  return RATED_OK;
+}
+
+static void release(RatedBuffer *buffer) {
+  free(buffer->ptr);
+  buffer->release = NULL;
+}
+
+static RatedStatus handle(const void *self, const RatedCall *call, const RatedRequest *request,
+                          RatedResponse *response, RatedError *error) {
+  (void)self, (void)call, (void)request, (void)error;
+  response->status = 200;
+  response->body.len = sizeof(ANSWER) - 1;
+  response->body.ptr = malloc(sizeof(ANSWER));
+  response->body.release = release;
+  memcpy(response->body.ptr, ANSWER, sizeof(ANSWER));
+  return RATED_OK;
+}
+
+static const RatedRatingVTable table = {
+    TABLE_SIZE, create, destroy, check, prepare, destroy, rate, HANDLE,
+};
+
+static const RatedComponentDecl component = {
+    .struct_size = COMPONENT_SIZE,
+    .kind = KIND,
+    .name = TEXT(NAME),
+    .summary = TEXT("A fixture."),
+    .api_schema = TEXT(PATHS),
+    .vtable = &table,
+};
+
+static const RatedComponentDecl *const components[] = {&component};
+
+static const RatedPluginDecl declaration = {
+    .magic = MAGIC,
+    .struct_size = DECL_SIZE,
+    .abi_major = MAJOR,
+    .abi_minor = MINOR,
+    .features_required = FEATURES,
+    .flags = FLAGS,
+    .name = TEXT("fixture"),
+    .version = TEXT("1.0"),
+    .built_with = TEXT("cc"),
+    .components = components,
+    .components_len = 1,
+    .start = START,
+};
+
+#ifndef NO_ENTRY
+const RatedPluginDecl *rated_plugin_entry(void) {
+#ifdef NO_DECLARATION
+  return NULL;
+#else
+  return &declaration;
+#endif
+}
+#endif

@@ -1,0 +1,24 @@
+//! Libraries made on the spot from `fixture.c`.
+
+use std::path::Path;
+use std::process::Command;
+
+/// Compiles the fixture to `to`, with macros such as `MINOR=3`.
+pub(crate) fn build(to: &Path, macros: &[&str]) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let defined = macros.iter().map(|text| format!("-D{text}"));
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-Wall", "-Wextra", "-Wno-unused-function"])
+        .arg("-Wno-unused-const-variable")
+        .args(defined)
+        .arg("-I")
+        .arg(root.join("../plugin-api/include"))
+        .arg("-o")
+        .arg(to)
+        .arg(root.join("tests/plugin/fixture.c"))
+        .output()
+        .expect("a C compiler called `cc`");
+
+    let said = String::from_utf8_lossy(&compiled.stderr);
+    assert!(compiled.status.success(), "{macros:?}: {said}");
+}

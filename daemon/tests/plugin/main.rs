@@ -1,0 +1,13 @@
+//! Plugins that break every rule, against the real plugin host.
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
+mod containment;
+mod fixture;
+mod hostile;
+mod keys;
+mod keys_ledger;
+mod library;
+mod reload;
+mod results;
+mod send;
+mod support;
