@@ -1,1 +1,227 @@
+//! What a killed daemon, a lost write or a damaged byte leaves behind.
 
+use std::fs;
+use std::path::Path;
+
+use super::support::*;
+use crate::ledger::sled::{OpenError, SledLedger, SledOptions};
+use crate::ledger::{GroupKey, KvEdit, Ledger, LedgerError};
+
+/// What is on disk now, as after a `kill -9`.
+pub(super) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn ledger_with(path: &Path, hours: i64) -> SledLedger {
+    let ledger = open(path);
+    ledger.set_metrics(&[metric("cpu")]).unwrap();
+    ledger.add_scopes(&[new_scope("ann"), new_scope("bob")]).unwrap();
+    for index in 0..hours {
+        commit(&ledger, index);
+    }
+    ledger
+}
+
+fn commit(ledger: &SledLedger, index: i64) {
+    let rows =
+        [("ann", 100, 10, Some("vm-1"), Some("small")), ("bob", 250, 25, Some("vm-2"), None)];
+    ledger.commit(vec![slice("cpu", hour(index), &["ann", "bob"], &rows)]).unwrap();
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_with(&folder.path().join("live"), 0);
+    let edit = KvEdit { revision: 0, edits: Vec::new(), author: "ann".to_owned(), at: at(0) };
+    ledger.kv_apply("rating/hashmap", &edit).unwrap();
+
+    for count in 1..=6 {
+        commit(&ledger, count - 1);
+        let killed = folder.path().join(format!("killed-{count}"));
+        copy(&folder.path().join("live"), &killed);
+
+        let reopened = open(&killed);
+
+        let expected = format!(" {}x {} {}", 2 * count, decimal(350 * count), decimal(35 * count));
+        assert_eq!(summary(&reopened, &everything(&[])), [expected.clone()]);
+        assert_eq!(reopened.scopes().unwrap()[1].last_processed, Some(at(count - 1)));
+        assert_eq!(reopened.kv_revision("rating/hashmap").unwrap(), 1);
+        commit(&reopened, count - 1);
+        assert_eq!(summary(&reopened, &everything(&[])), [expected]);
+        commit(&reopened, count);
+        assert_eq!(reopened.size().unwrap().rows, 2 * (count as u64 + 1));
+    }
+}
+
+/// An integer of hundredths, as text.
+fn decimal(hundredths: i64) -> String {
+    crate::usage::Sum::from_scaled(i128::from(hundredths), 2).to_text(0)
+}
+
+#[test]
+fn a_kill_at_any_length_of_the_log_leaves_whole_groups() {
+    let folder = tempfile::tempdir().unwrap();
+    let live = folder.path().join("live");
+    let mut lengths = vec![0];
+    {
+        let ledger = ledger_with(&live, 0);
+        for index in 0..5 {
+            commit(&ledger, index);
+            lengths.push(fs::metadata(live.join("db")).unwrap().len());
+        }
+    }
+    let full = fs::read(live.join("db")).unwrap();
+    let snapshots = fs::read_dir(&live).unwrap().map(|entry| entry.unwrap().path());
+    for path in snapshots.filter(|path| path.to_string_lossy().contains("snap.")) {
+        fs::remove_file(path).unwrap();
+    }
+
+    let mut seen = std::collections::BTreeSet::new();
+    for cut in (0..lengths[5]).step_by(97).chain([lengths[5]]) {
+        let killed = folder.path().join("killed");
+        let _ = fs::remove_dir_all(&killed);
+        copy(&live, &killed);
+        let cut = usize::try_from(cut).unwrap();
+        fs::write(killed.join("db"), &full[..cut]).unwrap();
+
+        let ledger = open(&killed);
+
+        let groups = summary(&ledger, &everything(&[GroupKey::Time]));
+        let whole = |(index, line): (usize, &String)| *line == format!(" @{index} 2x 3.5 0.35");
+        assert!(groups.iter().enumerate().all(whole), "cut at {cut}: {groups:?}");
+        let next = ledger.cursors().unwrap().next_begin_secs;
+        let expected = at(i64::try_from(groups.len()).unwrap()).timestamp();
+        assert!(next.values().flatten().all(|secs| *secs == expected), "cut at {cut}");
+        let (count, _) = rows(&ledger, &all_rows(0, 100));
+        assert_eq!(count, groups.len() * 2, "cut at {cut}");
+        seen.insert(groups.len());
+    }
+    assert_eq!(seen, (0..=5).collect());
+}
+
+#[test]
+fn a_start_that_was_killed_does_not_stop_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(ledger_with(folder.path(), 2));
+    fs::write(folder.path().join("snap.7FFFFFFFFFFFFFFF.generating"), b"half").unwrap();
+
+    let ledger = open(folder.path());
+
+    assert_eq!(summary(&ledger, &everything(&[])), [" 4x 7 0.7"]);
+}
+
+#[test]
+fn a_first_start_that_was_killed_does_not_stop_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("conf"), b"segm").unwrap();
+    fs::write(folder.path().join("db"), b"").unwrap();
+
+    let ledger = open(folder.path());
+
+    assert!(summary(&ledger, &everything(&[])).is_empty());
+}
+
+#[test]
+fn blocks_without_a_journal_are_removed_and_their_keys_not_used_again() {
+    use crate::ledger::sled::slice::SliceKey;
+    use crate::ledger::sled::store::{Store, Table, Write};
+    use crate::ledger::sled::{PENDING_KEY, records, states};
+    let folder = tempfile::tempdir().unwrap();
+    drop(ledger_with(folder.path(), 1));
+    let key = SliceKey { begin_secs: START_SECS, metric: 0, number: 41 };
+    {
+        let store = Store::open(folder.path(), SledOptions::default()).unwrap();
+        let pending = records::encode_pending(&[key.bytes()]);
+        let mut writes = states::put_long(Table::Meta, PENDING_KEY, &pending);
+        writes.push(Write::put(Table::Blocks, key.part(0), b"a block".to_vec()));
+        writes.push(Write::put(Table::Rollups, key.part(0), b"a rollup".to_vec()));
+        store.apply(&writes).unwrap();
+        store.sync().unwrap();
+    }
+
+    let ledger = open(folder.path());
+
+    commit(&ledger, 1);
+    assert_eq!(summary(&ledger, &everything(&[])), [" 4x 7 0.7"]);
+    drop(ledger);
+    let store = Store::open(folder.path(), SledOptions::default()).unwrap();
+    for table in [Table::Blocks, Table::Rollups] {
+        assert_eq!(store.prefix(table, &key.bytes()).count(), 0);
+        let numbers =
+            store.prefix(table, &[]).map(|entry| SliceKey::read(&entry.unwrap().0).unwrap().number);
+        assert_eq!(numbers.collect::<Vec<_>>(), [0, 42]);
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    use crate::ledger::sled::codec::{Kind, Writer};
+    use crate::ledger::sled::store::{Store, Table, Write};
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let store = Store::open(folder.path(), SledOptions::default()).unwrap();
+        let mut header = Writer::framed(Kind(b'L', 1));
+        header.raw(b"rated ledger\n");
+        header.uint(2);
+        store.apply(&[Write::put(Table::Meta, b"header".to_vec(), header.seal())]).unwrap();
+        store.sync().unwrap();
+    }
+
+    let error = SledLedger::open(folder.path(), SledOptions::default()).unwrap_err();
+
+    assert!(matches!(error, OpenError::Version { found: 2, known: 1, .. }), "{error}");
+    assert!(error.to_string().contains("has format 2, this daemon knows up to 1"));
+}
+
+#[test]
+fn a_folder_that_is_none_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, b"").unwrap();
+
+    let error = SledLedger::open(&file, SledOptions::default()).unwrap_err();
+
+    assert!(error.to_string().starts_with("cannot open the ledger in `/"), "{error}");
+}
+
+#[test]
+fn damage_is_found_and_named_and_the_rest_stays_readable() {
+    use crate::ledger::sled::store::{Store, Table, Write};
+    let folder = tempfile::tempdir().unwrap();
+    drop(ledger_with(folder.path(), 3));
+    {
+        let store = Store::open(folder.path(), SledOptions::default()).unwrap();
+        for table in [Table::Blocks, Table::Rollups] {
+            let (key, value) = store.prefix(table, &[]).nth(1).unwrap().unwrap();
+            let mut value = value.to_vec();
+            let middle = value.len() / 2;
+            value[middle] ^= 4;
+            store.apply(&[Write::put(table, key.to_vec(), value)]).unwrap();
+        }
+    }
+    let ledger = open(folder.path());
+
+    let by_scope = ledger.summarize(&everything(&[GroupKey::Scope])).unwrap_err();
+    let by_flavor = ledger.summarize(&everything(&[attribute("flavor")])).unwrap_err();
+    let page = ledger.rows(&all_rows(0, 10)).unwrap_err();
+
+    let place = "of metric `cpu (source_cpu)`, period 2026-11-01T01:00:00Z/2026-11-01T02:00:00Z, \
+                 scopes `ann` to `bob`: its checksum does not fit";
+    assert_eq!(by_scope.to_string(), format!("damaged record in rollup {place}"));
+    assert_eq!(by_flavor.to_string(), format!("damaged record in block {place}"));
+    assert!(matches!(page, LedgerError::Damaged { .. }));
+    let mut undamaged = everything(&[attribute("flavor")]);
+    undamaged.end = at(1);
+    assert_eq!(summary(&ledger, &undamaged), [" 1x 2.5 0.25", "small 1x 1 0.1"]);
+    assert_eq!(summary(&ledger, &everything(&[])), [" 6x 10.5 1.05"]);
+    commit(&ledger, 3);
+}

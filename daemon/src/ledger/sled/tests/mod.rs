@@ -4,4 +4,5 @@ mod basics;
 mod crash;
 mod kv;
 mod model;
+mod sample;
 mod support;
