@@ -143,7 +143,7 @@ async fn a_failed_reload_says_why() {
     let api = empty();
     check(&api, ("GET", "/v1/rating/reload_modules", ""), 204, "").await;
 
-    api.plugins.reload_fails.store(true, Ordering::SeqCst);
+    api.fake.reload_fails.store(true, Ordering::SeqCst);
 
     let reason =
         "the plugins stay as they are: plugin `acme.so`: needs interface 2.0, this daemon has 1.0";

@@ -5,5 +5,7 @@ mod behaviour;
 mod contract;
 mod fake_ledger;
 mod fake_plugins;
+mod quiet_module;
 mod replay;
 mod setup;
+mod with_modules;

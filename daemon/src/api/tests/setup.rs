@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use futures_util::stream;
 use rust_decimal::Decimal;
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 
 use super::fake_ledger::{FakeLedger, Row};
@@ -16,12 +17,13 @@ use super::fake_plugins::{FakeCycle, FakePlugins};
 use crate::api::call::Call;
 use crate::api::dates;
 use crate::api::serve::{Load, answer};
-use crate::api::{Context, Parts};
+use crate::api::{Context, Parts, Plugins};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::sled::{SledLedger, SledOptions};
 use crate::ledger::{Fact, Ledger, NewScope, RatedSlice, Scope, SliceScope};
 use crate::metrics::Metrics;
+use crate::plugin::{HostServices, PluginConfig, PluginHost};
 use crate::rating::Rating;
 use crate::usage::{MetricId, Period, ScopeId};
 
@@ -98,7 +100,8 @@ impl Clock for FixedClock {
 
 pub(super) struct Api {
     pub(super) context: Context,
-    pub(super) plugins: Arc<FakePlugins>,
+    /// Used where no real modules are.
+    pub(super) fake: Arc<FakePlugins>,
     pub(super) load: Load,
     /// Of a ledger on disk.
     _folder: Option<TempDir>,
@@ -169,23 +172,48 @@ pub(super) fn broken() -> Api {
     over(Arc::new(FakeLedger { is_broken: true, ..FakeLedger::default() }))
 }
 
+/// The real modules, embedded, over an empty ledger on disk.
+pub(super) async fn with_modules() -> Api {
+    let folder = TempDir::new().unwrap();
+    let ledger = SledLedger::open(folder.path(), SledOptions::default()).unwrap();
+    let ledger: Arc<dyn Ledger> = Arc::new(ledger);
+    let services = HostServices {
+        ledger: ledger.clone(),
+        clock: Arc::new(FixedClock),
+        runtime: Handle::current(),
+        metrics: Arc::new(Metrics::new()),
+    };
+    let config = PluginConfig::new(folder.path());
+    let start = move || {
+        let declarations = vec![rated_hashmap::plugin_decl(), super::quiet_module::declaration()];
+        PluginHost::with_embedded(declarations, config, services).unwrap()
+    };
+    let host = Arc::new(tokio::task::spawn_blocking(start).await.unwrap());
+    let rating = Rating::new(ledger.clone(), host.clone(), BTreeMap::new());
+    Api { _folder: Some(folder), ..assemble(ledger, rating, host) }
+}
+
 fn over(ledger: Arc<dyn Ledger>) -> Api {
+    let plugins = Arc::new(FakePlugins::default());
+    let rating = Rating::new(ledger.clone(), plugins.clone(), BTreeMap::new());
+    Api { fake: plugins.clone(), ..assemble(ledger, rating, plugins) }
+}
+
+fn assemble(ledger: Arc<dyn Ledger>, rating: Rating, plugins: Arc<dyn Plugins>) -> Api {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("rated.toml"), RATED).unwrap();
     fs::write(folder.path().join("metrics.toml"), METRICS).unwrap();
     let config = Config::load(&folder.path().join("rated.toml"), std::iter::empty()).unwrap();
-    let plugins = Arc::new(FakePlugins::default());
-    let rating = Rating::new(ledger.clone(), plugins.clone(), BTreeMap::new());
     let context = Context::new(Parts {
         ledger,
         rating,
-        plugins: plugins.clone(),
+        plugins,
         cycle: Arc::new(FakeCycle),
         config: Arc::new(config),
         metrics: Arc::new(Metrics::new()),
         clock: Arc::new(FixedClock),
     });
-    Api { context, plugins, load: Load::Usual, _folder: None }
+    Api { context, fake: Arc::default(), load: Load::Usual, _folder: None }
 }
 
 impl Api {
