@@ -111,3 +111,7 @@ pub use rust_decimal::Decimal;
 pub mod private {
     pub use crate::thunk::tables::{Tables, is_component_name, plugin_decl};
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

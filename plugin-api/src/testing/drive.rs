@@ -10,11 +10,24 @@ use super::FakeHost;
 use crate::batch::read_scopes;
 use crate::private::Tables;
 use crate::raw::{ComponentDecl, KIND_COLLECTOR, KIND_FETCHER, KIND_RATING, PluginDecl};
-use crate::thunk::driver::{Driven, DrivenRater, Pulled, components, static_text};
+use crate::thunk::driver::{Driven, DrivenRater, Pulled, components, given_and_taken, static_text};
 use crate::{
     AsOf, CollectRequest, Collector, Error, Fetcher, Host, PriceBatch, RateRequest, RatingModule,
     Request, Response, Result, UsageBatch,
 };
+
+/// A batch as the other side of the interface sees it: through the Arrow C Data Interface.
+///
+/// ```
+/// use rated_plugin::{Decimal, PriceBatch, testing::round_trip};
+///
+/// let prices = PriceBatch::from_prices(&[Decimal::ONE, Decimal::TWO])?;
+/// assert_eq!(round_trip(&prices.slice(1, 1))?, prices.slice(1, 1));
+/// # Ok::<(), rated_plugin::Error>(())
+/// ```
+pub fn round_trip(batch: &RecordBatch) -> Result<RecordBatch> {
+    given_and_taken(batch)
+}
 
 /// A TOML table as the JSON that components are given. Dates become texts.
 pub fn config_json(toml: &str) -> Result<serde_json::Value> {
@@ -183,6 +196,12 @@ impl TestRater {
         let prices = self.rater.rate(request, usage)?;
         PriceBatch::read(&prices, usage.num_rows())?;
         Ok(prices)
+    }
+
+    /// The `price/1` batch for `usage`, its values unchecked, as from a plugin that is configured as
+    /// trusted.
+    pub fn rate_trusted(&self, request: &RateRequest, usage: &RecordBatch) -> Result<RecordBatch> {
+        self.rater.rate_trusted(request, usage)
     }
 
     /// The prices of the rows of `usage`.

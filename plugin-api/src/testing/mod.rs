@@ -38,7 +38,7 @@
 //!     scope_key: "owner".to_owned(),
 //!     scopes: vec!["alice".to_owned()],
 //!     begin: host.now(),
-//!     end: host.now() + std::time::Duration::from_secs(3600),
+//!     end: host.now() + std::time::Duration::from_hours(1),
 //! };
 //!
 //! host.answer_body(200, "12.5");
@@ -55,6 +55,6 @@ mod drive;
 mod fake_host;
 
 pub use conformance::{Check, Outcome, check_plugin, conformance};
-pub use drive::{TestCollector, TestFetcher, TestModule, TestRater, config_json};
+pub use drive::{TestCollector, TestFetcher, TestModule, TestRater, config_json, round_trip};
 pub(crate) use fake_host::{Cancellation, Shared};
 pub use fake_host::{FakeHost, Logged};
