@@ -107,6 +107,9 @@ pub(crate) fn zoned(instant: DateTime<Utc>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use chrono::SubsecRound as _;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(text: &str, expected: &str) {
@@ -160,5 +163,14 @@ mod tests {
             (naive(begin), naive(end)),
             ("2024-12-01T00:00:00".into(), "2025-01-01T00:00:00".into())
         );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_date_or_none(text in "[-0-9TZ:. +é]{0,30}") {
+            if let Some(date) = parse(&text) {
+                prop_assert_eq!(parse(&zoned(date)), Some(date.trunc_subsecs(6)));
+            }
+        }
     }
 }

@@ -106,6 +106,8 @@ pub fn decimal(text: &str) -> Result<Decimal, DecimalError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn sum(text: &str) -> Sum {
@@ -171,6 +173,32 @@ mod tests {
         assert_eq!(read("1e-2147483648"), Err(DecimalError::OutOfRange));
         for text in ["", "x", "1.2.3", "NaN", "inf", "1e", "e5", "--1", "1_0", "٣", "."] {
             assert_eq!(read(text), Err(DecimalError::NotANumber), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(mantissa in any::<i64>(), scale in 0..=28_u32) {
+            let value = Decimal::new(mantissa, scale);
+
+            prop_assert_eq!(decimal(&exact_decimal(value)), Ok(value.normalize()));
+            prop_assert_eq!(decimal(&quoted(Sum::from_decimal(value))), Ok(value.normalize()));
+        }
+
+        #[test]
+        fn any_text_is_a_number_or_refused(text in "[-+0-9.eE]{0,40}") {
+            if let Ok(value) = decimal(&text) {
+                prop_assert!(value.scale() <= 28);
+            }
+        }
+
+        #[test]
+        fn rounding_moves_less_than_a_step(mantissa in any::<i64>(), scale in 0..=28_u32) {
+            let value = Decimal::new(mantissa, scale);
+
+            let rounded: Decimal = rounded_half_even(Sum::from_decimal(value), 5).parse().unwrap();
+
+            prop_assert_eq!(rounded, value.round_dp(5));
         }
     }
 }

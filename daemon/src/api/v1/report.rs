@@ -1,8 +1,11 @@
 //! What was used and what it cost.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde::ser::SerializeSeq as _;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 use warp::http::StatusCode;
 
 use super::arguments::Arguments;
@@ -12,7 +15,7 @@ use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
 use crate::ledger::{Filters, GroupKey, RowsQuery, SummaryQuery};
-use crate::report::{self, Frame, Point, SummaryRequest, text};
+use crate::report::{self, Frame, Frames, Points, SummaryRequest, text};
 
 /// Fractional digits of a v1 summary.
 const RATE_DIGITS: u32 = 5;
@@ -83,7 +86,7 @@ pub(crate) async fn dataframes(context: &Context, call: &Call) -> Result<Answer,
         .ledger(move |ledger| {
             let frames = report::frames(ledger, &query)?;
             let too_many = frames.rows_total > DATAFRAME_ROWS_MAX;
-            Ok(if too_many { Err(frames.rows_total) } else { Ok(frames_text(&frames.frames)) })
+            Ok(if too_many { Err(frames.rows_total) } else { Ok(frames_text(&frames)) })
         })
         .await?;
     match text {
@@ -120,44 +123,60 @@ fn filters(context: &Context, arguments: &Arguments, type_argument: &str) -> Fil
 // ---- the shape of a frame -----------------------------------------------------------------------
 
 #[derive(Serialize)]
-struct FramesRecord {
-    dataframes: Vec<FrameRecord>,
+struct FramesRecord<'a> {
+    #[serde(serialize_with = "write_frames")]
+    dataframes: (&'a Frames, Points<'a>),
 }
 
 #[derive(Serialize)]
-struct FrameRecord {
+struct FrameRecord<'a> {
     begin: String,
     end: String,
-    tenant_id: String,
-    resources: Vec<ResourceRecord>,
+    tenant_id: &'a str,
+    #[serde(serialize_with = "write_points")]
+    resources: (&'a Points<'a>, &'a Frame),
 }
 
 #[derive(Serialize)]
-struct ResourceRecord {
+struct ResourceRecord<'a> {
     rating: String,
-    service: String,
-    desc: Map<String, Value>,
+    service: &'a str,
+    desc: BTreeMap<&'a str, &'a str>,
     volume: String,
 }
 
-fn frames_text(frames: &[Frame]) -> String {
-    let frame = |frame: &Frame| FrameRecord {
-        begin: dates::naive(frame.period.begin()),
-        end: dates::naive(frame.period.end()),
-        tenant_id: frame.scope.clone(),
-        resources: frame.points.iter().map(resource).collect(),
-    };
-    let record = FramesRecord { dataframes: frames.iter().map(frame).collect() };
+/// Rows become text one at a time: there may be very many.
+fn frames_text(frames: &Frames) -> String {
+    let record = FramesRecord { dataframes: (frames, frames.points()) };
     serde_json::to_string(&record).expect("texts and maps of texts are always JSON")
 }
 
-fn resource(point: &Point) -> ResourceRecord {
-    // An attribute of both kinds is shown once: the groupby one wins.
-    let attributes = point.metadata.iter().chain(&point.groupby);
-    ResourceRecord {
-        rating: text::exact_decimal(point.price),
-        service: point.metric_type.clone(),
-        desc: attributes.map(|(name, value)| (name.clone(), json!(value))).collect(),
-        volume: text::exact_decimal(point.qty),
+fn write_frames<S: Serializer>(
+    (frames, points): &(&Frames, Points<'_>),
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(frames.frames.iter().map(|frame| FrameRecord {
+        begin: dates::naive(frame.period.begin()),
+        end: dates::naive(frame.period.end()),
+        tenant_id: &frame.scope,
+        resources: (points, frame),
+    }))
+}
+
+fn write_points<S: Serializer>(
+    (points, frame): &(&Points<'_>, &Frame),
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut resources = serializer.serialize_seq(None)?;
+    for point in points.of(frame) {
+        // An attribute of both kinds is shown once: the groupby one wins.
+        let attributes = point.metadata.iter().chain(&point.groupby);
+        resources.serialize_element(&ResourceRecord {
+            rating: text::exact_decimal(point.price),
+            service: &point.metric_type,
+            desc: attributes.map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+            volume: text::exact_decimal(point.qty),
+        })?;
     }
+    resources.end()
 }
