@@ -32,6 +32,10 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
 
 /// Answers requests until `stop` resolves, then ends the ones under way.
+///
+/// Bodies have a size and a time, requests a number. The time that a caller takes to send the head
+/// of a request has no limit: warp's server sets no timer for it. It costs a file descriptor, no
+/// thread; where callers are not trusted a proxy stands in front.
 pub async fn serve(
     listener: TcpListener,
     context: Context,
