@@ -13,6 +13,13 @@ use super::{COUNTERS_KEY, records, states};
 use crate::ledger::{CommitOutcome, Fact, Failure, LedgerError, RatedBy, RatedSlice};
 use crate::usage::Period;
 
+/// Where rows and their texts go.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Writing<'a> {
+    pub(super) store: &'a Store,
+    pub(super) texts: &'a Texts,
+}
+
 /// A slice whose rows are encoded for those scopes that stood at its period when it was prepared.
 #[derive(Debug)]
 pub(super) struct PreparedSlice {
@@ -40,8 +47,7 @@ struct Encoded {
 /// Checks and encodes slices in the caller's thread. `catalog` is a copy: its cursors move as the
 /// slices go, so that a later slice may be the next period of an earlier one.
 pub(super) fn prepare(
-    store: &Store,
-    texts: &Texts,
+    writing: Writing<'_>,
     mut catalog: Catalog,
     slices: Vec<RatedSlice>,
 ) -> Result<Vec<PreparedSlice>, LedgerError> {
@@ -49,14 +55,9 @@ pub(super) fn prepare(
     for slice in slices {
         let unknown = || LedgerError::UnknownMetric(slice.metric.clone());
         let metric = *catalog.metric_numbers.get(&slice.metric).ok_or_else(unknown)?;
-        let mut scopes = Vec::with_capacity(slice.scopes.len());
-        for scope in &slice.scopes {
-            let number = catalog.scope_numbers.get(&scope.id);
-            let number = *number.ok_or_else(|| LedgerError::UnknownScope(scope.id.clone()))?;
-            scopes.push((number, scope.fact));
-        }
+        let scopes = scope_facts(&catalog, &slice)?;
         let stood = standing(&catalog, metric, slice.period, &scopes);
-        let encoded = encode(store, texts, metric, &slice, &scopes, &stood)?;
+        let encoded = encode(writing, metric, &slice, &scopes, &stood)?;
         move_cursors(&mut catalog, metric, slice.period, &stood);
         prepared.push(PreparedSlice {
             metric,
@@ -71,6 +72,19 @@ pub(super) fn prepare(
         });
     }
     Ok(prepared)
+}
+
+fn scope_facts(
+    catalog: &Catalog,
+    slice: &RatedSlice,
+) -> Result<Vec<(ScopeNumber, Fact)>, LedgerError> {
+    let mut scopes = Vec::with_capacity(slice.scopes.len());
+    for scope in &slice.scopes {
+        let number = catalog.scope_numbers.get(&scope.id);
+        let number = *number.ok_or_else(|| LedgerError::UnknownScope(scope.id.clone()))?;
+        scopes.push((number, scope.fact));
+    }
+    Ok(scopes)
 }
 
 fn standing(
@@ -94,8 +108,7 @@ fn move_cursors(catalog: &mut Catalog, metric: MetricNumber, period: Period, sto
 }
 
 fn encode(
-    store: &Store,
-    texts: &Texts,
+    writing: Writing<'_>,
     metric: MetricNumber,
     slice: &RatedSlice,
     scopes: &[(ScopeNumber, Fact)],
@@ -103,7 +116,8 @@ fn encode(
 ) -> Result<Encoded, LedgerError> {
     let wrong = |kind| LedgerError::Shape { metric: slice.metric.clone(), kind };
     let checked = CheckedSlice::new(slice).map_err(wrong)?;
-    let Gathered { row_sets, sums } = checked.gather(store, texts, metric, stood)?;
+    let Gathered { row_sets, sums } =
+        checked.gather(writing.store, writing.texts, metric, stood)?;
     let entry = |((scope, (_, fact)), sums): ((&Option<ScopeNumber>, &(ScopeNumber, Fact)), _)| {
         scope.map(|scope| RollupEntry { scope, fact: *fact, sums })
     };
@@ -113,10 +127,23 @@ fn encode(
     Ok(Encoded { blocks, rollup })
 }
 
+/// Bytes that the rows of a slice take in blocks.
+pub(super) fn encoded_size(
+    writing: Writing<'_>,
+    catalog: &Catalog,
+    slice: &RatedSlice,
+) -> Result<usize, LedgerError> {
+    let unknown = || LedgerError::UnknownMetric(slice.metric.clone());
+    let metric = *catalog.metric_numbers.get(&slice.metric).ok_or_else(unknown)?;
+    let scopes = scope_facts(catalog, slice)?;
+    let all: Standing = scopes.iter().map(|(scope, _)| Some(*scope)).collect();
+    let encoded = encode(writing, metric, slice, &scopes, &all)?;
+    Ok(encoded.blocks.iter().map(|block| block.bytes.len()).sum())
+}
+
 /// Puts one slice into the group.
 pub(super) fn stage(
-    store: &Store,
-    texts: &Texts,
+    writing: Writing<'_>,
     stage: &mut Stage,
     prepared: &mut PreparedSlice,
 ) -> Result<CommitOutcome, LedgerError> {
@@ -124,7 +151,7 @@ pub(super) fn stage(
     let stood = standing(&stage.catalog, metric, period, &prepared.scopes);
     if stood != prepared.stood {
         let PreparedSlice { source, scopes, .. } = &*prepared;
-        prepared.encoded = encode(store, texts, metric, source, scopes, &stood)?;
+        prepared.encoded = encode(writing, metric, source, scopes, &stood)?;
         prepared.stood = stood;
     }
     let encoded = &prepared.encoded;

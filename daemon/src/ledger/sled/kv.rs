@@ -114,12 +114,18 @@ pub(super) fn scan(
     let newest = catalog.kv_revisions.get(instance).copied().unwrap_or(0);
     let revision = revision.min(newest);
     let mut found: Vec<(String, u64)> = Vec::new();
-    for entry in store.prefix(Table::Kv, &key_prefix(instance, prefix)) {
+    let begin = key_prefix(instance, prefix);
+    // No key is empty: the records of revisions, in front, need not be read.
+    let first = if prefix.is_empty() { key_prefix(instance, "\u{1}") } else { begin.clone() };
+    for entry in store.range(Table::Kv, first..) {
         let (stored, _) = entry?;
+        if !stored.starts_with(&begin) {
+            break;
+        }
         let damage = Damage("a key is not understood");
         let (key, part, of) = split(&stored, instance)
             .ok_or_else(|| damaged(format!("keys of `{instance}`"), damage))?;
-        if key.is_empty() || part != 0 || of > revision {
+        if part != 0 || of > revision {
             continue;
         }
         match found.last_mut() {

@@ -106,6 +106,12 @@ impl SledLedger {
         Ok(SledLedger { inner, queue: Queue::default() })
     }
 
+    /// How many bytes the rows of a slice take in blocks, without storing it.
+    pub fn encoded_size(&self, slice: &RatedSlice) -> Result<usize, LedgerError> {
+        let catalog = self.inner.catalog();
+        commit::encoded_size(self.inner.writing(), &catalog, slice)
+    }
+
     fn change<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut Stage) -> Result<T, LedgerError> + Send + 'static,
@@ -130,6 +136,10 @@ impl Inner {
 
     fn reading<'a>(&'a self, catalog: &'a Catalog) -> Reading<'a> {
         Reading { store: &self.store, texts: &self.texts, catalog }
+    }
+
+    fn writing(&self) -> commit::Writing<'_> {
+        commit::Writing { store: &self.store, texts: &self.texts }
     }
 
     /// Makes a group durable, then visible.
@@ -189,9 +199,9 @@ impl Ledger for SledLedger {
         }
         let inner = Arc::clone(&self.inner);
         let catalog = Catalog::clone(&inner.catalog());
-        let mut slices = commit::prepare(&inner.store, &inner.texts, catalog, slices)?;
+        let mut slices = commit::prepare(inner.writing(), catalog, slices)?;
         self.change(move |stage| {
-            let stage = |slice| commit::stage(&inner.store, &inner.texts, stage, slice);
+            let stage = |slice| commit::stage(inner.writing(), stage, slice);
             slices.iter_mut().map(stage).collect()
         })
     }

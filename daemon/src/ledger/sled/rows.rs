@@ -34,6 +34,13 @@ pub(super) fn page(
         if !selection.takes_slice(reading.metric_type(slice), slice.period) {
             continue;
         }
+        if let Some(count) = count_by_rollups(reading, &selection, slice)? {
+            // Nothing of the slice is on the page: its rows need not be read.
+            if query.offset >= page.total.saturating_add(count) || page.total >= end {
+                page.total += count;
+                continue;
+            }
+        }
         for (index, part) in slice.blocks.iter().enumerate() {
             if !selection.takes_part(part) {
                 continue;
@@ -59,6 +66,30 @@ pub(super) fn page(
         }
     }
     Ok(page)
+}
+
+/// How many rows of a slice are selected, if that is known without reading them.
+fn count_by_rollups(
+    reading: Reading<'_>,
+    selection: &Selection<'_>,
+    slice: &Slice,
+) -> Result<Option<usize>, LedgerError> {
+    if !selection.attributes.is_empty() {
+        return Ok(None);
+    }
+    let mut count = 0;
+    if selection.scopes.is_none() {
+        count = slice.rows;
+    } else {
+        for (index, part) in slice.rollups.iter().enumerate() {
+            if selection.takes_part(part) {
+                let entries = reading.rollup(slice, index)?;
+                let taken = entries.iter().filter(|entry| selection.takes_scope(entry.scope));
+                count += taken.map(|entry| entry.sums.rows).sum::<u64>();
+            }
+        }
+    }
+    Ok(usize::try_from(count).ok())
 }
 
 /// How many rows of a block are selected, and batches of those among them that are wanted: one batch

@@ -52,13 +52,13 @@ fn what_was_acknowledged_is_there_after_a_kill() {
         let reopened = open(&killed);
 
         let expected = format!(" {}x {} {}", 2 * count, decimal(350 * count), decimal(35 * count));
-        assert_eq!(summary(&reopened, &everything(&[])), [expected.clone()]);
+        assert_eq!(summary(&reopened, &everything(&[])), std::slice::from_ref(&expected));
         assert_eq!(reopened.scopes().unwrap()[1].last_processed, Some(at(count - 1)));
         assert_eq!(reopened.kv_revision("rating/hashmap").unwrap(), 1);
         commit(&reopened, count - 1);
         assert_eq!(summary(&reopened, &everything(&[])), [expected]);
         commit(&reopened, count);
-        assert_eq!(reopened.size().unwrap().rows, 2 * (count as u64 + 1));
+        assert_eq!(reopened.size().unwrap().rows, 2 * (count.cast_unsigned() + 1));
     }
 }
 

@@ -163,6 +163,12 @@ fn compare_pages(ledger: &SledLedger, model: &Model) {
         (words.next(), words.next())
     };
     assert!(whole.is_sorted_by_key(order), "{whole:?}");
+    let mut of_scope = all_rows(1, 2);
+    of_scope.filters.scopes = Some(vec![scope(SCOPES[1])]);
+    let own: Vec<String> =
+        whole.iter().filter(|line| line.split(' ').nth(2) == Some(SCOPES[1])).cloned().collect();
+    let page = own.iter().skip(1).take(2).cloned().collect();
+    assert_eq!(rows(ledger, &of_scope), (own.len(), page));
     let mut paged = Vec::new();
     for offset in (0..total).step_by(3) {
         paged.extend(rows(ledger, &all_rows(offset, 3)).1);
