@@ -1,8 +1,10 @@
 //! The command line: one file for each subcommand.
 
+mod bill;
 mod check;
 mod logging;
 mod plugin;
+mod serve;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -26,6 +28,14 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the daemon
+    Serve {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Print what everybody used and what it costs, after each cycle that adds to it
+        #[arg(long)]
+        print_bill: bool,
+    },
     /// Check a configuration and say everything that is wrong with it
     Check {
         #[command(flatten)]
@@ -56,6 +66,10 @@ pub type Environment = [(String, String)];
 /// Runs the subcommand. 0 = fine, 1 = failed, 2 = bad usage or configuration.
 pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     let outcome = match &arguments.command {
+        Command::Serve { file, print_bill } => {
+            let print_bill = if *print_bill { PrintBill::Yes } else { PrintBill::No };
+            serve::run(&file.path, print_bill, environment)
+        }
         Command::Check { file } => check::run(&file.path, environment),
         Command::Plugin(command) => plugin::run(command, environment),
     };

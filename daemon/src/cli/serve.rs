@@ -1,0 +1,371 @@
+//! `rated serve`: puts the parts together, runs them, and stops them in order.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use super::{Environment, Outcome, PrintBill, bill, chain, logging};
+use crate::api::{self, Health, HealthReport};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::cycle::{Cycle, CycleParts, CycleTask, Jitter};
+use crate::ledger::sled::{OpenError, SledLedger, SledOptions};
+use crate::ledger::{Ledger, LedgerError, ModuleState};
+use crate::metrics::Metrics;
+use crate::plugin::{HostServices, PluginConfig, PluginHost, PluginHostError};
+use crate::rating::Rating;
+
+/// The ledger's folder below the state folder.
+const LEDGER_DIR: &str = "ledger";
+
+/// How long threads that hang in a call may hold up the end of the process.
+const HANGING_THREADS_TIMEOUT: Duration = Duration::from_millis(200);
+
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("cannot start threads")]
+    Threads(#[source] io::Error),
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+    #[error(
+        "cannot listen on `{address}`\n(hint: is another rated running? `api.listen` in `{}` or \
+         RATED__API__LISTEN says where to listen; port 0 takes any free one)",
+        config.display()
+    )]
+    Listen {
+        address: SocketAddr,
+        config: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    #[error("cannot make the state folder `{}`\n(hint: `daemon.state_dir` names it)", path.display())]
+    StateDir {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    #[error("cannot open the ledger")]
+    Open(#[source] OpenError),
+    #[error("cannot start the plugins")]
+    Plugins(#[source] PluginHostError),
+    #[error("cannot start the cycle")]
+    Cycle(#[source] LedgerError),
+    #[error("a part of the start panicked; please report it")]
+    Panicked,
+}
+
+/// Runs the daemon until it is told to stop.
+pub(super) fn run(path: &Path, print_bill: PrintBill, environment: &Environment) -> Outcome {
+    let config = Config::load(path, environment.iter().cloned())?;
+    logging::start(&config.daemon, environment)?;
+    let runtime = Builder::new_multi_thread().enable_all().build().map_err(ServeError::Threads)?;
+    let outcome = runtime.block_on(serve(config, print_bill));
+    end(runtime);
+    Ok(outcome?)
+}
+
+/// A plugin that hangs in a call does not hold up the end.
+fn end(runtime: Runtime) {
+    runtime.shutdown_timeout(HANGING_THREADS_TIMEOUT);
+}
+
+async fn serve(config: Config, print_bill: PrintBill) -> Result<(), ServeError> {
+    let begin = Instant::now();
+    let mut signals = Signals::new().map_err(ServeError::Signals)?;
+    let listener = listen(&config).await?;
+    let address = listener.local_addr().map_err(ServeError::Signals)?;
+    let daemon = tokio::select! {
+        daemon = Daemon::start(config, listener) => daemon?,
+        name = signals.stop() => {
+            info!(signal = name, orderly = true, "Stopped before the start was complete.");
+            return Ok(());
+        }
+    };
+    daemon.say_hello(address, begin.elapsed());
+    let printer = (print_bill == PrintBill::Yes).then(|| daemon.print_bills(address));
+    loop {
+        match signals.next().await {
+            Asked::Reload => daemon.reload(),
+            Asked::Stop(name) => {
+                info!(signal = name, "Stopping.");
+                break;
+            }
+        }
+    }
+    tokio::spawn(async move {
+        let name = signals.stop().await;
+        error!(signal = name, orderly = false, "Stopped at once, at the second signal.");
+        std::process::exit(1);
+    });
+    if let Some(printer) = printer {
+        printer.abort();
+    }
+    daemon.stop().await;
+    Ok(())
+}
+
+async fn listen(config: &Config) -> Result<TcpListener, ServeError> {
+    let address = config.api.listen;
+    TcpListener::bind(address).await.map_err(|error| {
+        let config = config.source.clone();
+        ServeError::Listen { address, config, error }
+    })
+}
+
+/// The running parts.
+struct Daemon {
+    config: Arc<Config>,
+    ledger: Arc<dyn Ledger>,
+    plugins: Arc<PluginHost>,
+    cycle: Cycle,
+    cycle_task: CycleTask,
+    api: JoinHandle<()>,
+    api_stop: watch::Sender<bool>,
+}
+
+impl Daemon {
+    async fn start(config: Config, listener: TcpListener) -> Result<Daemon, ServeError> {
+        let config = Arc::new(config);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let metrics = Arc::new(Metrics::new());
+        let ledger = open_ledger(Arc::clone(&config)).await?;
+        let services = HostServices {
+            ledger: Arc::clone(&ledger),
+            clock: Arc::clone(&clock),
+            runtime: tokio::runtime::Handle::current(),
+            metrics: Arc::clone(&metrics),
+        };
+        let plugins = start_plugins(PluginConfig::from(&*config), services).await?;
+        let rating = Rating::new(Arc::clone(&ledger), plugins.clone(), module_defaults(&config));
+        let parts = CycleParts {
+            ledger: Arc::clone(&ledger),
+            sources: plugins.clone(),
+            rating: rating.clone(),
+            metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&clock),
+            collect: config.collect.clone(),
+            static_scopes: config.static_scopes.clone(),
+            jitter: Jitter::new(RandomState::new().build_hasher().finish()),
+        };
+        let (cycle, cycle_task) = Cycle::start(parts).await.map_err(ServeError::Cycle)?;
+        let context = api::Context::new(api::Parts {
+            ledger: Arc::clone(&ledger),
+            rating,
+            plugins: plugins.clone(),
+            health: Arc::new(cycle.clone()),
+            config: Arc::clone(&config),
+            metrics,
+            clock,
+        });
+        let (api_stop, mut stopped) = watch::channel(false);
+        let stop = async move {
+            // A sender that is gone means the same.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        let api = tokio::spawn(api::serve(listener, context, stop));
+        Ok(Daemon { config, ledger, plugins, cycle, cycle_task, api, api_stop })
+    }
+
+    /// The one line of the start.
+    fn say_hello(&self, address: SocketAddr, duration: Duration) {
+        let generation = self.plugins.generation();
+        let plugins: Vec<String> = generation
+            .libraries()
+            .iter()
+            .map(|library| format!("{} {}", library.name, library.version))
+            .collect();
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            config = %self.config.source.display(),
+            state = %self.config.daemon.state_dir.display(),
+            api = %format_args!("http://{address}"),
+            plugins = plugins.join(", "),
+            duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            "Started.",
+        );
+    }
+
+    fn reload(&self) {
+        let (plugins, cycle) = (Arc::clone(&self.plugins), self.cycle.clone());
+        tokio::task::spawn_blocking(move || {
+            match plugins.reload() {
+                Ok(report) => info!(
+                    generation = report.generation,
+                    changed = report.changed.len(),
+                    removed = report.removed.len(),
+                    "Plugins reloaded.",
+                ),
+                Err(error) => warn!(
+                    error = chain(&error),
+                    "Plugins were not reloaded, those that run stay in use."
+                ),
+            }
+            cycle.wake();
+        });
+    }
+
+    /// Prints the bill when there is one, then after each cycle that adds to it.
+    fn print_bills(&self, address: SocketAddr) -> JoinHandle<()> {
+        let (ledger, config) = (Arc::clone(&self.ledger), Arc::clone(&self.config));
+        let mut status = self.cycle.watch();
+        tokio::spawn(async move {
+            let mut rows_printed = None;
+            loop {
+                let (is_running, cycles_ended, rows_stored) = {
+                    let status = status.borrow_and_update();
+                    (status.is_running, status.cycles_ended, status.rows_stored)
+                };
+                let is_first = rows_printed.is_none() && (rows_stored > 0 || cycles_ended > 0);
+                let has_more = rows_printed.is_some_and(|printed| printed < rows_stored);
+                if is_first || (has_more && !is_running) {
+                    let (ledger, config) = (Arc::clone(&ledger), Arc::clone(&config));
+                    let print = move || print_bill(&*ledger, &config, address);
+                    match tokio::task::spawn_blocking(print).await {
+                        Ok(true) => rows_printed = Some(rows_stored),
+                        Ok(false) => {}
+                        Err(error) => warn!(%error, "The bill could not be printed."),
+                    }
+                }
+                if status.changed().await.is_err() {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// The cycle first, so that nothing new is asked; the ledger last.
+    async fn stop(self) {
+        let begin = Instant::now();
+        let grace = Duration::from_secs(self.config.daemon.shutdown_grace_secs.into());
+        self.cycle_task.stop(grace).await;
+        let _ = self.api_stop.send(true);
+        let left = grace.saturating_sub(begin.elapsed());
+        // The API ends its connections by itself; what hangs there is not waited for.
+        let is_api_ended = tokio::time::timeout(left.max(Duration::from_secs(1)), self.api).await;
+        self.plugins.stop(grace.saturating_sub(begin.elapsed())).await;
+        let duration_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        info!(orderly = is_api_ended.is_ok(), duration_ms, "Stopped.");
+    }
+}
+
+async fn open_ledger(config: Arc<Config>) -> Result<Arc<dyn Ledger>, ServeError> {
+    let open = move || -> Result<Arc<dyn Ledger>, ServeError> {
+        let state_dir = &config.daemon.state_dir;
+        std::fs::create_dir_all(state_dir).map_err(|error| {
+            let path = state_dir.clone();
+            ServeError::StateDir { path, error }
+        })?;
+        let options = SledOptions { cache_size_mib: config.ledger.cache_size_mib };
+        let ledger = SledLedger::open(&state_dir.join(LEDGER_DIR), options);
+        Ok(Arc::new(ledger.map_err(ServeError::Open)?))
+    };
+    tokio::task::spawn_blocking(open).await.map_err(|_| ServeError::Panicked)?
+}
+
+async fn start_plugins(
+    config: PluginConfig,
+    services: HostServices,
+) -> Result<Arc<PluginHost>, ServeError> {
+    let start = tokio::task::spawn_blocking(move || PluginHost::start(config, services));
+    let host = start.await.map_err(|_| ServeError::Panicked)?;
+    Ok(Arc::new(host.map_err(ServeError::Plugins)?))
+}
+
+fn module_defaults(config: &Config) -> BTreeMap<String, ModuleState> {
+    let state = |defaults: &crate::config::ModuleDefaults| ModuleState {
+        enabled: defaults.enabled,
+        priority: defaults.priority,
+    };
+    let defaults = config.rating_defaults.iter();
+    defaults.map(|(name, defaults)| (name.clone(), state(defaults))).collect()
+}
+
+/// Was there anything to print?
+fn print_bill(ledger: &dyn Ledger, config: &Config, address: SocketAddr) -> bool {
+    let lines = match bill::read(ledger, &config.collect.metrics) {
+        Ok(lines) => lines,
+        Err(error) => {
+            warn!(error = chain(&error), "The bill could not be read.");
+            return false;
+        }
+    };
+    if lines.is_empty() {
+        return false;
+    }
+    let url = format!("http://{address}");
+    let group_by = format!("{},type", config.collect.scope_key);
+    let text = format!(
+        "\n{}API: {url}   e.g. curl '{url}/v2/summary?groupby={group_by}'\n",
+        bill::table(&lines)
+    );
+    // Nobody may be reading any more; that is no reason to stop.
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+}
+
+/// What a signal asks for.
+enum Asked {
+    Stop(&'static str),
+    Reload,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+
+    /// The name of the next signal that says stop; others are left out.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Asked::Stop(name) = self.next().await {
+                return name;
+            }
+        }
+    }
+}
+
+impl Health for Cycle {
+    fn report(&self) -> HealthReport {
+        let status = self.status();
+        let trouble = |trouble: crate::cycle::Trouble| {
+            let (since, attempts) = (trouble.since.format("%FT%TZ"), trouble.attempts);
+            let (subject, reason) = (trouble.subject, trouble.reason);
+            format!("{subject}: {reason} (since {since}, {attempts} attempts)")
+        };
+        HealthReport {
+            last_cycle_begin: status.begin,
+            last_cycle_end: status.end,
+            troubles: status.troubles.into_iter().map(trouble).collect(),
+        }
+    }
+}
