@@ -33,6 +33,9 @@ const LEDGER_DIR: &str = "ledger";
 /// How long threads that hang in a call may hold up the end of the process.
 const HANGING_THREADS_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// How long the first bill waits for the end of the first cycle.
+const FIRST_BILL_TIMEOUT: Duration = Duration::from_secs(5);
+
 #[derive(Debug, thiserror::Error)]
 enum ServeError {
     #[error("cannot start threads")]
@@ -223,13 +226,23 @@ impl Daemon {
         tokio::spawn(async move {
             let mut rows_printed = None;
             loop {
-                let (is_running, cycles_ended, rows_stored) = {
+                if status.changed().await.is_err() {
+                    return;
+                }
+                if rows_printed.is_none() {
+                    // A cycle that catches up with a long past is not waited for.
+                    let ended = status.wait_for(|status| !status.is_running);
+                    let _ = tokio::time::timeout(FIRST_BILL_TIMEOUT, ended).await;
+                }
+                let (is_running, rows_stored) = {
                     let status = status.borrow_and_update();
-                    (status.is_running, status.cycles_ended, status.rows_stored)
+                    (status.is_running, status.rows_stored)
                 };
-                let is_first = rows_printed.is_none() && (rows_stored > 0 || cycles_ended > 0);
-                let has_more = rows_printed.is_some_and(|printed| printed < rows_stored);
-                if is_first || (has_more && !is_running) {
+                let is_due = match rows_printed {
+                    None => true,
+                    Some(printed) => printed < rows_stored && !is_running,
+                };
+                if is_due {
                     let (ledger, config) = (Arc::clone(&ledger), Arc::clone(&config));
                     let print = move || print_bill(&*ledger, &config, address);
                     match tokio::task::spawn_blocking(print).await {
@@ -237,9 +250,6 @@ impl Daemon {
                         Ok(false) => {}
                         Err(error) => warn!(%error, "The bill could not be printed."),
                     }
-                }
-                if status.changed().await.is_err() {
-                    return;
                 }
             }
         })

@@ -9,7 +9,7 @@ use super::discover::{FetchFailure, Found};
 use super::failure::Verdict;
 use super::hold::{Failed, Hold, Reaction, Subject};
 use super::plan::Slice;
-use super::run::Runner;
+use super::run::{Runner, Tally};
 use super::status::{TROUBLES_MAX, Trouble};
 use crate::ledger::Failure;
 use crate::metrics::{SliceOutcome, Stage};
@@ -244,16 +244,7 @@ impl Runner {
         self.publish_lag(now);
         let duration = (now - tally.begin).to_std().unwrap_or_default();
         self.metrics.cycle_ended(duration);
-        for (metric, (count, first, last)) in &tally.lost {
-            let secs = i64::from(self.collect.period_secs);
-            let range = Period::from_secs(*first, last + secs).map(|range| range.to_string());
-            warn!(
-                metric = self.metric_name(*metric),
-                periods = count,
-                range,
-                "The source can never tell these periods any more, they are billed as nothing."
-            );
-        }
+        self.log_lost(&tally);
         let (slices, rows, failures) = (tally.slices, tally.rows, tally.failures);
         let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         if slices > 0 {
@@ -266,6 +257,20 @@ impl Runner {
             status.end = Some(now);
             status.cycles_ended += 1;
         });
+    }
+
+    /// One line, however many periods.
+    fn log_lost(&self, tally: &Tally) {
+        let periods: u64 = tally.lost.values().map(|(count, _, _)| count).sum();
+        let first = tally.lost.values().map(|(_, first, _)| *first).min();
+        let last = tally.lost.values().map(|(_, _, last)| *last).max();
+        let (Some(first), Some(last)) = (first, last) else { return };
+        let end = last + i64::from(self.collect.period_secs);
+        let range = Period::from_secs(first, end).map(|range| range.to_string());
+        let metrics: Vec<String> =
+            tally.lost.keys().map(|metric| self.metric_name(*metric)).collect();
+        let metrics = metrics.join(", ");
+        warn!(metrics, periods, range, "Lost: the source can never tell these periods any more.");
     }
 
     /// Tells the watchers when something they see is another.
