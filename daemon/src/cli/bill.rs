@@ -90,10 +90,10 @@ fn aligned(row: &[String; 5], widths: &[usize; 5]) -> String {
         if column > 0 {
             text.push_str("  ");
         }
-        match column {
-            2 | 4 => text.push_str(&format!("{cell:>width$}")),
-            _ => text.push_str(&format!("{cell:<width$}")),
-        }
+        let padding = " ".repeat(width - cell.chars().count());
+        let is_number = matches!(column, 2 | 4);
+        let (before, after) = if is_number { (padding.as_str(), "") } else { ("", &*padding) };
+        text.extend([before, cell, after]);
     }
     text.trim_end().to_owned()
 }

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::{Environment, Outcome, PrintBill, bill, chain, logging};
-use crate::api::{self, Health, HealthReport};
+use crate::api;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::cycle::{Cycle, CycleParts, CycleTask, Jitter};
@@ -167,7 +167,7 @@ impl Daemon {
             ledger: Arc::clone(&ledger),
             rating,
             plugins: plugins.clone(),
-            health: Arc::new(cycle.clone()),
+            cycle: Arc::new(cycle.clone()),
             config: Arc::clone(&config),
             metrics,
             clock,
@@ -360,22 +360,6 @@ impl Signals {
             if let Asked::Stop(name) = self.next().await {
                 return name;
             }
-        }
-    }
-}
-
-impl Health for Cycle {
-    fn report(&self) -> HealthReport {
-        let status = self.status();
-        let trouble = |trouble: crate::cycle::Trouble| {
-            let (since, attempts) = (trouble.since.format("%FT%TZ"), trouble.attempts);
-            let (subject, reason) = (trouble.subject, trouble.reason);
-            format!("{subject}: {reason} (since {since}, {attempts} attempts)")
-        };
-        HealthReport {
-            last_cycle_begin: status.begin,
-            last_cycle_end: status.end,
-            troubles: status.troubles.into_iter().map(trouble).collect(),
         }
     }
 }
