@@ -17,7 +17,9 @@ use super::ffi::ErrorSlot;
 use super::instance::Frame;
 
 /// Most columns of a batch.
-const COLUMNS_MAX: usize = 1024;
+const COLUMNS_MAX: i64 = 1024;
+/// Where `struct ArrowSchema` says how many columns it has: the reading code believes any number.
+const SCHEMA_CHILDREN_OFFSET: usize = 32;
 /// Most batches of one answer.
 const BATCHES_MAX: usize = 10_000;
 
@@ -43,15 +45,17 @@ pub(super) unsafe fn import_schema(schema: &FFI_ArrowSchema) -> Result<SchemaRef
     if schema.release().is_none() {
         return Err(Error::bad_data("the plugin gave no schema"));
     }
+    // SAFETY: a reference to the whole struct, whose layout is that of the Arrow C Data Interface.
+    let columns =
+        unsafe { std::ptr::from_ref(schema).byte_add(SCHEMA_CHILDREN_OFFSET).cast::<i64>().read() };
+    if !(0..=COLUMNS_MAX).contains(&columns) {
+        let message = format!("{columns} columns, 0 to {COLUMNS_MAX} are accepted");
+        return Err(Error::bad_data(message));
+    }
     no_panic("schema", || {
         let schema = Schema::try_from(schema).map_err(|error| {
             Error::bad_data(format!("the schema of a batch cannot be read: {error}"))
         })?;
-        if schema.fields().len() > COLUMNS_MAX {
-            let columns = schema.fields().len();
-            let message = format!("{columns} columns, at most {COLUMNS_MAX} are accepted");
-            return Err(Error::bad_data(message));
-        }
         Ok(Arc::new(schema))
     })
 }

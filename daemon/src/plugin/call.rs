@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 pub(super) struct CallState {
     cancelled: AtomicBool,
     overdue: AtomicBool,
+    written_off: AtomicBool,
     changed: Notify,
     /// On the machine's clock that only goes forward; set when the call starts.
     deadline: OnceLock<Instant>,
@@ -29,6 +30,7 @@ impl CallState {
         CallState {
             cancelled: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
+            written_off: AtomicBool::new(false),
             changed: Notify::new(),
             deadline: OnceLock::new(),
             number: NEXT.fetch_add(1, Ordering::Relaxed),
@@ -53,6 +55,15 @@ impl CallState {
 
     pub(super) fn is_overdue(&self) -> bool {
         self.overdue.load(Ordering::Relaxed)
+    }
+
+    /// Whoever waited has been told, and the call has been counted.
+    pub(super) fn write_off(&self) {
+        self.written_off.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_written_off(&self) -> bool {
+        self.written_off.load(Ordering::Relaxed)
     }
 
     /// Ends when the call is cancelled.

@@ -18,7 +18,9 @@ pub(super) const fn lend(bytes: &[u8]) -> Bytes {
 ///
 /// `bytes` holds `len` readable bytes, or a null pointer, for the lifetime that the caller chooses.
 pub(super) unsafe fn borrow<'a>(bytes: Bytes) -> &'a [u8] {
-    if bytes.ptr.is_null() || bytes.len == 0 {
+    // No slice is longer than that, so a length beyond it is nonsense.
+    let is_nonsense = isize::try_from(bytes.len).is_err();
+    if bytes.ptr.is_null() || bytes.len == 0 || is_nonsense {
         return &[];
     }
     // SAFETY: the caller's promise.

@@ -1,6 +1,6 @@
 //! All plugins of a daemon: found, loaded, made, changed under way, stopped.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use rated_plugin::raw::PluginDecl;
 use tracing::{error, info, warn};
 
 use super::config::{HostServices, PluginConfig};
-use super::error::{LoadError, PluginHostError, Refusal};
+use super::error::{LoadError, LoadErrorKind, PluginHostError, Refusal};
 use super::file::{self, Content, Copies};
 use super::find;
 use super::generation::{self, CheckFailed, Generation};
@@ -24,6 +24,9 @@ use super::reload::ReloadReport;
 /// Most times that libraries are loaded in one process: their code stays in memory, about 1 MiB
 /// each time.
 pub const GENERATIONS_MAX: usize = 32;
+
+/// Most threads that hang in plugins at a time and are replaced by others.
+const LOST_THREADS_MAX: usize = 64;
 
 /// All plugins: loads them, makes their instances, reloads them.
 ///
@@ -45,8 +48,8 @@ enum Origin {
 /// What is in the process for good.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
-    /// Private copies that were started.
-    pub(super) started: BTreeSet<PathBuf>,
+    /// Private copies that were started, and why that failed.
+    pub(super) started: BTreeMap<PathBuf, Option<LoadErrorKind>>,
     /// How often a generation brought new code.
     pub(super) generations: usize,
     pub(super) number: u64,
@@ -101,6 +104,7 @@ impl PluginHost {
             threads: config.threads,
             deadline: config.call_deadline,
             grace: config.call_grace,
+            lost_threads_max: LOST_THREADS_MAX,
         };
         let metrics = lent.metrics.clone();
         let pool = Pool::start(limits, move || metrics.plugin_thread_lost())
@@ -192,10 +196,10 @@ impl PluginHost {
         &self,
         path: &Path,
         sha256: &str,
-        started: &BTreeSet<PathBuf>,
+        started: &BTreeMap<PathBuf, Option<LoadErrorKind>>,
     ) -> bool {
         match &self.origin {
-            Origin::Folders(copies) => started.contains(&copies.path(path, sha256)),
+            Origin::Folders(copies) => started.contains_key(&copies.path(path, sha256)),
             Origin::Embedded(_) => true,
         }
     }
@@ -239,12 +243,18 @@ impl PluginHost {
                     Origin::Folders(copies) => copies.path(&info.path, &info.sha256),
                     Origin::Embedded(_) => info.path.clone(),
                 };
-                if loaded.started.contains(&copy) {
-                    return true;
-                }
-                brought_code = true;
-                loaded.started.insert(copy);
-                if let Err(error) = load::start(library) {
+                let failed = match loaded.started.get(&copy) {
+                    Some(None) => return true,
+                    Some(Some(reason)) => Some(reason.clone()),
+                    None => {
+                        brought_code = true;
+                        let failed = load::start(library).err().map(|error| error.reason);
+                        loaded.started.insert(copy, failed.clone());
+                        failed
+                    }
+                };
+                if let Some(reason) = failed {
+                    let error = LoadError::new(&info.path, reason);
                     refused.push(Refusal::of_library(&error, Some(info.sha256.clone())));
                     return false;
                 }

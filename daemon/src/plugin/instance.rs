@@ -260,8 +260,10 @@ impl Slot {
         if status == Status::Panic {
             self.panicked(instance.ok().as_ref(), outcome.as_ref().err());
         }
-        let metrics = &self.services.lent.metrics;
-        metrics.plugin_call_ended(&self.label, what, status, begin.elapsed());
+        if !call.is_written_off() {
+            let metrics = &self.services.lent.metrics;
+            metrics.plugin_call_ended(&self.label, what, status, begin.elapsed());
+        }
         outcome
     }
 
@@ -355,6 +357,8 @@ impl Slot {
         let (deadline, grace) = (pool.deadline(), pool.grace());
         let text = format!("{what:?} did not end within {deadline:?} and {grace:?} of grace");
         self.disable(text.clone());
+        let metrics = &self.services.lent.metrics;
+        metrics.plugin_call_ended(&self.label, what, Status::Timeout, deadline + grace);
         Error::new(Status::Timeout, text)
     }
 

@@ -3,7 +3,7 @@
 //!
 //! A call gets a deadline when it starts: then it is cancelled, and when it has not ended a grace
 //! later it is written off: whoever waits for it is told, its thread is counted as lost and
-//! replaced (up to [`LOST_THREADS_MAX`]), and nobody ever waits for it again. A lost thread that
+//! replaced (up to a limit), and nobody ever waits for it again. A lost thread that
 //! comes back ends, or takes its place again if nobody has it.
 //!
 //! This module knows nothing of plugins. It never touches a lock of the caller's while it holds its
@@ -18,9 +18,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::call::CallState;
-
-/// Most threads that hang at a time and are replaced by others.
-pub(super) const LOST_THREADS_MAX: usize = 64;
 
 /// The call was given up: it did not end in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +47,8 @@ pub(super) struct PoolLimits {
     pub(super) threads: usize,
     pub(super) deadline: Duration,
     pub(super) grace: Duration,
+    /// Most threads that hang at a time and are replaced by others.
+    pub(super) lost_threads_max: usize,
 }
 
 struct Shared {
@@ -354,7 +353,8 @@ impl Shared {
     /// Gives a thread up and puts another in its place.
     fn write_off(self: &Arc<Shared>, state: &mut State, ticket: u64) -> Option<Running> {
         let mut running = state.running.remove(&ticket)?;
-        let replaced = state.lost.len() < LOST_THREADS_MAX && spawn_worker(self).is_ok();
+        let replaced =
+            state.lost.len() < self.limits.lost_threads_max && spawn_worker(self).is_ok();
         state.lost.insert(ticket, replaced);
         if !replaced {
             if let Some(Seat(permit)) = running.seat.take() {
@@ -370,6 +370,7 @@ impl Shared {
     }
 
     fn tell(&self, lost: Running) {
+        lost.call.write_off();
         (self.on_lost)();
         (lost.give_up)();
         self.ended.notify_waiters();
@@ -380,4 +381,96 @@ impl Shared {
 enum AfterCall {
     Stay,
     Leave,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn pool(threads: usize, lost_threads_max: usize) -> (Arc<Pool>, Arc<AtomicUsize>) {
+        let moment = Duration::from_millis(20);
+        let limits = PoolLimits { threads, deadline: moment, grace: moment, lost_threads_max };
+        let lost = Arc::new(AtomicUsize::new(0));
+        let counter = lost.clone();
+        let count = move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        };
+        (Arc::new(Pool::start(limits, count).unwrap()), lost)
+    }
+
+    /// Hangs until the sender is dropped.
+    fn hang(pool: &Pool) -> (Result<(), WrittenOff>, mpsc::Sender<()>) {
+        let (sender, receiver) = mpsc::channel::<()>();
+        let outcome = pool.run_blocking(move |_| {
+            let _ = receiver.recv();
+        });
+        (outcome, sender)
+    }
+
+    #[test]
+    fn a_thread_that_hangs_is_replaced() {
+        let (pool, lost) = pool(1, 8);
+
+        let held: Vec<_> = (0..4).map(|_| hang(&pool)).collect();
+
+        assert!(held.iter().all(|(outcome, _)| *outcome == Err(WrittenOff)));
+        assert_eq!(pool.run_blocking(|_| 7), Ok(7));
+        assert_eq!(lost.load(Ordering::SeqCst), 4);
+    }
+
+    #[test]
+    fn threads_are_replaced_up_to_a_limit_and_take_their_place_again() {
+        let (pool, _) = pool(1, 1);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (_, first) = hang(&pool);
+        let (_, second) = hang(&pool);
+
+        let seat = runtime.block_on(pool.seat());
+        assert_eq!(seat.unwrap_err(), NoThreads);
+
+        // The second one was not replaced, so it works again as soon as it comes back.
+        drop(second);
+        assert_eq!(pool.run_blocking(|_| 7), Ok(7));
+        drop(first);
+    }
+
+    #[test]
+    fn a_call_is_cancelled_at_its_deadline_and_may_end_in_the_grace() {
+        let (pool, lost) = pool(1, 8);
+
+        let outcome = pool.run_blocking(|call| {
+            while !call.is_cancelled() {
+                std::thread::yield_now();
+            }
+            call.is_overdue()
+        });
+
+        assert_eq!(outcome, Ok(true));
+        assert_eq!(lost.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_call_that_was_cancelled_before_it_starts_never_does() {
+        let (pool, _) = pool(1, 8);
+        let call = Arc::new(CallState::new());
+        call.cancel();
+        let (sender, receiver) = mpsc::channel();
+
+        pool.submit(None, call, |_| (), move |_| sender.send(()).unwrap());
+
+        assert!(receiver.recv().is_err(), "the reply was dropped unused");
+    }
+
+    #[test]
+    fn a_panic_of_the_daemons_own_costs_no_thread() {
+        let (pool, _) = pool(1, 0);
+
+        let outcome: Result<(), WrittenOff> = pool.run_blocking(|_| panic!("a mistake of ours"));
+
+        assert!(outcome.is_err());
+        assert_eq!(pool.run_blocking(|_| 7), Ok(7));
+    }
 }

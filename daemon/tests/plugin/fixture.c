@@ -89,14 +89,66 @@ static RatedStatus prepare(const void *self, const RatedCall *call, int64_t as_o
   return RATED_OK;
 }
 
-/* Says OK and gives nothing: neither a schema nor an array; keeps its inputs alive for ever. */
+#ifdef GIVES
+static void release_schema(struct ArrowSchema *schema) { schema->release = NULL; }
+static void release_array(struct ArrowArray *array) { array->release = NULL; }
+
+/* A price for one row, with one thing wrong that the number says; 0 = sound. */
+static void give(struct ArrowArray *out_array, struct ArrowSchema *out_schema) {
+  static char metadata[4 + 4 + 12 + 4 + 7];
+  static int32_t numbers[] = {1, 12, 7};
+  static struct ArrowSchema column = {.format = "d:38,2", .name = "price"};
+  static struct ArrowSchema *columns[] = {&column};
+  static uint64_t prices[] = {125, 0};
+  static const void *buffers[] = {NULL, prices};
+  static struct ArrowArray values = {.length = 1, .n_buffers = 2, .buffers = buffers};
+  static struct ArrowArray *children[] = {&values};
+  static const void *no_nulls[] = {NULL};
+  memcpy(metadata, &numbers[0], 4);
+  memcpy(metadata + 4, &numbers[1], 4);
+  memcpy(metadata + 8, "rated.schema", 12);
+  memcpy(metadata + 20, &numbers[2], 4);
+  memcpy(metadata + 24, "price/1", 7);
+  column.release = release_schema;
+  values.release = release_array;
+  *out_schema = (struct ArrowSchema){.format = "+s", .name = "", .metadata = metadata,
+                                     .n_children = 1, .children = columns,
+                                     .release = release_schema};
+  *out_array = (struct ArrowArray){.length = 1, .n_buffers = 1, .n_children = 1,
+                                   .buffers = no_nulls, .children = children,
+                                   .release = release_array};
+  switch (GIVES) {
+  case 1: column.format = "nonsense"; break;
+  case 2: column.format = NULL; break;
+  case 3: out_schema->n_children = -1; break;
+  case 4: out_schema->children = NULL; break;
+  case 5: out_array->length = -1; break;
+  case 6: out_array->n_children = 0; break;
+  case 7: out_array->children = NULL; break;
+  case 8: values.buffers = NULL; break;
+  case 9: values.length = 0; break;
+  case 10: column.name = "\xff\xfe"; break;
+  case 11: out_array->offset = INT64_MAX; break;
+  case 12: out_array->release = NULL; break;
+  case 13: values.n_buffers = 1; break;
+  case 14: values.length = -5; break;
+  }
+}
+#endif
+
+/* Without `GIVES`: says OK and gives neither a schema nor an array. */
 static RatedStatus rate(const void *rater, const RatedCall *call, const RatedRate *request,
                         struct ArrowArray *array, struct ArrowSchema *schema,
                         struct ArrowArray *out_array, struct ArrowSchema *out_schema,
                         RatedError *error) {
-  (void)rater, (void)call, (void)request, (void)out_array, (void)out_schema, (void)error;
+  (void)rater, (void)call, (void)request, (void)error;
   array->release(array);
   schema->release(schema);
+#ifdef GIVES
+  give(out_array, out_schema);
+#else
+  (void)out_array, (void)out_schema;
+#endif
   return RATED_OK;
 }
 

@@ -246,3 +246,30 @@ fn a_module_that_says_ok_and_gives_nothing_is_an_error() {
     assert_eq!(failure.status(), Status::BadData);
     assert_eq!(failure.error.message, "the plugin gave no schema");
 }
+
+#[test]
+fn arrow_structs_that_break_the_rules_are_errors() {
+    let world = World::new();
+    let price_one = |gives: u32| {
+        let path = plugins_dir(&world).join("libfixture.so");
+        build(&path, &[&format!("GIVES={gives}")]);
+        let host = start(&world, world.config());
+        let plugins = host.generation();
+        world.wait(price(plugins.module("fixture").unwrap(), rows(1)))
+    };
+    assert_eq!(price_one(0).unwrap().num_rows(), 1);
+
+    let said: Vec<String> = (1..=14)
+        .map(|gives| {
+            let failure = price_one(gives).expect_err(&gives.to_string());
+            assert_eq!(failure.status(), Status::BadData, "{gives}");
+            failure.error.message
+        })
+        .collect();
+
+    assert!(said[2].starts_with("-1 columns, 0 to 1024 are accepted"), "{said:#?}");
+    assert!(said[4].contains("rows, at most"), "{said:#?}");
+    assert_eq!(said[5], "a batch has 0 columns where its schema has 1");
+    assert_eq!(said[8], "the column `price` has 0 rows, its batch needs 1");
+    assert_eq!(said[11], "the plugin gave no batch");
+}

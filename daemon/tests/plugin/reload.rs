@@ -73,10 +73,12 @@ fn a_broken_library_keeps_the_old_generation() {
     for macros in [&["MINOR=9"][..], &["START_STATUS=11"], &["CREATE_STATUS=1"]] {
         install(&path, macros);
 
-        let failure = host.reload().unwrap_err();
-
-        assert!(matches!(failure, PluginHostError::Refused(_)), "{failure}");
-        assert_eq!(answer(&world, &host), "1");
+        // The second time its code is in memory already.
+        for _ in 0..2 {
+            let failure = host.reload().unwrap_err();
+            assert!(matches!(failure, PluginHostError::Refused(_)), "{failure}");
+            assert_eq!(answer(&world, &host), "1");
+        }
     }
     install(&path, &["ANSWER=\"3\""]);
     assert!(!host.reload().unwrap().unchanged);

@@ -2,12 +2,66 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rated_plugin::{Request, Status};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::support::World;
+
+/// Speaks TLS, asks for a client certificate, answers one request with `pong`.
+fn serve_encrypted() -> SocketAddr {
+    let (authority, chain, key) = (certificates("authority"), certificates("server"), key());
+    let mut roots = RootCertStore::empty();
+    roots.add(authority[0].clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(chain, key)
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let tls = ServerConnection::new(config.clone()).unwrap();
+            let mut stream = StreamOwned::new(tls, connection.unwrap());
+            let mut asked = Vec::new();
+            let mut part = [0; 1024];
+            // A client that is turned away ends the conversation.
+            while let Ok(length @ 1..) = stream.read(&mut part) {
+                asked.extend_from_slice(&part[..length]);
+                if asked.ends_with(b"ping") {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong").unwrap();
+                    break;
+                }
+            }
+        }
+    });
+    address
+}
+
+fn testdata(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/plugin/testdata").join(name)
+}
+
+fn certificates(name: &str) -> Vec<CertificateDer<'static>> {
+    let file = testdata(&format!("{name}.pem"));
+    CertificateDer::pem_file_iter(file).unwrap().map(Result::unwrap).collect()
+}
+
+fn key() -> PrivateKeyDer<'static> {
+    PrivateKeyDer::from_pem_file(testdata("server.key.pem")).unwrap()
+}
 
 /// Answers every connection with `answer`, then keeps it open; returns what it was asked first.
 fn serve(answer: &'static [u8]) -> (SocketAddr, std::sync::mpsc::Receiver<String>) {
@@ -119,4 +173,28 @@ fn a_request_that_cannot_be_sent_says_why() {
     check("https://localhost/", half, Status::InvalidConfig, "needs both");
     let absent = json!({"ca_file": "/absent/ca.pem"});
     check("https://localhost/", absent, Status::InvalidConfig, "cannot read `/absent/ca.pem`");
+}
+
+#[test]
+fn servers_and_clients_are_known_by_their_certificates() {
+    let world = World::new();
+    let url = format!("https://{}/", serve_encrypted());
+    let of = |name: &str| testdata(name).to_str().unwrap().to_owned();
+    let (authority, cert, key) = (of("authority.pem"), of("client.pem"), of("client.key.pem"));
+
+    let known = json!({"ca_file": authority, "cert_file": cert, "key_file": key});
+    let answer = send(&world, &url, &known).unwrap();
+    assert_eq!(answer["body"], "pong");
+
+    let strange = json!({"ca_file": cert, "cert_file": cert, "key_file": key});
+    let (status, text) = send(&world, &url, &strange).unwrap_err();
+    assert_eq!(status, Status::Unavailable);
+    assert!(text.contains("certificate"), "{text}");
+
+    let anonymous = json!({"ca_file": authority});
+    assert_eq!(send(&world, &url, &anonymous).unwrap_err().0, Status::Unavailable);
+
+    let keyless = json!({"ca_file": authority, "cert_file": cert, "key_file": cert});
+    let (status, text) = send(&world, &url, &keyless).unwrap_err();
+    assert_eq!(status, Status::InvalidConfig, "{text}");
 }
