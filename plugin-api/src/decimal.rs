@@ -154,17 +154,25 @@ fn column_scale(column: &Decimal128Array) -> Result<u32> {
 /// ```
 pub fn multiply_half_even(a: Decimal, b: Decimal) -> Option<Decimal> {
     let scale = a.scale() + b.scale();
-    if let Some(product) = a.mantissa().checked_mul(b.mantissa()) {
-        return round_half_even(product, scale);
+    let (left, right) = (a.mantissa(), b.mantissa());
+    // Most numbers are small: no check for overflow is needed then.
+    if let (Ok(left), Ok(right)) = (i64::try_from(left), i64::try_from(right)) {
+        return round_half_even(i128::from(left) * i128::from(right), scale);
     }
-    round_wide_half_even(wide(a.mantissa()).checked_mul(wide(b.mantissa()))?, scale)
+    match left.checked_mul(right) {
+        Some(product) => round_half_even(product, scale),
+        None => round_wide_half_even(wide(left).checked_mul(wide(right))?, scale),
+    }
 }
 
 /// `a + b`, rounded half to even to 28 significant digits (no sum has more fractional digits than
 /// its parts).
 pub fn add_half_even(a: Decimal, b: Decimal) -> Option<Decimal> {
     let scale = a.scale().max(b.scale());
-    let narrow = |value: Decimal| value.mantissa().checked_mul(power(scale - value.scale()));
+    let narrow = |value: Decimal| match scale - value.scale() {
+        0 => Some(value.mantissa()),
+        digits => value.mantissa().checked_mul(power(digits)),
+    };
     if let (Some(a), Some(b)) = (narrow(a), narrow(b))
         && let Some(sum) = a.checked_add(b)
     {
@@ -198,14 +206,14 @@ pub fn divide_half_even(a: Decimal, b: Decimal) -> Option<Decimal> {
 
 /// The named place of rounding, for what fits 128 bits.
 fn round_half_even(unscaled: i128, scale: u32) -> Option<Decimal> {
+    if scale <= SCALE_MAX && unscaled.unsigned_abs() < power(DIGITS_MAX).unsigned_abs() {
+        return Decimal::try_from_i128_with_scale(unscaled, scale).ok();
+    }
     let digits = unscaled.unsigned_abs().checked_ilog10().map_or(1, |log| log + 1);
     let excess = digits.saturating_sub(DIGITS_MAX).max(scale.saturating_sub(SCALE_MAX));
     if excess > scale {
         // Digits before the point would have to go.
         return None;
-    }
-    if excess == 0 {
-        return Decimal::try_from_i128_with_scale(unscaled, scale).ok();
     }
     let divisor = power(excess);
     let (quotient, rest) = (unscaled / divisor, (unscaled % divisor).abs());
@@ -371,6 +379,16 @@ mod tests {
             product("-0.0000000000000000000000000003", "0.5"),
             "-0.0000000000000000000000000002"
         );
+    }
+
+    #[test]
+    fn a_product_of_exactly_128_bits_is_rounded_too() {
+        let a = Decimal::from_i128_with_scale(-(1 << 64), 14);
+        let b = Decimal::from_i128_with_scale(1 << 63, 14);
+
+        let product = multiply_half_even(a, b).unwrap();
+
+        assert_eq!(product.to_string(), "-17014118346.04692317316873037");
     }
 
     #[test]
