@@ -105,6 +105,7 @@ pub use status::*;
 pub use arrow_array::RecordBatch;
 pub use chrono::{DateTime, Utc};
 pub use rust_decimal::Decimal;
+pub use serde_json;
 
 /// What the macros use; no part of the interface.
 #[doc(hidden)]
