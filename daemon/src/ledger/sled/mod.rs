@@ -38,6 +38,9 @@
 //! - A start that is killed while it writes `snap.X.generating` makes every later start fail with
 //!   "corruption" (the half file is taken for the newest snapshot; spacejam/sled#1527): we remove such
 //!   files first. A killed first start may leave an empty `conf`: removed too while the log is empty.
+//! - It writes snapshots of its page table at starts only: after a kill all that was written since the
+//!   last start is read again, and a damaged byte in that part of the log cannot be told from its torn
+//!   end. What follows it is lost as a whole, cursors included, so it is collected again.
 //! - Damage may make it panic; opening is guarded.
 //! - The lock on `db` may outlive the database by a moment, and its error cannot be told from others:
 //!   we hold a lock of our own (`lock`).

@@ -93,8 +93,10 @@ impl<'a> Reading<'a> {
         part: usize,
     ) -> Result<Vec<RollupEntry>, LedgerError> {
         let wrong = |damage| damaged(self.place("rollup", slice, &slice.rollups[part]), damage);
-        let bytes = self.store.get(Table::Rollups, &slice.key().part(part))?;
-        let bytes = bytes.ok_or_else(|| wrong(Damage("it is missing")))?;
+        let bytes = self.store.get(Table::Rollups, &slice.key().part(part));
+        let bytes =
+            bytes.map_err(|error| at(error, self.place("rollup", slice, &slice.rollups[part])));
+        let bytes = bytes?.ok_or_else(|| wrong(Damage("it is missing")))?;
         let entries = decode_rollup(&bytes).map_err(wrong)?;
         let known = self.catalog.scopes.len();
         if entries.len() != slice.rollups[part].rows {
@@ -114,8 +116,10 @@ impl<'a> Reading<'a> {
         visit: impl FnOnce(&Block<'_>) -> Result<T, BlockError>,
     ) -> Result<T, LedgerError> {
         let wrong = |damage| damaged(self.place("block", slice, &slice.blocks[part]), damage);
-        let bytes = self.store.get(Table::Blocks, &slice.key().part(part))?;
-        let bytes = bytes.ok_or_else(|| wrong(Damage("it is missing")))?;
+        let bytes = self.store.get(Table::Blocks, &slice.key().part(part));
+        let bytes =
+            bytes.map_err(|error| at(error, self.place("block", slice, &slice.blocks[part])));
+        let bytes = bytes?.ok_or_else(|| wrong(Damage("it is missing")))?;
         let block = Block::read(&bytes).map_err(wrong)?;
         let known = self.catalog.scopes.len();
         if block.rows != slice.blocks[part].rows {
@@ -128,6 +132,14 @@ impl<'a> Reading<'a> {
             BlockError::Damage(damage) => wrong(damage),
             BlockError::Ledger(error) => error,
         })
+    }
+}
+
+/// The same damage, at a place that people know.
+fn at(error: LedgerError, place: String) -> LedgerError {
+    match error {
+        LedgerError::Damaged { detail, .. } => LedgerError::Damaged { place, detail },
+        error => error,
     }
 }
 

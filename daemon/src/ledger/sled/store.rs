@@ -128,7 +128,7 @@ impl Store {
     }
 
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<sled::IVec>, LedgerError> {
-        self.tree(table).get(key).map_err(store_error)
+        self.tree(table).get(key).map_err(|error| read_error(table, error))
     }
 
     /// Keys and values in key order.
@@ -137,7 +137,8 @@ impl Store {
         table: Table,
         range: impl std::ops::RangeBounds<Vec<u8>>,
     ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> {
-        self.tree(table).range(range).map(|entry| entry.map_err(store_error))
+        let entries = self.tree(table).range(range);
+        entries.map(move |entry| entry.map_err(|error| read_error(table, error)))
     }
 
     pub(super) fn prefix(
@@ -145,7 +146,8 @@ impl Store {
         table: Table,
         prefix: &[u8],
     ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> {
-        self.tree(table).scan_prefix(prefix).map(|entry| entry.map_err(store_error))
+        let entries = self.tree(table).scan_prefix(prefix);
+        entries.map(move |entry| entry.map_err(|error| read_error(table, error)))
     }
 
     pub(super) fn size_on_disk(&self) -> Result<u64, LedgerError> {
@@ -397,6 +399,16 @@ fn sync_folders(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()?;
     let parent = path.canonicalize()?;
     parent.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+/// A page whose checksum does not fit is damage, not a failing disk.
+fn read_error(table: Table, error: sled::Error) -> LedgerError {
+    match error {
+        sled::Error::Corruption { .. } => {
+            damaged(format!("table `{}`", table.name()), Damage("a page of sled is torn"))
+        }
+        error => store_error(error),
+    }
 }
 
 pub(super) fn store_error(error: impl std::error::Error + Send + Sync + 'static) -> LedgerError {

@@ -108,6 +108,57 @@ fn a_kill_at_any_length_of_the_log_leaves_whole_groups() {
     assert_eq!(seen, (0..=5).collect());
 }
 
+/// Power goes while commit `count` is written: of what differs from the state synced before, some
+/// sectors are on the disk and some are not.
+#[test]
+fn a_power_cut_leaves_all_or_nothing_of_a_commit() {
+    const SECTOR_SIZE: usize = 512;
+    let folder = tempfile::tempdir().unwrap();
+    let (live, cut) = (folder.path().join("live"), folder.path().join("cut"));
+    let ledger = ledger_with(&live, 1);
+    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut seen = std::collections::BTreeMap::<bool, usize>::new();
+    for count in 1..7 {
+        let synced = fs::read(live.join("db")).unwrap();
+        // A commit of several slices, so that there is something to tear.
+        let rows = [("ann", 100, 10, Some("vm-1"), None), ("bob", 250, 25, Some("vm-2"), None)];
+        let next = |of: i64| slice("cpu", hour((count - 1) * 3 + 1 + of), &["ann", "bob"], &rows);
+        ledger.commit((0..3).map(next).collect()).unwrap();
+        let written = fs::read(live.join("db")).unwrap();
+        for _ in 0..25 {
+            let _ = fs::remove_dir_all(&cut);
+            copy(&live, &cut);
+            let mut log = written.clone();
+            for (index, sector) in log.chunks_mut(SECTOR_SIZE).enumerate() {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                if seed >> 60 < 3 {
+                    let begin = index * SECTOR_SIZE;
+                    let len = sector.len();
+                    sector.fill(0);
+                    let old = synced.get(begin..synced.len().min(begin + len)).unwrap_or_default();
+                    sector[..old.len()].copy_from_slice(old);
+                }
+            }
+            fs::write(cut.join("db"), log).unwrap();
+
+            let reopened = open(&cut);
+
+            let hours = summary(&reopened, &everything(&[GroupKey::Time])).len();
+            let before = usize::try_from((count - 1) * 3 + 1).unwrap();
+            assert!(hours == before || hours == before + 3, "{hours} hours, {before} before");
+            assert_eq!(rows_count(&reopened), hours * 2);
+            *seen.entry(hours == before).or_default() += 1;
+            let again = slice("cpu", hour(i64::try_from(hours).unwrap()), &["ann", "bob"], &rows);
+            assert_eq!(reopened.commit(vec![again]).unwrap()[0].rows_stored, 2);
+        }
+    }
+    assert_eq!(seen.len(), 2, "{seen:?}");
+}
+
+fn rows_count(ledger: &SledLedger) -> usize {
+    rows(ledger, &all_rows(0, usize::MAX)).1.len()
+}
+
 #[test]
 fn a_start_that_was_killed_does_not_stop_the_next_one() {
     let folder = tempfile::tempdir().unwrap();
