@@ -13,7 +13,7 @@ use super::reader::{Field, TableReader, did_you_mean, into_text};
 use super::{
     ApiConfig, Auth, CollectConfig, Config, DaemonConfig, InstanceConfig, LedgerConfig,
     LibraryConfig, LogFormat, ModuleDefaults, PluginsConfig, RetryConfig, STATIC_FETCHER, Start,
-    schedule,
+    schedule, source,
 };
 use crate::usage::{CALENDAR_ATTRIBUTES, Period, ScopeId};
 
@@ -65,7 +65,9 @@ pub(super) fn read(root: &mut TableReader<'_>, source: &Path) -> Draft {
 fn read_daemon(mut section: TableReader<'_>, folder: &Path) -> DaemonConfig {
     let state_dir = section.text("state_dir").map_or("/var/lib/rated".to_owned(), |it| it.value);
     let plugin_dirs = match section.texts("plugin_dirs") {
-        Some(list) => list.value.into_iter().map(|text| folder.join(text.value)).collect(),
+        Some(list) => {
+            list.value.into_iter().map(|text| source::resolve(folder, &text.value)).collect()
+        }
         None => vec![PathBuf::from("/usr/lib/rated/plugins")],
     };
     let log = section.text("log").map_or("info".to_owned(), |field| {
@@ -81,7 +83,7 @@ fn read_daemon(mut section: TableReader<'_>, folder: &Path) -> DaemonConfig {
     let hint = "`shutdown_grace_secs` is how long work in flight may take at a stop, in seconds";
     let shutdown_grace_secs = section.integer("shutdown_grace_secs", 1..=3600, 30, hint);
     section.finish();
-    let state_dir = folder.join(state_dir);
+    let state_dir = source::resolve(folder, &state_dir);
     DaemonConfig { state_dir, plugin_dirs, log, log_format, shutdown_grace_secs }
 }
 

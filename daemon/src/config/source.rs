@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use super::document::{self, Table};
 use super::problem::{Place, ProblemKind, Problems};
@@ -37,4 +37,17 @@ fn read_text(path: &Path) -> Result<String, (Place, ProblemKind)> {
         let line = sound.split(|byte| *byte == b'\n').count();
         (Place::Line(line), ProblemKind::NotUtf8)
     })
+}
+
+/// A path of a file in `folder`, as short as can be: it stands in logs.
+pub(super) fn resolve(folder: &Path, path: &str) -> PathBuf {
+    let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let Ok(mut resolved) = here.canonicalize() else { return folder.join(path) };
+    let mut rest = Path::new(path);
+    // The folder has no links left, so `..` is the folder above; further on there may be links.
+    while let Ok(above) = rest.strip_prefix(Component::ParentDir) {
+        resolved.pop();
+        rest = above;
+    }
+    resolved.join(rest)
 }

@@ -59,13 +59,15 @@ fn an_empty_file_is_the_default() {
 fn paths_are_relative_to_the_file() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("rated.toml");
-    fs::write(&path, "[daemon]\nstate_dir = \"state\"\nplugin_dirs = [\"a\", \"/b\"]\n").unwrap();
+    let text = "[daemon]\nstate_dir = \"../state\"\nplugin_dirs = [\"a\", \"/b\"]\n";
+    fs::write(&path, text).unwrap();
     fs::write(folder.path().join("metrics.toml"), METRICS).unwrap();
 
     let config = Config::load(&path, std::iter::empty()).unwrap();
 
-    assert_eq!(config.daemon.state_dir, folder.path().join("state"));
-    assert_eq!(config.daemon.plugin_dirs, [folder.path().join("a"), "/b".into()]);
+    let folder = folder.path().canonicalize().unwrap();
+    assert_eq!(config.daemon.state_dir, folder.parent().unwrap().join("state"));
+    assert_eq!(config.daemon.plugin_dirs, [folder.join("a"), "/b".into()]);
 }
 
 #[test]
