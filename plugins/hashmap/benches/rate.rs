@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use arrow_array::RecordBatch;
 use chrono::{DateTime, Duration, Utc};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rated_hashmap::Hashmap;
 use rated_plugin::testing::{FakeHost, TestModule, TestRater};
 use rated_plugin::{Purpose, RateRequest, UsageBuilder};
@@ -31,15 +31,17 @@ fn request(metric: &str) -> RateRequest {
     }
 }
 
-/// Instances of 20 flavors and 3 systems, each with an id of its own.
-fn batch() -> RecordBatch {
+/// Instances of 20 flavors and 3 systems, each with an id of its own, in so many different
+/// quantities.
+fn batch(quantities: usize) -> RecordBatch {
     let mut builder = UsageBuilder::new(&["id"], &["flavor", "os", "vcpus"]);
     for row in 0..ROWS {
         let id = format!("instance-{row}");
         let flavor = format!("flavor-{}", row * 7 % FLAVORS);
         let os = ["linux", "windows", "other"][row % 3];
         let vcpus = (1 << (row % 6)).to_string();
-        let qty = Decimal::new(i64::try_from(row % 97).expect("below 97") * 25, 2);
+        let qty = i64::try_from(row % quantities).expect("small");
+        let qty = Decimal::new(25 * qty + 100, 2);
         let attributes = [Some(id.as_str()), Some(&flavor), Some(os), Some(&vcpus)];
         builder
             .push(&format!("scope-{}", row % SCOPES), qty, &attributes)
@@ -147,20 +149,22 @@ fn id(kind: &str, index: usize) -> String {
 }
 
 fn rate(criterion: &mut Criterion) {
-    let batch = batch();
+    let batches = [1, 97].map(|quantities| (quantities, batch(quantities)));
     let mut group = criterion.benchmark_group("rate 10,000 rows");
     group.throughput(Throughput::Elements(ROWS as u64));
     for count in [10, 145, 1_000, 100_000] {
         let rater = PriceList::new(count).rater();
         let request = request("instance");
-        group.bench_function(format!("{count} rules"), |bencher| {
-            bencher.iter(|| rater.rate_batch(&request, black_box(&batch)).expect("rates"));
-        });
+        for (quantities, batch) in &batches {
+            group.bench_function(format!("{count} rules, {quantities} quantities"), |bencher| {
+                bencher.iter(|| rater.rate_batch(&request, black_box(batch)).expect("rates"));
+            });
+        }
     }
     let rater = PriceList::new(145).rater();
     let request = request("other");
     group.bench_function("no rules for the metric", |bencher| {
-        bencher.iter(|| rater.rate_batch(&request, black_box(&batch)).expect("rates"));
+        bencher.iter(|| rater.rate_batch(&request, black_box(&batches[0].1)).expect("rates"));
     });
     group.finish();
 }
@@ -170,8 +174,12 @@ fn prepare(criterion: &mut Criterion) {
     group.sample_size(20);
     for count in [145, 100_000] {
         let list = PriceList::new(count);
+        group.bench_function(format!("{count} rules, read and prepared"), |bencher| {
+            let prepare = |module: TestModule| module.prepare_at(begin()).expect("prepares");
+            bencher.iter_batched(|| list.module(), prepare, BatchSize::PerIteration);
+        });
         let module = list.module();
-        group.bench_function(format!("{count} rules"), |bencher| {
+        group.bench_function(format!("{count} rules, again"), |bencher| {
             bencher.iter(|| module.prepare_at(begin()).expect("prepares"));
         });
     }

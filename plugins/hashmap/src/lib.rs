@@ -19,7 +19,7 @@ mod settings;
 mod snapshot;
 mod store;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
 use rated_plugin::{
@@ -39,6 +39,8 @@ pub const NOT_NUMERIC_METRIC: &str = "attribute_not_numeric";
 pub struct Hashmap {
     host: Host,
     store: Store,
+    /// The last price list made and the revision it was made of: period after period has the same.
+    prepared: Mutex<Option<(u64, Arc<PriceList>)>>,
 }
 
 impl Component for Hashmap {
@@ -49,7 +51,7 @@ impl Component for Hashmap {
 
     fn create(config: Settings, host: Host) -> Result<Hashmap> {
         let initial = config.to_changes(host.now())?;
-        Ok(Hashmap { host, store: Store::new(host, initial) })
+        Ok(Hashmap { host, store: Store::new(host, initial), prepared: Mutex::new(None) })
     }
 
     /// Also writes the configured price list down, if nothing was ever written.
@@ -65,7 +67,16 @@ impl RatingModule for Hashmap {
 
     fn prepare(&self, _call: &Call, as_of: AsOf) -> Result<HashmapRater> {
         let read = self.store.at(as_of.revision)?;
-        let prices = Arc::new(PriceList::new(&read.snapshot, as_of.at.naive_utc()));
+        let at = as_of.at.naive_utc();
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = prepared
+            .take()
+            .filter(|(revision, prices)| *revision == read.revision && prices.holds(at));
+        let prices = match known {
+            Some((_, prices)) => prices,
+            None => Arc::new(PriceList::new(&read.snapshot, at)),
+        };
+        *prepared = Some((read.revision, Arc::clone(&prices)));
         Ok(HashmapRater { host: self.host, prices })
     }
 

@@ -16,6 +16,9 @@ const DEFAULT_GROUP: &str = "_DEFAULT_";
 #[derive(Debug, Default)]
 pub(crate) struct PriceList {
     services: HashMap<String, ServicePrices>,
+    /// Between these no rule starts or ends: the list is the same for every moment in there.
+    from: Option<NaiveDateTime>,
+    until: Option<NaiveDateTime>,
 }
 
 /// What a mapping does.
@@ -95,7 +98,15 @@ impl PriceList {
         for (_, threshold) in snapshot.thresholds.iter().filter(|(_, it)| it.rule.is_active(at)) {
             builder.add_threshold(threshold.level, &threshold.rule);
         }
-        builder.finish()
+        let mappings = snapshot.mappings.iter().map(|(_, it)| &it.rule);
+        let rules = mappings.chain(snapshot.thresholds.iter().map(|(_, it)| &it.rule));
+        let (from, until) = unchanged_around(at, rules.filter(|rule| rule.deleted.is_none()));
+        PriceList { services: builder.finish(), from, until }
+    }
+
+    /// Is this, of the same snapshot, the list of that moment as well?
+    pub(crate) fn holds(&self, at: NaiveDateTime) -> bool {
+        self.from.is_none_or(|from| from <= at) && self.until.is_none_or(|until| at < until)
     }
 
     /// The prices of a metric type; `None` = it has none.
@@ -161,7 +172,7 @@ impl Builder<'_> {
         by_group.entry(group).or_default().push(scope, level);
     }
 
-    fn finish(self) -> PriceList {
+    fn finish(self) -> HashMap<String, ServicePrices> {
         let mut services = HashMap::new();
         for (id, mut prices) in self.services {
             prices.thresholds.values_mut().for_each(Levels::sort);
@@ -175,8 +186,24 @@ impl Builder<'_> {
             let service = self.snapshot.services.get(id).expect("made from the snapshot");
             services.insert(service.name.clone(), prices);
         }
-        PriceList { services }
+        services
     }
+}
+
+/// The last moment until `at`, and the first after it, at which a rule starts or ends.
+fn unchanged_around<'a>(
+    at: NaiveDateTime,
+    rules: impl Iterator<Item = &'a Rule>,
+) -> (Option<NaiveDateTime>, Option<NaiveDateTime>) {
+    let (mut from, mut until) = (None, None);
+    for moment in rules.flat_map(|rule| [Some(rule.start), rule.end]).flatten() {
+        if moment <= at {
+            from = from.max(Some(moment));
+        } else {
+            until = until.map_or(Some(moment), |known| Some(moment.min(known)));
+        }
+    }
+    (from, until)
 }
 
 /// The number of `key`, a new one if it has none; the first is `first`.

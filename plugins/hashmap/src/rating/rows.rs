@@ -43,7 +43,7 @@ impl ServicePrices {
             let plan = &mut plans[*combination as usize];
             not_numeric += plan.not_numeric;
             let price = plan.price(usage.qty_at(row)).ok_or_else(too_large)?;
-            prices.push(add_half_even(usage.price_at(row), price).ok_or_else(too_large)?);
+            prices.push(sum(usage.price_at(row), price).ok_or_else(too_large)?);
         }
         Ok(Rated { prices, not_numeric })
     }
@@ -90,6 +90,11 @@ fn tally_mappings(
         }
     }
     Some(())
+}
+
+/// Most sums here have nothing on their left.
+fn sum(left: Decimal, right: Decimal) -> Option<Decimal> {
+    if left.is_zero() { Some(right) } else { add_half_even(left, right) }
 }
 
 fn too_large() -> Error {
@@ -172,7 +177,7 @@ impl Plan<'_> {
         }
         let mut price = Decimal::ZERO;
         for group in &self.groups {
-            price = add_half_even(price, group.price(self.scope, qty)?)?;
+            price = sum(price, group.price(self.scope, qty)?)?;
         }
         self.last = Some((qty, price));
         Some(price)
