@@ -1,8 +1,9 @@
-//! The ledger: encoding, durable commits, summaries over a million rows, bytes on disk for each row.
+//! The ledger: encoding, durable commits, summaries over a million rows, bytes on disk for each
+//! row.
 //!
 //! The rows are like those of a cloud: each scope has resources that stay from hour to hour, six
-//! attributes of which two name the resource and its host, quantities that move a little, prices that
-//! follow from the flavour.
+//! attributes of which two name the resource and its host, quantities that move a little, prices
+//! that follow from the flavour.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark ends at the first error")]
 

@@ -10,11 +10,12 @@ use crate::usage::{MetricId, Period, ScopeId, Sum};
 
 /// The store behind `cycle`, `rating`, `report` and `api`.
 ///
-/// Called from any number of threads at once; every call blocks (call it off the async threads). A call that changes
-/// something returns after the change is durable, and the change is atomic: after a crash it is there wholly or not at
-/// all. Readers see a state between two changes, never half of one.
+/// Called from any number of threads at once; every call blocks (call it off the async threads). A
+/// call that changes something returns after the change is durable, and the change is atomic: after
+/// a crash it is there wholly or not at all. Readers see a state between two changes, never half of
+/// one.
 pub trait Ledger: Send + Sync + 'static {
-    // ---- scopes and cursors -----------------------------------------------------------------------------------------
+    // ---- scopes and cursors ---------------------------------------------------------------------
 
     /// In order of creation.
     fn scopes(&self) -> Result<Vec<Scope>, LedgerError>;
@@ -22,39 +23,43 @@ pub trait Ledger: Send + Sync + 'static {
     /// Adds the scopes that are not there yet; the others stay as they are. How many were added.
     fn add_scopes(&self, scopes: &[NewScope]) -> Result<usize, LedgerError>;
 
-    /// Says which metrics the configuration has now. A metric that was not there before starts, for every scope that is
-    /// there already, where the scope stands; metrics no longer named keep their rows and no longer hold a scope back.
+    /// Says which metrics the configuration has now. A metric that was not there before starts, for
+    /// every scope that is there already, where the scope stands; metrics no longer named keep
+    /// their rows and no longer hold a scope back.
     fn set_metrics(&self, metrics: &[MetricId]) -> Result<(), LedgerError>;
 
-    /// For each metric of [`Ledger::set_metrics`] and each scope (in the order of [`Ledger::scopes`]): the begin of the
-    /// first period that is not in the ledger.
+    /// For each metric of [`Ledger::set_metrics`] and each scope (in the order of
+    /// [`Ledger::scopes`]): the begin of the first period that is not in the ledger.
     fn cursors(&self) -> Result<Cursors, LedgerError>;
 
-    // ---- the road into the ledger -----------------------------------------------------------------------------------
+    // ---- the road into the ledger ---------------------------------------------------------------
 
-    /// Stores rated slices, each atomically; slices given together, or by several threads at once, share one sync.
+    /// Stores rated slices, each atomically; slices given together, or by several threads at once,
+    /// share one sync.
     ///
-    /// For each slice only the scopes whose cursor stands at the slice's period are stored (rows, cursor, completeness);
-    /// the others are in the ledger already and are left out, so storing the same slice twice changes nothing.
-    /// The outcomes are in the order of the slices.
+    /// For each slice only the scopes whose cursor stands at the slice's period are stored (rows,
+    /// cursor, completeness); the others are in the ledger already and are left out, so storing the
+    /// same slice twice changes nothing. The outcomes are in the order of the slices.
     fn commit(&self, slices: Vec<RatedSlice>) -> Result<Vec<CommitOutcome>, LedgerError>;
 
-    /// Notes that a metric of a period could not be had for these scopes; a later commit of them removes the note.
-    /// The newest note of a (metric, scope) replaces the older one.
+    /// Notes that a metric of a period could not be had for these scopes; a later commit of them
+    /// removes the note. The newest note of a (metric, scope) replaces the older one.
     fn note_failure(&self, failure: &Failure) -> Result<(), LedgerError>;
 
-    // ---- reading ----------------------------------------------------------------------------------------------------
+    // ---- reading --------------------------------------------------------------------------------
 
-    /// Sums of quantity and price by group. Groups without a row are not there. No particular order.
+    /// Sums of quantity and price by group. Groups without a row are not there. No particular
+    /// order.
     fn summarize(&self, query: &SummaryQuery) -> Result<Vec<SummaryGroup>, LedgerError>;
 
     /// Rows in order of period, metric type and commit, one page of them.
     fn rows(&self, query: &RowsQuery) -> Result<RowsPage, LedgerError>;
 
-    /// Per scope, metric and period of a time range what is known: collected, zero, no data, failed.
+    /// Per scope, metric and period of a time range what is known: collected, zero, no data,
+    /// failed.
     fn completeness(&self, query: &CompletenessQuery) -> Result<Vec<Completeness>, LedgerError>;
 
-    // ---- states that operators set ----------------------------------------------------------------------------------
+    // ---- states that operators set --------------------------------------------------------------
 
     /// By module name.
     fn module_states(&self) -> Result<BTreeMap<String, ModuleState>, LedgerError>;
@@ -71,7 +76,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// Whether there was one.
     fn remove_collector_mapping(&self, service: &str) -> Result<bool, LedgerError>;
 
-    // ---- keys of plugin instances: an append-only log of revisions --------------------------------------------------
+    // ---- keys of plugin instances: an append-only log of revisions ------------------------------
 
     /// The newest revision of an instance's keys; 0 = never written.
     fn kv_revision(&self, instance: &str) -> Result<u64, LedgerError>;
@@ -82,17 +87,19 @@ pub trait Ledger: Send + Sync + 'static {
         revision: u64,
         key: &str,
     ) -> Result<Option<Vec<u8>>, LedgerError>;
-    /// All keys with a prefix in key order as of a revision (`u64::MAX` = now), and the revision read.
+    /// All keys with a prefix in key order as of a revision (`u64::MAX` = now), and the revision
+    /// read.
     fn kv_scan(
         &self,
         instance: &str,
         revision: u64,
         prefix: &str,
     ) -> Result<(u64, rated_plugin::KvPairs), LedgerError>;
-    /// All edits as one new revision if the instance is at `edit.revision`, else [`LedgerError::Conflict`].
+    /// All edits as one new revision if the instance is at `edit.revision`, else
+    /// [`LedgerError::Conflict`].
     fn kv_apply(&self, instance: &str, edit: &KvEdit) -> Result<u64, LedgerError>;
 
-    // ---- housekeeping -----------------------------------------------------------------------------------------------
+    // ---- housekeeping ---------------------------------------------------------------------------
 
     fn size(&self) -> Result<LedgerSize, LedgerError>;
 }
@@ -115,7 +122,8 @@ pub struct Scope {
     pub activation_toggled: DateTime<Utc>,
     /// Begin of the scope's first period.
     pub first_period: DateTime<Utc>,
-    /// Begin of the last period that is in the ledger for every metric of the configuration; `None` = none yet.
+    /// Begin of the last period that is in the ledger for every metric of the configuration; `None`
+    /// = none yet.
     pub last_processed: Option<DateTime<Utc>>,
 }
 
@@ -147,7 +155,8 @@ pub struct RatedSlice {
     pub period: Period,
     /// Everybody the source was asked about, with or without rows.
     pub scopes: Vec<SliceScope>,
-    /// Schema `usage/1` with `price`, only the columns to keep; any number of batches, rows of the scopes above only.
+    /// Schema `usage/1` with `price`, only the columns to keep; any number of batches, rows of the
+    /// scopes above only.
     pub rows: Vec<RecordBatch>,
     /// What rated it, in the order of the chain.
     pub rated_by: Arc<[RatedBy]>,
@@ -200,7 +209,8 @@ pub struct Failure {
     pub reason: String,
 }
 
-/// Restricts rows to values; several values of one attribute are alternatives, several attributes must all match.
+/// Restricts rows to values; several values of one attribute are alternatives, several attributes
+/// must all match.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filters {
     /// `None` = all.

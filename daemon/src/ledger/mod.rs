@@ -1,7 +1,7 @@
 //! The store of everything that must survive: rated rows, cursors, completeness, rules, states.
 //!
-//! [`Ledger`] is a contract; `sled/` keeps it on one machine. It speaks of commits and queries, never of trees and
-//! keys, so that another engine can keep it too.
+//! [`Ledger`] is a contract; `sled/` keeps it on one machine. It speaks of commits and queries,
+//! never of trees and keys, so that another engine can keep it too.
 
 mod contract;
 pub mod sled;

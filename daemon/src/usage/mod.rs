@@ -1,7 +1,7 @@
 //! Scopes, periods, metrics and columns: the words everything else is written in.
 //!
-//! No I/O and no floating point here, and nothing is serialisable: the ledger, the configuration and the API have
-//! their own record types and convert.
+//! No I/O and no floating point here, and nothing is serialisable: the ledger, the configuration
+//! and the API have their own record types and convert.
 
 mod calendar;
 mod conversion;

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Rows are sorted by scope number; `scopes` has the numbers (as gaps) and how many rows each has.
-//! The decimals are quantity and price. Bit 0 of `kind` says metadata (else groupby), bit 1 that the
-//! texts are JSON. A column is unpacked only when a query needs it.
+//! The decimals are quantity and price. Bit 0 of `kind` says metadata (else groupby), bit 1 that
+//! the texts are JSON. A column is unpacked only when a query needs it.
 
 use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
 use super::columns::{

@@ -4,15 +4,16 @@
 //! decimals = scale:u8 lowest:wide width:u8 packed(planes)
 //! ```
 //!
-//! Each value is stored as its distance to the lowest one, in `width` bytes (0 to 16), all the lowest
-//! bytes first, then all the second ones: bytes of equal weight resemble each other and pack well.
+//! Each value is stored as its distance to the lowest one, in `width` bytes (0 to 16), all the
+//! lowest bytes first, then all the second ones: bytes of equal weight resemble each other and pack
+//! well.
 //!
 //! ```text
 //! codes = packed({ gap:uint }) packed(indexes)
 //! ```
 //!
-//! The codes that occur, ascending, as gaps; then for each row the index of its code in that list, in
-//! as few bytes (1, 2 or 4, little endian) as the list needs, none when it has one code only.
+//! The codes that occur, ascending, as gaps; then for each row the index of its code in that list,
+//! in as few bytes (1, 2 or 4, little endian) as the list needs, none when it has one code only.
 
 use arrow_buffer::i256;
 

@@ -79,8 +79,8 @@ impl<'a> CheckedSlice<'a> {
         Ok(CheckedSlice { slice, batches: batches.collect::<Result<_, _>>()? })
     }
 
-    /// The rows of some of the slice's scopes: for each scope of the slice its number, or `None` when
-    /// its rows are left out.
+    /// The rows of some of the slice's scopes: for each scope of the slice its number, or `None`
+    /// when its rows are left out.
     pub(super) fn gather(
         &self,
         store: &Store,
@@ -375,8 +375,8 @@ fn extend(values: &mut Vec<i128>, numbers: &Numbers, scale: u8) {
     values.extend(numbers.values.iter().map(|value| value * by));
 }
 
-/// The rows to keep, by scope, then by the attribute that tells most rows apart (its codes ascend from
-/// period to period alike, and pack well), then as they came.
+/// The rows to keep, by scope, then by the attribute that tells most rows apart (its codes ascend
+/// from period to period alike, and pack well), then as they came.
 fn order(scopes: &[Option<ScopeNumber>], attributes: &[AttributeRows]) -> Vec<usize> {
     let distinct = |attribute: &&AttributeRows| {
         let mut codes = attribute.codes.clone();

@@ -1,15 +1,14 @@
 //! Keys of plugin instances: every revision of every key is kept.
 //!
 //! ```text
-//! head      States  "kv/" instance                       = frame('K', 1) revision:uint
-//! revision  Kv      instance 00 00 revision:u64be        = frame('E', 1) author:text secs:int nanos:uint
-//! value     Kv      instance 00 key 00 revision:u64be part:u16be
-//!                                                        = parts:u16be bytes; joined: frame('F', 1)
-//!                                                          0 | 1 value
+//! tree    key                                           record
+//! states  "kv/" instance                                frame('K', 1) revision:uint
+//! kv      instance 00 00 revision:u64be                 frame('E', 1) author:text at:time
+//! kv      instance 00 key 00 revision:u64be part:u16be  long(frame('F', 1) ( 0 | 1 value ))
 //! ```
 //!
-//! Neither instances nor keys contain a NUL, so keys sort as their texts do. `0` says that the key was
-//! removed with that revision.
+//! Neither instances nor keys contain a NUL, so keys sort as their texts do. `0` says that the key
+//! was removed with that revision.
 
 use std::sync::Arc;
 

@@ -37,7 +37,8 @@ pub enum OpenError {
     #[error("state folder `{}` is used by another daemon", path.display())]
     InUse { path: PathBuf },
     #[error(
-        "state folder `{}` is not writable\n(hint: it must belong to the user that runs the daemon)",
+        "state folder `{}` is not writable\n(hint: it must belong to the user that runs \
+         the daemon)",
         path.display()
     )]
     NotWritable {

@@ -1,7 +1,7 @@
 //! The ledger on one machine, in sled 0.34.
 //!
-//! Guarantees what [`Ledger`](super::Ledger) promises. Does not rate, plan or format, and never reads
-//! the clock.
+//! Guarantees what [`Ledger`](super::Ledger) promises. Does not rate, plan or format, and never
+//! reads the clock.
 //!
 //! # How a change becomes durable
 //!
@@ -11,22 +11,24 @@
 //! 2. what no reader looks at yet: new texts, blocks, rollups, under keys never used before;
 //! 3. `journal`: ONE record with all other writes of the group (slices, cursors, counters, keys …);
 //! 4. sync: sled's `flush`, then `fdatasync` of sled's log. **Now the group is in the ledger.**
-//! 5. the journal's writes go to their places while readers wait outside; the new cursors are shown.
+//! 5. the journal's writes go to their places while readers wait outside; the new cursors are
+//!    shown.
 //!
-//! A start replays the journal (which changes nothing when step 5 was done) and removes the blocks of
-//! `pending` slices that the journal did not make real. So a group is there wholly or not at all, and
-//! readers only ever see what is durable. After a failed write no further change is taken.
+//! A start replays the journal (which changes nothing when step 5 was done) and removes the blocks
+//! of `pending` slices that the journal did not make real. So a group is there wholly or not at
+//! all, and readers only ever see what is durable. After a failed write no further change is taken.
 //!
 //! # What was found out about sled 0.34.7
 //!
 //! - One message of its log is atomic (it has a CRC). A start reads the log up to the first torn
-//!   message, but only from the segment on that the newest segment headers call stable; before that, a
-//!   torn message silently ends its segment alone. "Stable" means `sync_file_range`, so a power cut can
-//!   leave a hole there if more than a segment was not synced. We sync at least every MiB (a segment
-//!   has 4), and then what is recovered is a prefix of what was written. We rely on these two only.
+//!   message, but only from the segment on that the newest segment headers call stable; before
+//!   that, a torn message silently ends its segment alone. "Stable" means `sync_file_range`, so a
+//!   power cut can leave a hole there if more than a segment was not synced. We sync at least every
+//!   MiB (a segment has 4), and then what is recovered is a prefix of what was written. We rely on
+//!   these two only.
 //! - Batches and transactions write one message for each key and a marker in front that is compared
-//!   with that same end of the log; across trees readers may see them half done. They are not used: one
-//!   journal record needs no more than the promise above.
+//!   with that same end of the log; across trees readers may see them half done. They are not used:
+//!   one journal record needs no more than the promise above.
 //! - `flush` writes with `sync_file_range`, which waits neither for the disk's cache nor for the
 //!   file's size; we call `fdatasync` on the log after it. `conf` and directory entries are never
 //!   synced by sled; we do so at every start, before anything is acknowledged.
@@ -36,53 +38,62 @@
 //! - A segment whose live pages were moved is written over without a sync in between. It is not
 //!   reused before two further segments have been begun, so we sync at least every MiB.
 //! - A start that is killed while it writes `snap.X.generating` makes every later start fail with
-//!   "corruption" (the half file is taken for the newest snapshot; spacejam/sled#1527): we remove such
-//!   files first. A killed first start may leave an empty `conf`: removed too while the log is empty.
-//! - It writes snapshots of its page table at starts only: after a kill all that was written since the
-//!   last start is read again, and a damaged byte in that part of the log cannot be told from its torn
-//!   end. What follows it is lost as a whole, cursors included, so it is collected again.
+//!   "corruption" (the half file is taken for the newest snapshot; spacejam/sled#1527): we remove
+//!   such files first. A killed first start may leave an empty `conf`: removed too while the log is
+//!   empty.
+//! - It writes snapshots of its page table at starts only: after a kill all that was written since
+//!   the last start is read again, and a damaged byte in that part of the log cannot be told from
+//!   its torn end. What follows it is lost as a whole, cursors included, so it is collected again.
 //! - Damage may make it panic; opening is guarded.
-//! - The lock on `db` may outlive the database by a moment, and its error cannot be told from others:
-//!   we hold a lock of our own (`lock`).
-//! - An iterator over a tree sees changes made meanwhile: readers list slices under a lock, then read
-//!   blocks, which never change, without one.
+//! - The lock on `db` may outlive the database by a moment, and its error cannot be told from
+//!   others: we hold a lock of our own (`lock`).
+//! - An iterator over a tree sees changes made meanwhile: readers list slices under a lock, then
+//!   read blocks, which never change, without one.
 //!
 //! # Stored format, version 1
 //!
-//! Integers in keys are big endian. In records `uint` is LEB128, `int` zigzag LEB128, `wide` a length
-//! byte and as many bytes of two's complement, little endian; `text` and `bytes` have a `uint` length
-//! in front; `time` is `secs:int nanos:uint`; `{ x }` repeats to the end of the record.
+//! Integers in keys are big endian. In records `uint` is LEB128, `int` zigzag LEB128, `wide` a
+//! length byte and as many bytes of two's complement, little endian; `text` and `bytes` have a
+//! `uint` length in front; `time` is `secs:int nanos:uint`; `{ x }` repeats to the end of the
+//! record.
 //!
 //! ```text
 //! frame(kind, version) payload = kind:u8 version:u8 payload crc32(all before):u32le
 //! packed(x)     = size:uint bytes      zstd of x when size > 0 (its size), x itself when size = 0
 //! long(x)       = parts:u16be piece    at key part:u16be; further pieces at the next parts
 //!
-//! tree     key                            record
+//! tree     key                           record
 //! meta     "header"                       frame('L',1) "rated ledger\n" version:uint
-//!          "counters"                     frame('O',1) rows:uint next_slice:uint next_note:uint next_mapping:uint
+//!          "counters"                     frame('O',1) rows:uint next_slice:uint next_note:uint
+//!                                         next_mapping:uint
 //!          "pending" part:u16be           long(frame('P',1) { key:bytes })
 //!          "journal"                      frame('J',1) slot:u8 parts:uint rest
-//!                                         rest = packed({ write }) if parts = 0, else crc32:u32le of the parts joined
+//!                                         rest = packed({ write }) if parts = 0,
+//!                                         else crc32:u32le of the parts joined
 //!          "journal/" slot:u8 part:u32be  a part of packed({ write })
 //!                                         write = table:u8 key:bytes ( 0 | 1 value:bytes )
-//! scopes   scope:u32be                    frame('S',1) id:text fetcher:text collector:text scope_key:text
-//!                                         active:u8 toggled:time first_period:time
+//! scopes   scope:u32be                    frame('S',1) id:text fetcher:text collector:text
+//!                                         scope_key:text active:u8 toggled:time first_period:time
 //! metrics  metric:u32be                   frame('M',1) name:text alt_name:text
 //! cursors  metric:u32be part:u16be        long(frame('C',1) …), see `cursors`
 //! slices, rollups                         see `slice`
 //! blocks   (slice's key) part:u16be       see `block` and `columns`
 //! texts                                   see `texts`
 //! chains   chain:u32be                    frame('H',1) { module:text revision:uint library:text }
-//! notes    metric:u32be note:u64be        frame('N',1) begin:int end:int attempts:uint at:int reason:text
-//!                                         { gap:uint more:uint }   (runs of scope numbers)
+//! notes    metric:u32be note:u64be        frame('N',1) begin:int end:int attempts:uint at:int
+//!                                         reason:text { gap:uint more:uint }
+//!                                         (runs of scope numbers, each `more` + 1 long)
 //! kv                                      see `kv`
 //! states   "configured" | "standing"      frame('Q',1) { metric:uint }
 //!          "module/" name                 frame('U',1) enabled:u8 priority:int
 //!          "collector/" name              frame('V',1) enabled:u8
 //!          "mapping/" number:u64be        frame('W',1) service:text collector:text
 //!          "kv/" instance                 see `kv`
-//!          "dictionary/" metric:u32be column:text   frame('Q',1) dictionary:uint
+//!          "dictionary/" metric:u32be column:text
+//!                                         frame('Q',1) dictionary:uint
+//!
+//! tables of a write: 0 meta, 1 scopes, 2 metrics, 3 cursors, 4 slices, 5 rollups, 6 blocks,
+//! 7 texts, 8 kv, 9 states, 10 notes, 11 chains
 //! ```
 //!
 //! Example: the header is
@@ -92,8 +103,9 @@
 //! L  1  r  a  t  e  d     l  e  d  g  e  r  \n 1  crc32
 //! ```
 //!
-//! A program that knows version 1 refuses a header with a higher one. Within a version trees, keys and
-//! records keep their meaning for ever; what changes gets a new version, and a start rewrites the old.
+//! A program that knows version 1 refuses a header with a higher one. Within a version trees, keys
+//! and records keep their meaning for ever; what changes gets a new version, and a start rewrites
+//! the old.
 
 mod block;
 mod catalog;

@@ -1,9 +1,9 @@
 //! One writer at a time, and one sync for all who wait.
 //!
-//! A thread that wants a change queues it. If nobody writes, it becomes the leader: takes all that is
-//! queued, lets each change have its way with a copy of the catalog, makes the outcome durable with
-//! one journal record, swaps the copy in and wakes everybody. Changes that arrive meanwhile are the
-//! next group.
+//! A thread that wants a change queues it. If nobody writes, it becomes the leader: takes all that
+//! is queued, lets each change have its way with a copy of the catalog, makes the outcome durable
+//! with one journal record, swaps the copy in and wakes everybody. Changes that arrive meanwhile
+//! are the next group.
 //!
 //! After a failed write the disk's content is unknown: no further change is taken.
 

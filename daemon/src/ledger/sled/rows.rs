@@ -92,8 +92,8 @@ fn count_by_rollups(
     Ok(usize::try_from(count).ok())
 }
 
-/// How many rows of a block are selected, and batches of those among them that are wanted: one batch
-/// for each stretch of rows whose scopes have the same key.
+/// How many rows of a block are selected, and batches of those among them that are wanted: one
+/// batch for each stretch of rows whose scopes have the same key.
 fn read_block(
     reading: Reading<'_>,
     selection: &Selection<'_>,

@@ -7,8 +7,8 @@
 //! parts  = count:uint { rows:uint first_scope:uint last_scope:uint }
 //! ```
 //!
-//! `qty` and `price` are in units of 10^-28. A slice is in the ledger if its record is. For a part of
-//! the rollups `rows` is its number of scopes.
+//! `qty` and `price` are in units of 10^-28. A slice is in the ledger if its record is. For a part
+//! of the rollups `rows` is its number of scopes.
 //!
 //! ```text
 //! key    = (the slice's) part:u16be
@@ -16,8 +16,8 @@
 //!          scale:u8 packed({ qty:wide }) scale:u8 packed({ price:wide })
 //! ```
 //!
-//! One entry for each scope, with or without rows, ascending. Facts: 1 collected, 2 zero, 3 no data,
-//! 4 lost.
+//! One entry for each scope, with or without rows, ascending. Facts: 1 collected, 2 zero, 3 no
+//! data, 4 lost.
 
 use arrow_buffer::i256;
 

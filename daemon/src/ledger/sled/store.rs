@@ -202,8 +202,8 @@ impl Store {
         self.sync()
     }
 
-    /// Puts journaled writes into their places. No sync: until the next journal is durable, and with
-    /// it all that was written before, this one is replayed at every start.
+    /// Puts journaled writes into their places. No sync: until the next journal is durable, and
+    /// with it all that was written before, this one is replayed at every start.
     pub(super) fn apply(&self, writes: &[Write]) -> Result<(), LedgerError> {
         writes.iter().try_for_each(|write| self.write_one(write))
     }

@@ -266,8 +266,8 @@ impl<'a> Summary<'a> {
     }
 }
 
-/// Groups of the rows of one block, told apart column by column: the group of a row is one of a small
-/// range of numbers, so that adding up needs no hashing.
+/// Groups of the rows of one block, told apart column by column: the group of a row is one of a
+/// small range of numbers, so that adding up needs no hashing.
 struct LocalGroups {
     of_row: Vec<u32>,
     /// Runs of scopes that the first level told apart.

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Code 0 is "absent"; the text at `index` of `chunk` has the code `1 + chunk * 1024 + index`. A
-//! dictionary only ever grows at its end; the last chunk is written again with more texts, so that a
-//! crash in between leaves texts that nobody names, never a name without its text.
+//! dictionary only ever grows at its end; the last chunk is written again with more texts, so that
+//! a crash in between leaves texts that nobody names, never a name without its text.
 //!
 //! A metric's column has one dictionary at a time; when it is full the next one begins.
 

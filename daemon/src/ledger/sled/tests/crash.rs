@@ -116,7 +116,7 @@ fn a_power_cut_leaves_all_or_nothing_of_a_commit() {
     let folder = tempfile::tempdir().unwrap();
     let (live, cut) = (folder.path().join("live"), folder.path().join("cut"));
     let ledger = ledger_with(&live, 1);
-    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
     let mut seen = std::collections::BTreeMap::<bool, usize>::new();
     for count in 1..7 {
         let synced = fs::read(live.join("db")).unwrap();
@@ -130,8 +130,8 @@ fn a_power_cut_leaves_all_or_nothing_of_a_commit() {
             copy(&live, &cut);
             let mut log = written.clone();
             for (index, sector) in log.chunks_mut(SECTOR_SIZE).enumerate() {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                if seed >> 60 < 3 {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                if random >> 60 < 3 {
                     let begin = index * SECTOR_SIZE;
                     let len = sector.len();
                     sector.fill(0);
