@@ -23,4 +23,5 @@ pub use scopes::{PrometheusScopes, ScopesSettings};
 rated_plugin::export! {
     collectors: [PrometheusCollector],
     fetchers: [PrometheusScopes],
+    requires: [http],
 }
