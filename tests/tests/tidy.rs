@@ -111,9 +111,8 @@ fn unsafe_code_is_forbidden_in_every_other_crate_root() {
 #[test]
 fn unsafe_code_stands_where_it_may() {
     let may = |file: &str| {
-        ["plugin-api/src/raw.rs", "plugin-api/src/raw/", "plugin-api/src/thunk.rs"]
+        ["plugin-api/src/raw/", "plugin-api/src/thunk/", "daemon/src/plugin/"]
             .iter()
-            .chain(&["plugin-api/src/thunk/", "daemon/src/plugin/"])
             .any(|place| file.starts_with(place))
     };
     let allows = "allow(unsafe_code";

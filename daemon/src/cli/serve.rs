@@ -53,7 +53,10 @@ enum ServeError {
         #[source]
         error: io::Error,
     },
-    #[error("cannot make the state folder `{}`\n(hint: `daemon.state_dir` names it)", path.display())]
+    #[error(
+        "cannot make the state folder `{}`\n(hint: `daemon.state_dir` names it)",
+        path.display()
+    )]
     StateDir {
         path: PathBuf,
         #[source]

@@ -198,8 +198,8 @@ impl TestRater {
         Ok(prices)
     }
 
-    /// The `price/1` batch for `usage`, its values unchecked, as from a plugin that is configured as
-    /// trusted.
+    /// The `price/1` batch for `usage`, its values unchecked, as from a plugin that is configured
+    /// as trusted.
     pub fn rate_trusted(&self, request: &RateRequest, usage: &RecordBatch) -> Result<RecordBatch> {
         self.rater.rate_trusted(request, usage)
     }
