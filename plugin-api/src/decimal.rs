@@ -86,12 +86,23 @@ fn scale_needed(value: &Decimal, least: u32) -> u32 {
 /// The integer that stands for `value` in a column of `scale`, if it fits.
 fn rescale(value: &Decimal, scale: u32) -> Option<i128> {
     let mantissa = value.mantissa();
-    let unscaled = if value.scale() <= scale {
-        mantissa.checked_mul(power(scale - value.scale()))?
-    } else {
-        mantissa / power(value.scale() - scale)
+    let unscaled = match scale.checked_sub(value.scale()) {
+        // 96 bits are 29 digits at most.
+        Some(0) => return Some(mantissa),
+        Some(digits) => shifted(mantissa, digits)?,
+        None => mantissa / power(value.scale() - scale),
     };
     (unscaled.abs() < power(COLUMN_DIGITS)).then_some(unscaled)
+}
+
+/// `mantissa * 10^digits`, if it fits.
+fn shifted(mantissa: i128, digits: u32) -> Option<i128> {
+    // Most numbers are small: no check for overflow is needed then, and it costs more than the
+    // product.
+    match i64::try_from(mantissa) {
+        Ok(mantissa) if digits <= 18 => Some(i128::from(mantissa) * power(digits)),
+        _ => mantissa.checked_mul(power(digits)),
+    }
 }
 
 /// The decimal in a row of a column.
@@ -169,10 +180,7 @@ pub fn multiply_half_even(a: Decimal, b: Decimal) -> Option<Decimal> {
 /// its parts).
 pub fn add_half_even(a: Decimal, b: Decimal) -> Option<Decimal> {
     let scale = a.scale().max(b.scale());
-    let narrow = |value: Decimal| match scale - value.scale() {
-        0 => Some(value.mantissa()),
-        digits => value.mantissa().checked_mul(power(digits)),
-    };
+    let narrow = |value: Decimal| shifted(value.mantissa(), scale - value.scale());
     if let (Some(a), Some(b)) = (narrow(a), narrow(b))
         && let Some(sum) = a.checked_add(b)
     {
