@@ -18,7 +18,11 @@ mod host;
 mod plan;
 mod rate;
 mod run;
+#[cfg(test)]
+mod run_tests;
 mod settle;
+#[cfg(test)]
+mod simulation;
 mod sources;
 mod status;
 mod track;

@@ -136,8 +136,8 @@ pub(super) struct Runner {
     pub(super) plan: Plan,
     pub(super) worker: Arc<Worker>,
     discover: Arc<Discover>,
-    tasks: JoinSet<Event>,
-    commits: JoinSet<Vec<(Finished, Outcome)>>,
+    pub(super) tasks: JoinSet<Event>,
+    pub(super) commits: JoinSet<Vec<(Finished, Outcome)>>,
     pub(super) finished: VecDeque<Finished>,
     /// Fetchers to be asked as soon as they may.
     pub(super) fetchers_due: BTreeSet<String>,
@@ -153,7 +153,7 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    fn new(
+    pub(super) fn new(
         parts: CycleParts,
         stop: watch::Receiver<Stop>,
         status: watch::Sender<CycleStatus>,
@@ -210,41 +210,50 @@ impl Runner {
     }
 
     async fn run(mut self) {
-        loop {
-            let now = self.clock.now();
-            let stop = *self.stop.borrow_and_update();
-            if stop == Stop::Now {
-                self.tasks.abort_all();
-            }
-            if stop == Stop::No {
-                self.tick(now);
-                self.start_fetchers(now);
-                self.start_sync(now);
-                self.start_slices(now);
-            }
-            self.start_commit();
-            let is_idle = self.tasks.is_empty() && self.commits.is_empty();
-            if is_idle {
-                self.end_cycle(now);
-                if stop != Stop::No {
-                    return;
-                }
-            }
-            self.publish();
-            self.wait(now).await;
+        while let Some(wake_at) = self.step() {
+            self.wait(wake_at).await;
         }
+    }
+
+    /// Begins whatever may begin now; when to look again though nothing has come back, or `None` =
+    /// stopped.
+    pub(super) fn step(&mut self) -> Option<DateTime<Utc>> {
+        let now = self.clock.now();
+        // Whoever could stop us is gone: then nobody waits for us either.
+        let is_abandoned = self.stop.has_changed().is_err();
+        let stop = if is_abandoned { Stop::Now } else { *self.stop.borrow_and_update() };
+        if stop == Stop::Now {
+            self.tasks.abort_all();
+        }
+        if stop == Stop::No {
+            self.tick(now);
+            self.start_fetchers(now);
+            self.start_sync(now);
+            self.start_slices(now);
+        }
+        self.start_commit();
+        if self.tasks.is_empty() && self.commits.is_empty() {
+            self.end_cycle(now);
+            if stop != Stop::No {
+                return None;
+            }
+        }
+        self.publish();
+        let held_until = self.plan.holds.next_end(now);
+        Some(held_until.map_or(self.next_tick, |until| until.min(self.next_tick)))
     }
 
     /// A tick during a cycle is joined into it: what became due, new scopes and changed states are
     /// taken up at once.
     fn tick(&mut self, now: DateTime<Utc>) {
+        let next_tick = self.collect.schedule.after(&now).next();
+        let next_tick = next_tick.unwrap_or(DateTime::<Utc>::MAX_UTC);
         if now < self.next_tick {
+            // Earlier than we thought when the machine's time was set back.
+            self.next_tick = self.next_tick.min(next_tick);
             return;
         }
-        self.next_tick = match self.collect.schedule.after(&now).next() {
-            Some(next) => next,
-            None => DateTime::<Utc>::MAX_UTC,
-        };
+        self.next_tick = next_tick;
         self.begin_cycle(now);
         self.plan.set_due(now);
         self.fetchers_due.extend(self.collect.fetchers.iter().cloned());
@@ -327,10 +336,9 @@ impl Runner {
         self.commits.spawn_blocking(move || commit(&*ledger, &metrics, batch));
     }
 
-    async fn wait(&mut self, now: DateTime<Utc>) {
-        let held_until = self.plan.holds.next_end(now).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    async fn wait(&mut self, wake_at: DateTime<Utc>) {
         // A millisecond more, as a sleep is counted in milliseconds and may end a little early.
-        let sleep = held_until.min(self.next_tick) - now + TimeDelta::milliseconds(1);
+        let sleep = wake_at - self.clock.now() + TimeDelta::milliseconds(1);
         let sleep = sleep.to_std().unwrap_or(Duration::ZERO).min(SLEEP_MAX);
         tokio::select! {
             Some(event) = self.tasks.join_next() => match event {
@@ -348,7 +356,7 @@ impl Runner {
         }
     }
 
-    fn take(&mut self, event: Event) {
+    pub(super) fn take(&mut self, event: Event) {
         let now = self.clock.now();
         match event {
             Event::Worked { slice, worked } => self.worked(slice, worked, now),
