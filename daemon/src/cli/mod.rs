@@ -78,15 +78,21 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
-/// An error and its sources, joined by `: `.
+/// An error and its sources, joined by `: `; hints come last, each on its own line.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        write!(text, ": {inner}").expect("writing to a string does not fail");
-        source = inner.source();
+    let (mut text, mut hints) = (String::new(), String::new());
+    let mut source = Some(error);
+    while let Some(error) = source {
+        let part = error.to_string();
+        let (message, hint) = part.split_once("\n(hint: ").unwrap_or((&part, ""));
+        let joint = if text.is_empty() { "" } else { ": " };
+        write!(text, "{joint}{message}").expect("writing to a string does not fail");
+        if !hint.is_empty() {
+            write!(hints, "\n(hint: {hint}").expect("writing to a string does not fail");
+        }
+        source = error.source();
     }
-    text
+    text + &hints
 }
 
 #[cfg(test)]
@@ -94,6 +100,23 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot listen on `1.2.3.4:5`\n(hint: port 0 takes any free one)")]
+    struct Outer(#[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("address in use")]
+    struct Inner;
+
+    #[test]
+    fn a_hint_comes_after_all_causes() {
+        let text = chain(&Outer(Inner));
+
+        let expected = "cannot listen on `1.2.3.4:5`: address in use\n\
+            (hint: port 0 takes any free one)";
+        assert_eq!(text, expected);
+    }
 
     #[test]
     fn the_arguments_are_sound() {

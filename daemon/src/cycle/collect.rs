@@ -22,7 +22,10 @@ use crate::rating::{CallFailure, Chain, Rating, RatingError};
 use crate::usage::{Converter, Metric, Period, ScopeId};
 
 /// Periods that a slice runs ahead through a past that is lost, before it is committed.
-pub(super) const LOST_RUN_MAX: usize = 512;
+const LOST_RUN_MAX: usize = 512;
+
+/// Scopes times periods that one slice may note as lost before it is committed: memory is limited.
+const LOST_NOTES_MAX: usize = 1 << 16;
 
 /// Further calls to a source to find the scopes whose data is bad.
 const COLLECT_CALLS_MAX: usize = 32;
@@ -136,6 +139,7 @@ impl Worker {
     ) -> (Worked, Option<Result<Vec<RecordBatch>, CallFailure>>) {
         let mut worked = Worked::nothing(slice);
         let metric = &self.metrics[slice.metric].metric;
+        let run_max = (LOST_NOTES_MAX / ids.len().max(1)).clamp(1, LOST_RUN_MAX);
         loop {
             let answer = self.ask(slice, worked.period, ids).await;
             let is_lost =
@@ -147,7 +151,7 @@ impl Worker {
             worked.periods_lost += 1;
             let next =
                 worked.period.next().filter(|next| next.begin_secs() <= slice.last_due_begin);
-            let goes_on = worked.periods_lost < LOST_RUN_MAX && *self.stop.borrow() == Stop::No;
+            let goes_on = worked.periods_lost < run_max && *self.stop.borrow() == Stop::No;
             let Some(next) = next.filter(|_| goes_on) else {
                 worked.done.clone_from(&slice.scopes);
                 worked.done_next_begin = worked.period.end_secs();

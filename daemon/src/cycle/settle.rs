@@ -51,9 +51,9 @@ impl Runner {
         }
         let failed_as = |is: fn(Verdict) -> bool| worked.failed.iter().any(|f| is(f.verdict));
         if !failed_as(|verdict| matches!(verdict, Verdict::Chain(_))) {
-            self.recovered(&Subject::Chain);
+            self.recovered(&Subject::Chain, slice.began);
             if !failed_as(|verdict| matches!(verdict, Verdict::Source(_) | Verdict::Cancelled)) {
-                self.recovered(&source(&slice));
+                self.recovered(&source(&slice), slice.began);
             }
         }
         self.finished.push_back(Finished { slice, worked, notes });
@@ -86,7 +86,11 @@ impl Runner {
         }
     }
 
-    fn recovered(&mut self, subject: &Subject) {
+    /// What began before the newest failure proves nothing.
+    fn recovered(&mut self, subject: &Subject, began: DateTime<Utc>) {
+        if self.plan.holds.get(subject).is_none_or(|hold| began < hold.failed_at) {
+            return;
+        }
         if let Some(hold) = self.plan.holds.succeeded(subject) {
             let (attempts, subject) = (hold.attempts, self.name_of(subject));
             info!(%subject, failed_attempts = attempts, "Works again.");
@@ -102,7 +106,7 @@ impl Runner {
                 Outcome::Stored { scopes, rows } => {
                     self.stored(slice, worked, scopes, rows);
                     if !worked.rated.is_empty() {
-                        self.recovered(&Subject::Ledger);
+                        self.recovered(&Subject::Ledger, now);
                     }
                 }
                 Outcome::Refused(reason) => {
@@ -191,7 +195,7 @@ impl Runner {
         let subject = Subject::Fetcher(fetcher.clone());
         match outcome {
             Ok(found) => {
-                self.recovered(&subject);
+                self.recovered(&subject, began);
                 for _ in 0..found.ids_refused {
                     self.metrics.failed_at(Stage::Discover);
                 }

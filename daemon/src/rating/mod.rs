@@ -13,6 +13,8 @@ mod host;
 mod modules;
 mod quote;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use chain::*;
 pub use modules::*;

@@ -28,14 +28,14 @@ impl Rating {
         now: DateTime<Utc>,
         resources: Vec<QuoteResource>,
     ) -> Result<Sum, RatingError> {
-        let chain = self.chain(now).await?;
+        let chain = self.chain_once(now).await?;
         let mut by_service: BTreeMap<String, Vec<QuoteResource>> = BTreeMap::new();
         for resource in resources {
             by_service.entry(resource.service.clone()).or_default().push(resource);
         }
         let mut total = Sum::ZERO;
         for (service, resources) in by_service {
-            total = add(total, quote_service(&chain, now, service, &resources).await?);
+            total += quote_service(&chain, now, service, &resources).await?;
         }
         Ok(total)
     }
@@ -70,10 +70,5 @@ async fn quote_service(
     };
     let prices = chain.rate(&request, None, &rows).await?;
     let scale = u8::try_from(prices.scale()).unwrap_or(0);
-    let sums = prices.values().iter().map(|price| Sum::from_scaled(*price, scale));
-    Ok(sums.fold(Sum::ZERO, add))
-}
-
-fn add(a: Sum, b: Sum) -> Sum {
-    Sum(a.0.wrapping_add(b.0))
+    Ok(prices.values().iter().map(|price| Sum::from_scaled(*price, scale)).sum())
 }

@@ -123,6 +123,13 @@ impl Rating {
         Ok(chain)
     }
 
+    /// For an instant that nobody will ask about again.
+    pub(super) async fn chain_once(&self, at: DateTime<Utc>) -> Result<Chain, RatingError> {
+        let set = self.plugins.modules();
+        let key = self.key(&set).await?;
+        Chain::prepare(at, &key, &set).await
+    }
+
     /// What chains made now are made of; another key = other prices may come out.
     pub async fn key_now(&self) -> Result<ChainKey, RatingError> {
         self.key(&self.plugins.modules()).await
