@@ -124,7 +124,7 @@ impl PluginHost {
         generation.remove(failed);
         let refused = generation.refused.iter();
         for refusal in refused.clone() {
-            warn!("Refused: {refusal}.");
+            warn!(reason = %refusal, "A plugin or an instance of one is refused.");
         }
         let required: Vec<Refusal> = refused.filter(|refusal| refusal.required).cloned().collect();
         if !required.is_empty() {

@@ -57,7 +57,7 @@ pub(super) fn reload(host: &PluginHost) -> Result<ReloadReport, PluginHostError>
     worse.extend(failed);
     if !worse.is_empty() {
         for refusal in &worse {
-            warn!("Reload refused: {refusal}.");
+            warn!(reason = %refusal, "A reload is refused, the plugins that run stay.");
         }
         return Err(PluginHostError::Refused(worse));
     }
