@@ -34,8 +34,11 @@ const LOST_THREADS_MAX: usize = 64;
 pub struct PluginHost {
     pub(super) config: PluginConfig,
     pub(super) services: Arc<Services>,
-    pub(super) current: ArcSwap<Generation>,
-    pub(super) loaded: Mutex<Loaded>,
+    current: ArcSwap<Generation>,
+    /// Held while the current generation is replaced; `true` = stopped, it stays empty.
+    stopped: Mutex<bool>,
+    /// Held as long as a reload takes.
+    loaded: Mutex<Loaded>,
     origin: Origin,
 }
 
@@ -53,7 +56,6 @@ pub(super) struct Loaded {
     /// How often a generation brought new code.
     pub(super) generations: usize,
     pub(super) number: u64,
-    pub(super) stopped: bool,
 }
 
 /// What the folders hold now.
@@ -113,6 +115,7 @@ impl PluginHost {
             config,
             services: Arc::new(Services::new(lent, pool)),
             current: ArcSwap::default(),
+            stopped: Mutex::default(),
             loaded: Mutex::default(),
             origin,
         };
@@ -130,8 +133,8 @@ impl PluginHost {
         if !required.is_empty() {
             return Err(PluginHostError::Refused(required));
         }
-        host.current.store(Arc::new(generation));
         drop(loaded);
+        host.swap(generation)?;
         Ok(host)
     }
 
@@ -152,8 +155,8 @@ impl PluginHost {
     /// Waits for calls to end, `grace` at most; ends the instances that nobody uses any more.
     pub async fn stop(&self, grace: Duration) {
         {
-            let mut loaded = self.lock_loaded();
-            loaded.stopped = true;
+            let mut stopped = self.lock_stopped();
+            *stopped = true;
             self.current.store(Arc::default());
         }
         let pool = &self.services.pool;
@@ -162,6 +165,24 @@ impl PluginHost {
             pool.cancel_all();
         }
         pool.close();
+    }
+
+    /// From now on work is done with this generation.
+    pub(super) fn swap(&self, generation: Generation) -> Result<(), PluginHostError> {
+        let stopped = self.lock_stopped();
+        if *stopped {
+            return Err(PluginHostError::Stopped);
+        }
+        self.current.store(Arc::new(generation));
+        Ok(())
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        *self.lock_stopped()
+    }
+
+    fn lock_stopped(&self) -> MutexGuard<'_, bool> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn lock_loaded(&self) -> MutexGuard<'_, Loaded> {

@@ -1,7 +1,6 @@
 //! New code under way: the new generation is whole and checked before anybody sees it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use tracing::{info, warn};
 
@@ -28,7 +27,7 @@ pub struct ReloadReport {
 
 pub(super) fn reload(host: &PluginHost) -> Result<ReloadReport, PluginHostError> {
     let mut loaded = host.lock_loaded();
-    if loaded.stopped {
+    if host.is_stopped() {
         return Err(PluginHostError::Stopped);
     }
     let old = host.generation();
@@ -69,7 +68,7 @@ pub(super) fn reload(host: &PluginHost) -> Result<ReloadReport, PluginHostError>
         warnings,
         unchanged: false,
     };
-    host.current.store(Arc::new(new));
+    host.swap(new)?;
     let (generation, changed) = (report.generation, report.changed.len());
     info!(generation, changed, "Plugins reloaded.");
     Ok(report)
