@@ -13,10 +13,12 @@ pub const SPECIAL_SCOPE: usize = 3;
 
 const HASHMAP: &str = "/v1/rating/module_config/hashmap";
 
-/// Enters the price list for every metric of the data set, in force from its begin, and enables hashmap.
+/// Enters the price list for every metric of the data set, in force from its begin, and enables
+/// hashmap.
 ///
-/// For each metric, in the default group: a flat price for everybody, one for each flavor, zone `z1` ten per cent dearer, and
-/// from 500 units on ten per cent off. In a group of its own: a small flat price, the double of it for one scope.
+/// For each metric, in the default group: a flat price for everybody, one for each flavor, zone
+/// `z1` ten per cent dearer, and from 500 units on ten per cent off. In a group of its own: a
+/// small flat price, the double of it for one scope.
 pub fn enter_price_list(daemon: &Daemon, data: &DataSet) {
     let group =
         id(&daemon.post(&format!("{HASHMAP}/groups"), &json!({"name": "extra"})), "group_id");

@@ -18,11 +18,8 @@ pub fn build_folder() -> PathBuf {
     let profile =
         test.parent().and_then(Path::parent).expect("tests run from target/<profile>/deps");
     let daemon = profile.join("rated");
-    assert!(
-        daemon.exists(),
-        "{} is not built; `make test` builds it, or: cargo build --workspace",
-        daemon.display()
-    );
+    let name = daemon.display();
+    assert!(daemon.exists(), "{name} is not built; `make test` does, or cargo build --workspace");
     profile.to_owned()
 }
 
@@ -31,7 +28,7 @@ pub fn rated(arguments: &[&str]) -> (bool, String) {
     run(Command::new(build_folder().join("rated")).args(arguments))
 }
 
-/// Text of a `rated.toml` for the tests: any port, state below `folder`, a cycle each second.
+/// Text of a `rated.toml` for the tests: any port, state beside the file, a cycle each second.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub daemon: String,
@@ -45,7 +42,8 @@ impl Config {
         Config {
             daemon: "shutdown_grace_secs = 10\n".to_owned(),
             collect: format!(
-                "collector = \"prometheus\"\nfetchers = [\"prometheus\"]\nmetrics = \"metrics.toml\"\n\
+                "collector = \"prometheus\"\nfetchers = [\"prometheus\"]\n\
+                 metrics = \"metrics.toml\"\n\
                  period_secs = 3600\nwait_periods = 2\nscope_key = \"project_id\"\n\
                  start = \"{}\"\n",
                 start.format("%Y-%m-%dT%H:%M:%SZ")
@@ -103,9 +101,9 @@ impl Daemon {
     pub fn start(config: &Path) -> Daemon {
         let mut process = Daemon::spawn(config);
         let url = process.wait_for_output("the daemon serves", |output| {
-            let (_, rest) = output.split_once("http://127.0.0.1:")?;
-            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            rest.len().gt(&port.len()).then(|| format!("http://127.0.0.1:{port}"))
+            let (_, rest) = output.split_once("api=http://")?;
+            let (address, _) = rest.split_once(char::is_whitespace)?;
+            Some(format!("http://{address}"))
         });
         Daemon { process, url }
     }

@@ -1,4 +1,5 @@
-//! Exact decimals of the tests' own: integers at a fixed scale, so that no code is shared with what is tested.
+//! Exact decimals of the tests' own: integers at a fixed scale, so that no code is shared with
+//! what is tested.
 
 use std::fmt;
 use std::iter::Sum;

@@ -1,8 +1,8 @@
 //! The built daemon driven from outside, with real servers.
 //!
-//! A test starts what it needs on free ports of the loopback interface, in a folder of its own, and everything ends
-//! with the test. The daemon is the binary of this build; nothing of its code is linked in, so what a test expects it
-//! has worked out by itself.
+//! A test starts what it needs on free ports of the loopback interface, in a folder of its own, and
+//! everything ends with the test. The daemon is the binary of this build; nothing of its code is
+//! linked in, so what a test expects it has worked out by itself.
 #![forbid(unsafe_code)]
 
 mod bill;

@@ -7,10 +7,11 @@ use chrono::{DateTime, TimeDelta, Timelike, Utc};
 
 use crate::Exact;
 
-/// Hourly usage of many scopes: `metric_<m>{project_id="scope-<s>", id="r-<s>-<r>", flavor="f<0..8>", zone="z<0..3>"}`.
+/// Hourly usage of many scopes:
+/// `metric_<m>{project_id="scope-<s>", id="r-<s>-<r>", flavor="f<0..8>", zone="z<0..3>"}`.
 ///
-/// Every resource has two samples in each hour, the larger of which is the hour's quantity; each seventh hour of each
-/// fifth scope has none.
+/// Every resource has two samples in each hour, the larger of which is the hour's quantity; each
+/// seventh hour of each fifth scope has none.
 #[derive(Debug, Clone, Copy)]
 pub struct DataSet {
     pub metrics: usize,

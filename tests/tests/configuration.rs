@@ -64,7 +64,7 @@ fn an_unknown_key_gets_a_suggestion() {
     let folder = site();
     let text = sound().text().replace("wait_periods", "wait_period");
     write(folder.path(), "rated.toml", &text);
-    refused(folder.path(), &["rated.toml", "line 12", "wait_period`", "wait_periods"]);
+    refused(folder.path(), &["rated.toml", "line 15", "wait_period`", "wait_periods"]);
 }
 
 #[test]

@@ -17,7 +17,6 @@ const HOURS: usize = 240;
 #[test]
 fn killed_twenty_times_the_bill_is_that_of_a_daemon_never_killed() {
     let folder = TempDir::new().unwrap();
-    // Long enough that twenty daemons do not get through it: the kills are spread over the whole history.
     let data = DataSet::ending_lately(2, 30, 5, HOURS);
     let prometheus = Prometheus::start(folder.path(), &data.open_metrics());
     std::fs::write(folder.path().join("metrics.toml"), data.metrics_toml()).unwrap();
@@ -31,10 +30,11 @@ fn killed_twenty_times_the_bill_is_that_of_a_daemon_never_killed() {
     let file = config.write(folder.path());
     for round in 0..KILLS {
         let mut daemon = Daemon::start(&file);
-        // The kills are spread over the whole history, and over the steps of a commit by a few milliseconds each.
+        // Spread over the whole history, and by a few milliseconds over the steps of a commit.
         let hour = usize::try_from(round * HOURS as u64 / (KILLS + 1)).unwrap();
         wait_until("the daemon is on its way", || reached(&daemon, data.hour(hour)).then_some(()));
         thread::sleep(Duration::from_millis(round * 7 % KILLS));
+        assert!(!reached(&daemon, data.hour(HOURS - 1)), "kill {round} came after the end");
         daemon.process.kill();
     }
 

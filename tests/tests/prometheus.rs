@@ -82,8 +82,8 @@ fn a_source_is_asked_once_for_many_scopes() {
     let daemon = caught_up(&folder, &data, &prometheus);
 
     let queries = prometheus.queries();
-    // Up to three more hours became due after the data's last one while this ran; each cycle's discovery asks once, the
-    // check at each of the two starts as well.
+    // Up to three more hours became due after the data's last one while this ran; each cycle's
+    // discovery asks once, the check at each of the two starts as well.
     let cycles = daemon.metric("rated_cycle_duration_seconds_count");
     let limit = 5.0 * (24.0 + 3.0) + cycles + 4.0;
     println!("Prometheus saw {queries} queries, {cycles} cycles");

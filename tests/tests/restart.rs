@@ -92,7 +92,7 @@ fn a_disabled_collector_pauses_and_then_misses_nothing() {
     daemon.stop();
 }
 
-/// The mapping sends one metric to a collector whose source has nothing; the other metric keeps its own.
+/// The mapping sends one metric to a collector whose source has nothing; the other keeps its own.
 #[test]
 fn a_mapping_routes_a_metric_to_another_collector() {
     let site = Site::new();

@@ -3,6 +3,7 @@
 //! A threshold shows its start, end, name, description and who changed it once it was given one of
 //! the first four: clients know thresholds without them.
 
+use chrono::DateTime;
 use rated_plugin::{Response, Result};
 use serde_json::{Value, json};
 
@@ -120,6 +121,9 @@ pub(super) fn create(context: &Context<'_>) -> Result<Response, Fault> {
     let dated = is_dated(&body)?;
     if !dated {
         rule.name = None;
+        // Clients that know no dates for thresholds expect one to count for every period rated
+        // from now on, the late ones too.
+        rule.start = DateTime::UNIX_EPOCH.naive_utc();
     }
     let mut threshold = Threshold { v: Version, seq: 0, level, dated, rule };
     let id = Id::random();
