@@ -33,6 +33,7 @@ pub struct Point {
 
 impl DataSet {
     /// The last hour ends four hours before this one, so that every period is due at once.
+    #[expect(clippy::disallowed_methods, reason = "the daemon under test goes by the same clock")]
     pub fn ending_lately(metrics: usize, scopes: usize, resources: usize, hours: usize) -> DataSet {
         let this_hour = Utc::now()
             .with_minute(0)

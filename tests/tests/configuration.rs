@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use chrono::Utc;
+use chrono::DateTime;
 use rated_tests::{Config, Daemon, rated};
 use tempfile::TempDir;
 
@@ -20,7 +20,7 @@ fn site() -> TempDir {
 }
 
 fn sound() -> Config {
-    Config::prometheus("http://127.0.0.1:1", Utc::now())
+    Config::prometheus("http://127.0.0.1:1", DateTime::UNIX_EPOCH)
 }
 
 /// `rated check` and `rated serve` must both refuse, with all of `words` in the message.

@@ -57,7 +57,7 @@ fn a_copied_plugin_rates_after_a_reload() {
     let library = build_copy(folder.path());
     let metrics = "[[metric]]\nname = \"m\"\nunit = \"u\"\n";
     fs::write(folder.path().join("metrics.toml"), metrics).unwrap();
-    let config = Config::prometheus("http://127.0.0.1:1", chrono::Utc::now());
+    let config = Config::prometheus("http://127.0.0.1:1", chrono::DateTime::UNIX_EPOCH);
     let daemon = Daemon::start(&config.without_scopes().write(folder.path()));
     let quote = json!({"resources": [{"service": "anything", "volume": "21", "desc": {}}]});
     let ask =
