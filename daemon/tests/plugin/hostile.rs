@@ -159,6 +159,9 @@ impl Fetcher for Finder {
             }
             _ => {}
         }
+        if self.does == "find the cursed" {
+            return Ok(Batches::scopes(["a", "b", "cursed"]));
+        }
         Ok(Batches::scopes(["b", "a", "", "b", "bell\u{7}"]))
     }
 }
@@ -260,6 +263,11 @@ impl Rater for Rules {
         match self.does.as_str() {
             "panic in rate" => panic!("rate went wrong"),
             "hang in rate" => hang(),
+            "lose a row of the cursed" => {
+                let usage = UsageBatch::new(usage)?;
+                let is_cursed = (0..rows).any(|row| usage.scope_at(row) == "cursed");
+                PriceBatch::from_prices(&vec![Decimal::ONE; rows - usize::from(is_cursed)])
+            }
             "lose a row" => PriceBatch::from_prices(&vec![Decimal::ONE; rows - 1]),
             "add a row" => PriceBatch::from_prices(&vec![Decimal::ONE; rows + 1]),
             "price in integers" => one("price/1", Arc::new(Int64Array::from(vec![1; rows]))),
