@@ -1,5 +1,8 @@
 //! Bytes of stored records: variable-length integers, texts, and the frame with version and CRC.
 
+use std::cell::RefCell;
+use std::io;
+
 use arrow_buffer::i256;
 
 /// What is wrong with stored bytes; the caller adds the place.
@@ -195,9 +198,36 @@ impl<'a> Reader<'a> {
 /// zstd's own default; higher levels cost more than they save on these columns.
 const ZSTD_LEVEL: i32 = 3;
 
+thread_local! {
+    // Making one takes longer than packing a small column does.
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
+        const { RefCell::new(None) };
+}
+
+fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|slot| {
+        let compressor = match slot {
+            Some(compressor) => compressor,
+            None => slot.insert(zstd::bulk::Compressor::new(ZSTD_LEVEL)?),
+        };
+        compressor.compress(bytes)
+    })
+}
+
+fn decompress(bytes: &[u8], size: usize) -> io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|slot| {
+        let decompressor = match slot {
+            Some(decompressor) => decompressor,
+            None => slot.insert(zstd::bulk::Decompressor::new()?),
+        };
+        decompressor.decompress(bytes, size)
+    })
+}
+
 /// Appends a length, the length unpacked, and the bytes, compressed when that is shorter.
 pub(super) fn pack(writer: &mut Writer, bytes: &[u8]) {
-    let packed = zstd::bulk::compress(bytes, ZSTD_LEVEL).ok();
+    let packed = compress(bytes).ok();
     if let Some(packed) = packed.filter(|packed| packed.len() < bytes.len()) {
         writer.count(bytes.len());
         writer.bytes(&packed);
@@ -228,7 +258,7 @@ impl<'a> Packed<'a> {
         if self.size == 0 {
             return Ok(self.bytes.into());
         }
-        let bytes = zstd::bulk::decompress(self.bytes, self.size)
+        let bytes = decompress(self.bytes, self.size)
             .map_err(|_| Damage("its compressed bytes do not unpack"))?;
         if bytes.len() == self.size {
             Ok(bytes.into())

@@ -1,6 +1,7 @@
 //! Sums by group: from slices' records where that is enough, else from rollups, else from rows.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -50,7 +51,7 @@ struct Summary<'a> {
     slice_groups: Interned<SliceGroup>,
     /// Of attributes, in the order of `attributes`.
     texts: Interned<Vec<Arc<str>>>,
-    groups: HashMap<GroupId, ScopeSums>,
+    groups: HashMap<GroupId, ScopeSums, BuildHasherDefault<NumberHasher>>,
 }
 
 /// What all rows of a slice have in common in their group.
@@ -66,6 +67,25 @@ struct GroupId {
     slice_group: u32,
     scope: ScopeNumber,
     texts: u32,
+}
+
+/// Hashes the few numbers of a [`GroupId`]; nobody outside chooses them.
+#[derive(Debug, Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        let mixed = (self.0.rotate_left(5) ^ u64::from(number)).wrapping_mul(0x517C_C1B7_2722_0A95);
+        self.0 = mixed ^ mixed >> 32;
+    }
 }
 
 /// Instead of a scope in groups of all scopes.
@@ -118,7 +138,7 @@ impl<'a> Summary<'a> {
             keys,
             slice_groups: Interned::new(),
             texts: Interned::new(),
-            groups: HashMap::new(),
+            groups: HashMap::default(),
         }
     }
 
