@@ -34,10 +34,11 @@ pub(crate) async fn alive(_: &Context, _: &Call) -> Result<Answer, Failure> {
     Ok(Answer::text("text/plain; charset=utf-8", "ok\n"))
 }
 
-/// The store can be read. What does not work beside it is told, and does not make the daemon less
-/// ready: a source that is down delays bills, and restarting the daemon would not help.
+/// The store can be read and takes changes. What does not work beside it is told, and does not make
+/// the daemon less ready: a source that is down delays bills, and restarting would not help.
 pub(crate) async fn ready(context: &Context, _: &Call) -> Result<Answer, Failure> {
-    let store = context.ledger(Ledger::module_states).await;
+    let store =
+        context.ledger(|ledger| ledger.takes_changes().and(ledger.module_states().map(drop))).await;
     let cycle = context.cycle.report();
     let shown = json!({
         "ready": store.is_ok(),

@@ -101,6 +101,8 @@ pub trait Ledger: Send + Sync + 'static {
 
     // ---- housekeeping ---------------------------------------------------------------------------
 
+    /// Whether changes are taken at all; [`LedgerError::Stopped`] after a write has failed.
+    fn takes_changes(&self) -> Result<(), LedgerError>;
     fn size(&self) -> Result<LedgerSize, LedgerError>;
 }
 

@@ -118,6 +118,10 @@ impl Ledger for KeysLedger {
     fn remove_collector_mapping(&self, _: &str) -> Result<bool> {
         unreachable!("plugins reach keys only")
     }
+    fn takes_changes(&self) -> Result<()> {
+        unreachable!("plugins reach keys only")
+    }
+
     fn size(&self) -> Result<LedgerSize> {
         unreachable!("plugins reach keys only")
     }

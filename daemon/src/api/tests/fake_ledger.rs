@@ -190,6 +190,10 @@ impl Ledger for FakeLedger {
         Ok(0)
     }
 
+    fn takes_changes(&self) -> Result<(), LedgerError> {
+        self.check()
+    }
+
     fn size(&self) -> Result<LedgerSize, LedgerError> {
         self.check()?;
         Ok(LedgerSize { bytes_on_disk: 4096, rows: self.rows.len() as u64 })

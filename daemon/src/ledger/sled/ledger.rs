@@ -311,6 +311,10 @@ impl Ledger for SledLedger {
         self.change(move |stage| kv::apply(stage, &instance, &edit))
     }
 
+    fn takes_changes(&self) -> Result<(), LedgerError> {
+        if self.queue.is_stopped() { Err(LedgerError::Stopped) } else { Ok(()) }
+    }
+
     fn size(&self) -> Result<LedgerSize, LedgerError> {
         Ok(LedgerSize {
             bytes_on_disk: self.inner.store.size_on_disk()?,
