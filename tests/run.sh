@@ -42,6 +42,6 @@ awk '
     /^ *test result:/ && !nested { passed += add("passed"); failed += add("failed"); skipped += add("ignored") }
     /^ *stdout ───/ { nested = 1 }
     /Summary \[/ { nested = 0 }
-    END { printf "%d tests passed, %d failed, %d skipped\n", passed, failed, skipped }
+    END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped }
 ' "$log" | tee "$build_dir/test-counts"
 exit "$failed"
