@@ -34,6 +34,22 @@ fn an_outage_in_the_middle_changes_no_total() {
     daemon.stop();
 }
 
+#[test]
+fn a_source_that_hangs_keeps_nobody_waiting_at_the_start() {
+    let folder = TempDir::new().unwrap();
+    let metrics = "[[metric]]\nname = \"m\"\nunit = \"u\"\n";
+    std::fs::write(folder.path().join("metrics.toml"), metrics).unwrap();
+    let silent = FakeSource::start(Misbehaviour::Hang);
+    let config = Config::prometheus(&silent.url, chrono::DateTime::UNIX_EPOCH);
+
+    let daemon = Daemon::start(&config.write(folder.path()));
+
+    assert_eq!(daemon.get("/healthcheck")["reasons"][0], "OK");
+    let said = daemon.process.output();
+    assert!(!said.contains("check failed"), "it waited for the check:\n{said}");
+    daemon.stop();
+}
+
 /// One collector is sound; the other answers each kind of nonsense in turn.
 #[test]
 fn nonsense_from_one_source_stops_only_its_metric() {

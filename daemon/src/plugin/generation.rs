@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rated_plugin::Status;
 use serde_json::{Map, Value};
@@ -10,7 +12,7 @@ use tracing::warn;
 
 use super::collector::Collector;
 use super::config::PluginConfig;
-use super::error::{LoadError, LoadErrorKind, Refusal, RefusedSubject};
+use super::error::{CallError, LoadError, LoadErrorKind, Refusal, RefusedSubject};
 use super::fetcher::Fetcher;
 use super::host_api::Services;
 use super::instance::{Place, Slot};
@@ -251,6 +253,41 @@ fn not_found(libraries: &[Arc<Library>], kind: Kind, name: &str, refused: &[Refu
     format!("no plugin has a {kind} `{name}` (found: {found}{hint})")
 }
 
+/// How long a start waits for the checks of its instances.
+const START_PATIENCE: Duration = Duration::from_millis(300);
+
+/// The answers that came in time, in order; a later failure is only logged.
+fn ask_all(
+    slots: &[Arc<Slot>],
+    patience: Option<Duration>,
+) -> BTreeMap<usize, Result<(), CallError>> {
+    let (sender, answers) = mpsc::channel();
+    for (index, slot) in slots.iter().enumerate() {
+        let (slot, sender) = (slot.clone(), sender.clone());
+        // The check itself runs on the pool; this thread only waits for it.
+        let wait = move || {
+            let outcome = slot.check();
+            if let Err(mpsc::SendError((_, Err(late)))) = sender.send((index, outcome)) {
+                warn_of(&late);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("plugin-check".to_owned()).spawn(wait) {
+            warn!(%error, "An instance is not checked: no thread can be had.");
+        }
+    }
+    drop(sender);
+    let end = patience.map(|patience| Instant::now() + patience);
+    let next = || match end {
+        Some(end) => answers.recv_timeout(end.saturating_duration_since(Instant::now())).ok(),
+        None => answers.recv().ok(),
+    };
+    std::iter::from_fn(next).collect()
+}
+
+fn warn_of(error: &CallError) {
+    warn!(instance = %error.instance, reason = %error.error, "A plugin's check failed.");
+}
+
 /// What [`check`] makes of an instance that does not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CheckFailed {
@@ -260,23 +297,30 @@ pub(super) enum CheckFailed {
     Strict,
 }
 
-/// Asks every instance whether the outside world answers; waits for the plugins.
+/// Asks every instance whether the outside world answers, all at once.
 ///
 /// The refusals are of those that are not to be used; the texts of those that are, all the same.
+/// A start does not wait for longer than [`START_PATIENCE`]: a source that hangs is no reason to
+/// keep the API and the other sources waiting.
 pub(super) fn check(
     generation: &Generation,
     how: CheckFailed,
     is_known: impl Fn(&LibraryInfo) -> bool,
 ) -> (Vec<Refusal>, Vec<String>) {
     let (mut failed, mut tolerated) = (Vec::new(), Vec::new());
-    for slot in &generation.slots {
-        let Err(error) = slot.check() else { continue };
+    let patience = match how {
+        CheckFailed::Tolerated => Some(START_PATIENCE),
+        CheckFailed::Strict => None,
+    };
+    for (index, outcome) in ask_all(&generation.slots, patience) {
+        let slot = &generation.slots[index];
+        let Err(error) = outcome else { continue };
         let is_tolerated = match how {
             CheckFailed::Tolerated => error.status() != Status::InvalidConfig,
             CheckFailed::Strict => error.error.retryable && is_known(&slot.library().info),
         };
         if is_tolerated {
-            warn!(instance = %error.instance, reason = %error.error, "A plugin's check failed.");
+            warn_of(&error);
             tolerated.push(error.to_string());
         } else {
             failed.push(Refusal {
