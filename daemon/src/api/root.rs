@@ -48,7 +48,7 @@ pub(crate) async fn ready(context: &Context, _: &Call) -> Result<Answer, Failure
         "troubles": cycle.troubles.iter().map(|trouble| json!(trouble)).collect::<Vec<Value>>(),
     });
     match store {
-        Ok(_) => Ok(Answer::document(shown)),
+        Ok(()) => Ok(Answer::document(shown)),
         Err(_) => {
             Ok(Answer::with_status(StatusCode::SERVICE_UNAVAILABLE, AnswerBody::Document(shown)))
         }
