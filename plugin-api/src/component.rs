@@ -65,7 +65,8 @@ pub trait Component: Sized + Send + Sync + 'static {
     fn create(config: Self::Config, host: Host) -> Result<Self>;
 
     /// Does the outside world answer? The error says who does not, and what to do. Called after
-    /// `create` at start and at reload.
+    /// `create` at start and at reload. A start waits for it only briefly; an error that comes
+    /// later is logged, and the instance is used all the same.
     fn check(&self, call: &Call) -> Result<()> {
         let _ = call;
         Ok(())
