@@ -21,7 +21,8 @@ use chrono::DateTime;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rated::ledger::sled::{SledLedger, SledOptions};
 use rated::ledger::{
-    Fact, Filters, GroupKey, Ledger, NewScope, RatedBy, RatedSlice, SliceScope, SummaryQuery,
+    Fact, Filters, GroupKey, Ledger, Measures, NewScope, RatedBy, RatedSlice, SliceScope,
+    SummaryQuery,
 };
 use rated::usage::{MetricId, Period, ScopeId};
 
@@ -123,6 +124,8 @@ fn open(path: &Path, metrics: usize, scopes: usize) -> SledLedger {
         collector: "bench".to_owned(),
         scope_key: "project_id".to_owned(),
         first_period: time,
+        last_processed: None,
+        active: true,
         found_at: time,
     });
     ledger.add_scopes(&new.collect::<Vec<_>>()).unwrap();
@@ -135,6 +138,7 @@ fn query(group_by: &[GroupKey]) -> SummaryQuery {
         end: DateTime::from_timestamp(START_SECS + 10_000 * HOUR_SECS, 0).unwrap(),
         filters: Filters::default(),
         group_by: group_by.to_vec(),
+        measures: Measures::Sums,
     }
 }
 

@@ -163,8 +163,10 @@ impl From<LedgerError> for Failure {
             LedgerError::Store(_) | LedgerError::Stopped | LedgerError::Damaged { .. } => {
                 Failure::store(log)
             }
-            // No handler asks for what these refuse.
-            LedgerError::Shape { .. }
+            // No handler asks for what these refuse, or it has looked before.
+            LedgerError::Overlaps { .. }
+            | LedgerError::UnknownReprocessing(_)
+            | LedgerError::Shape { .. }
             | LedgerError::UnknownScope(_)
             | LedgerError::UnknownMetric(_)
             | LedgerError::KvKey { .. }

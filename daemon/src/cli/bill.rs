@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow_buffer::i256;
 use chrono::{DateTime, Utc};
 
-use crate::ledger::{Filters, GroupKey, Ledger, LedgerError, SummaryGroup, SummaryQuery};
+use crate::ledger::{Filters, GroupKey, Ledger, LedgerError, Measures, SummaryGroup, SummaryQuery};
 use crate::usage::{Metric, SUM_SCALE, Sum};
 
 /// Fractional digits shown; the API has all of them.
@@ -34,6 +34,7 @@ pub(super) fn read(ledger: &dyn Ledger, metrics: &[Metric]) -> Result<Vec<Line>,
         end: DateTime::from_timestamp(i64::from(u32::MAX), 0).expect("a date in the year 2106"),
         filters: Filters::default(),
         group_by: vec![GroupKey::Scope, GroupKey::Type],
+        measures: Measures::Sums,
     })?;
     let line = |group: SummaryGroup| {
         let mut keys = group.keys.into_iter().map(|key| key.as_ref().to_owned());

@@ -101,6 +101,8 @@ impl Discover {
                 collector: self.collect.collector.clone(),
                 scope_key: self.collect.scope_key.clone(),
                 first_period,
+                last_processed: None,
+                active: true,
                 found_at,
             })
             .collect();

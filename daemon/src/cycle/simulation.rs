@@ -23,7 +23,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::config::{CollectConfig, RetryConfig, STATIC_FETCHER, Start};
 use crate::ledger::sled::{SledLedger, SledOptions};
 use crate::ledger::{
-    CompletenessQuery, CompletenessState, Fact, Filters, GroupKey, Ledger, ModuleState,
+    CompletenessQuery, CompletenessState, Fact, Filters, GroupKey, Ledger, Measures, ModuleState,
     SummaryQuery,
 };
 use crate::metrics::Metrics;
@@ -360,6 +360,7 @@ impl Simulation {
             end: at(10_000),
             filters: Filters::default(),
             group_by: vec![GroupKey::Scope, GroupKey::Type],
+            measures: Measures::Sums,
         });
         let mut found: Vec<String> = groups
             .unwrap()

@@ -1,11 +1,15 @@
 //! What a ledger promises.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use chrono::{DateTime, Utc};
 
+use super::changes::{
+    NewReprocessing, Push, PushOutcome, Reprocessing, Reset, ResetOutcome, ScopeChange,
+};
 use crate::usage::{MetricId, Period, ScopeId, Sum};
 
 /// The store behind `cycle`, `rating`, `report` and `api`.
@@ -17,11 +21,24 @@ use crate::usage::{MetricId, Period, ScopeId, Sum};
 pub trait Ledger: Send + Sync + 'static {
     // ---- scopes and cursors ---------------------------------------------------------------------
 
-    /// In order of creation.
+    /// In order of creation. Scopes that are only known from pushed rows are not among them.
     fn scopes(&self) -> Result<Vec<Scope>, LedgerError>;
 
     /// Adds the scopes that are not there yet; the others stay as they are. How many were added.
     fn add_scopes(&self, scopes: &[NewScope]) -> Result<usize, LedgerError>;
+
+    /// The scope as it is afterwards; `None` = there is no such scope.
+    fn change_scope(
+        &self,
+        id: &ScopeId,
+        change: &ScopeChange,
+    ) -> Result<Option<Scope>, LedgerError>;
+
+    /// Removes every row of the scopes, pushed ones too, in periods that begin at or after
+    /// [`Reset::from`], forgets what was known of these periods, and sets the scopes' cursors to the
+    /// first period that does not begin before it. One change. Scopes that are not there are left
+    /// out.
+    fn reset(&self, reset: &Reset) -> Result<ResetOutcome, LedgerError>;
 
     /// Says which metrics the configuration has now. A metric that was not there before starts, for
     /// every scope that is there already, where the scope stands; metrics no longer named keep
@@ -42,9 +59,42 @@ pub trait Ledger: Send + Sync + 'static {
     /// same slice twice changes nothing. The outcomes are in the order of the slices.
     fn commit(&self, slices: Vec<RatedSlice>) -> Result<Vec<CommitOutcome>, LedgerError>;
 
+    /// Stores rows that somebody else has measured and rated, all or none, whatever the cursors say.
+    /// Neither the metrics nor the scopes need to be known. With a key that was stored before,
+    /// nothing is stored again.
+    fn push(&self, push: Push) -> Result<PushOutcome, LedgerError>;
+
     /// Notes that a metric of a period could not be had for these scopes; a later commit of them
     /// removes the note. The newest note of a (metric, scope) replaces the older one.
     fn note_failure(&self, failure: &Failure) -> Result<(), LedgerError>;
+
+    // ---- reprocessing ---------------------------------------------------------------------------
+
+    /// In order of creation, the finished ones too.
+    fn reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError>;
+
+    /// Its id. [`LedgerError::Overlaps`] when one that is not finished covers a period of one of
+    /// the scopes.
+    fn add_reprocessing(&self, new: &NewReprocessing) -> Result<u64, LedgerError>;
+
+    /// Keeps newly rated slices of a reprocessing; no reader sees them before it is finished. What
+    /// is staged already of a metric, period and scope is left out, so staging the same slice twice
+    /// changes nothing.
+    fn stage_reprocessed(&self, id: u64, slices: Vec<RatedSlice>) -> Result<(), LedgerError>;
+
+    /// Says that the period that begins then, and all before it, are staged.
+    fn advance_reprocessing(&self, id: u64, staged: DateTime<Utc>) -> Result<(), LedgerError>;
+
+    /// Takes scopes out of a reprocessing into one of their own, with the same range, that has not
+    /// begun. Its id.
+    fn postpone_reprocessing(&self, id: u64, scopes: &[ScopeId]) -> Result<u64, LedgerError>;
+
+    /// Swaps: in one change the staged rows take the place of what was collected of the same
+    /// metric, scope and period, and the reprocessing is finished. Pushed rows stay, and so does
+    /// what was collected where the new slice says [`Fact::Lost`]. Staged rows of periods that a
+    /// scope's cursor has not passed (any more) are dropped: the cycle collects those. The rows that
+    /// were replaced are kept out of every reader's sight.
+    fn finish_reprocessing(&self, id: u64) -> Result<(), LedgerError>;
 
     // ---- reading --------------------------------------------------------------------------------
 
@@ -54,6 +104,14 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Rows in order of period, metric type and commit, one page of them.
     fn rows(&self, query: &RowsQuery) -> Result<RowsPage, LedgerError>;
+
+    /// Every row that [`Ledger::rows`] would page through, in the same order and of one moment, some
+    /// thousand at a time, until `visit` breaks. Offset and limit count as there.
+    fn visit_rows(
+        &self,
+        query: &RowsQuery,
+        visit: &mut dyn FnMut(RowsGroup) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError>;
 
     /// Per scope, metric and period of a time range what is known: collected, zero, no data,
     /// failed.
@@ -124,8 +182,9 @@ pub struct Scope {
     pub activation_toggled: DateTime<Utc>,
     /// Begin of the scope's first period.
     pub first_period: DateTime<Utc>,
-    /// Begin of the last period that is in the ledger for every metric of the configuration; `None`
-    /// = none yet.
+    /// Begin of the last period that is in the ledger for every metric of the configuration; after
+    /// a reset, and for a scope that somebody created, the moment they gave, until the next period
+    /// is in; `None` = none yet.
     pub last_processed: Option<DateTime<Utc>>,
 }
 
@@ -137,6 +196,9 @@ pub struct NewScope {
     pub scope_key: String,
     /// Begin of its first period, aligned.
     pub first_period: DateTime<Utc>,
+    /// When somebody else says up to when it was processed; not necessarily aligned.
+    pub last_processed: Option<DateTime<Utc>>,
+    pub active: bool,
     pub found_at: DateTime<Utc>,
 }
 
@@ -230,6 +292,15 @@ pub struct SummaryQuery {
     pub end: DateTime<Utc>,
     pub filters: Filters,
     pub group_by: Vec<GroupKey>,
+    pub measures: Measures,
+}
+
+/// What a summary says of each group. Extremes cost reading the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Measures {
+    #[default]
+    Sums,
+    SumsAndExtremes,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -252,6 +323,17 @@ pub struct SummaryGroup {
     pub qty: Sum,
     pub price: Sum,
     pub rows: u64,
+    /// With [`Measures::SumsAndExtremes`] only.
+    pub extremes: Option<Extremes>,
+}
+
+/// The smallest and the largest of the rows of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extremes {
+    pub qty_min: Sum,
+    pub qty_max: Sum,
+    pub price_min: Sum,
+    pub price_max: Sum,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -354,6 +436,10 @@ pub enum LedgerError {
         #[source]
         kind: ShapeErrorKind,
     },
+    #[error("scope `{scope}` is being reprocessed from {start} to {end} already")]
+    Overlaps { scope: ScopeId, start: DateTime<Utc>, end: DateTime<Utc> },
+    #[error("there is no unfinished reprocessing {0}")]
+    UnknownReprocessing(u64),
     #[error("scope `{0}` is not in the ledger")]
     UnknownScope(ScopeId),
     #[error("metric `{0}` has not been announced to the ledger")]

@@ -3,7 +3,9 @@
 //! [`Ledger`] is a contract; `sled/` keeps it on one machine. It speaks of commits and queries,
 //! never of trees and keys, so that another engine can keep it too.
 
+mod changes;
 mod contract;
 pub mod sled;
 
+pub use changes::*;
 pub use contract::*;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use crate::ledger::{Filters, GroupKey, Ledger, LedgerError, SummaryGroup, SummaryQuery};
+use crate::ledger::{Filters, GroupKey, Ledger, LedgerError, Measures, SummaryGroup, SummaryQuery};
 use crate::usage::{CALENDAR_ATTRIBUTES, ScopeId, Sum};
 
 /// What a caller wants summed, and which page of it.
@@ -43,7 +43,8 @@ pub fn total(
     end: DateTime<Utc>,
     filters: Filters,
 ) -> Result<Option<Sum>, LedgerError> {
-    let query = SummaryQuery { begin, end, filters, group_by: Vec::new() };
+    let query =
+        SummaryQuery { begin, end, filters, group_by: Vec::new(), measures: Measures::Sums };
     let summary = summarize(ledger, SummaryRequest { query, offset: 0, limit: 1 })?;
     Ok(summary.groups.first().map(|group| group.price))
 }
@@ -55,7 +56,13 @@ pub fn scopes_with_rows(
     end: DateTime<Utc>,
 ) -> Result<Vec<Arc<str>>, LedgerError> {
     let group_by = vec![GroupKey::Scope];
-    let query = SummaryQuery { begin, end, filters: Filters::default(), group_by };
+    let query = SummaryQuery {
+        begin,
+        end,
+        filters: Filters::default(),
+        group_by,
+        measures: Measures::Sums,
+    };
     let summary = summarize(ledger, SummaryRequest { query, offset: 0, limit: usize::MAX })?;
     let mut found: BTreeSet<Arc<str>> =
         summary.groups.into_iter().filter_map(|group| group.keys.into_iter().next()).collect();
@@ -108,7 +115,14 @@ mod tests {
 
     fn group(keys: &[&str]) -> SummaryGroup {
         let keys = keys.iter().map(|key| Arc::from(*key)).collect();
-        SummaryGroup { keys, period: None, qty: Sum::ZERO, price: Sum::ZERO, rows: 1 }
+        SummaryGroup {
+            keys,
+            period: None,
+            qty: Sum::ZERO,
+            price: Sum::ZERO,
+            rows: 1,
+            extremes: None,
+        }
     }
 
     #[test]

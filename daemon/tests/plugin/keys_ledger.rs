@@ -1,14 +1,18 @@
 //! A ledger that keeps keys in memory, every revision of them, and nothing else.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Mutex;
+
+use chrono::{DateTime, Utc};
 
 use rated::ledger::{
     CollectorMapping, CommitOutcome, Completeness, CompletenessQuery, Cursors, Enabled, Failure,
-    KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewScope, RatedSlice, RowsPage,
-    RowsQuery, Scope, SummaryGroup, SummaryQuery,
+    KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing, NewScope, Push,
+    PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, RowsGroup, RowsPage, RowsQuery,
+    Scope, ScopeChange, SummaryGroup, SummaryQuery,
 };
-use rated::usage::MetricId;
+use rated::usage::{MetricId, ScopeId};
 
 type Keys = BTreeMap<String, Vec<u8>>;
 type Result<T> = std::result::Result<T, LedgerError>;
@@ -123,6 +127,40 @@ impl Ledger for KeysLedger {
     }
 
     fn size(&self) -> Result<LedgerSize> {
+        unreachable!("plugins reach keys only")
+    }
+    fn change_scope(&self, _: &ScopeId, _: &ScopeChange) -> Result<Option<Scope>> {
+        unreachable!("plugins reach keys only")
+    }
+    fn reset(&self, _: &Reset) -> Result<ResetOutcome> {
+        unreachable!("plugins reach keys only")
+    }
+    fn push(&self, _: Push) -> Result<PushOutcome> {
+        unreachable!("plugins reach keys only")
+    }
+    fn reprocessings(&self) -> Result<Vec<Reprocessing>> {
+        unreachable!("plugins reach keys only")
+    }
+    fn add_reprocessing(&self, _: &NewReprocessing) -> Result<u64> {
+        unreachable!("plugins reach keys only")
+    }
+    fn stage_reprocessed(&self, _: u64, _: Vec<RatedSlice>) -> Result<()> {
+        unreachable!("plugins reach keys only")
+    }
+    fn advance_reprocessing(&self, _: u64, _: DateTime<Utc>) -> Result<()> {
+        unreachable!("plugins reach keys only")
+    }
+    fn postpone_reprocessing(&self, _: u64, _: &[ScopeId]) -> Result<u64> {
+        unreachable!("plugins reach keys only")
+    }
+    fn finish_reprocessing(&self, _: u64) -> Result<()> {
+        unreachable!("plugins reach keys only")
+    }
+    fn visit_rows(
+        &self,
+        _: &RowsQuery,
+        _: &mut dyn FnMut(RowsGroup) -> ControlFlow<()>,
+    ) -> Result<()> {
         unreachable!("plugins reach keys only")
     }
 }

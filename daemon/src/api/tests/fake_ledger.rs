@@ -2,9 +2,11 @@
 //! when told to.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use arrow_array::RecordBatch;
+use chrono::{DateTime, Utc};
 use rated_plugin::{KvPairs, UsageBatch, UsageBuilder, decimal_column};
 use rust_decimal::Decimal;
 
@@ -117,6 +119,7 @@ impl Ledger for FakeLedger {
                 qty,
                 price,
                 rows,
+                extremes: None,
             })
             .collect())
     }
@@ -235,5 +238,49 @@ impl Ledger for FakeLedger {
 
     fn kv_apply(&self, _: &str, _: &KvEdit) -> Result<u64, LedgerError> {
         unreachable!("rules are the modules' own")
+    }
+
+    fn change_scope(&self, _: &ScopeId, _: &ScopeChange) -> Result<Option<Scope>, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn reset(&self, _: &Reset) -> Result<ResetOutcome, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn push(&self, _: Push) -> Result<PushOutcome, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn add_reprocessing(&self, _: &NewReprocessing) -> Result<u64, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn stage_reprocessed(&self, _: u64, _: Vec<RatedSlice>) -> Result<(), LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn advance_reprocessing(&self, _: u64, _: DateTime<Utc>) -> Result<(), LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn postpone_reprocessing(&self, _: u64, _: &[ScopeId]) -> Result<u64, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn finish_reprocessing(&self, _: u64) -> Result<(), LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn visit_rows(
+        &self,
+        _: &RowsQuery,
+        _: &mut dyn FnMut(RowsGroup) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        unreachable!("tests of this use the real ledger")
     }
 }

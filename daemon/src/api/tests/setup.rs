@@ -127,6 +127,8 @@ pub(super) fn with_rows_on_disk() -> Api {
         collector: "col1".to_owned(),
         scope_key: "project_id".to_owned(),
         first_period: date("2015-01-04T10:00"),
+        last_processed: None,
+        active: true,
         found_at: date("2015-01-04T10:00"),
     };
     ledger.set_metrics(&[metric("instance"), metric("storage.size")]).unwrap();

@@ -14,7 +14,7 @@ use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
-use crate::ledger::{Filters, GroupKey, RowsQuery, SummaryQuery};
+use crate::ledger::{Filters, GroupKey, Measures, RowsQuery, SummaryQuery};
 use crate::report::{self, Frame, Frames, Points, SummaryRequest, text};
 
 /// Fractional digits of a v1 summary.
@@ -46,7 +46,7 @@ pub(crate) async fn summary(context: &Context, call: &Call) -> Result<Answer, Fa
     let mut keys = Vec::new();
     keys.extend(by_tenant.then_some(GroupKey::Scope));
     keys.extend(by_type.then_some(GroupKey::Type));
-    let query = SummaryQuery { begin, end, filters, group_by: keys };
+    let query = SummaryQuery { begin, end, filters, group_by: keys, measures: Measures::Sums };
     let request = SummaryRequest { query, offset: 0, limit: usize::MAX };
     let summary = context.ledger(move |ledger| report::summarize(ledger, request)).await?;
     let rows = summary.groups.iter().map(|group| {

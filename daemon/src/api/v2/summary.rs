@@ -8,7 +8,7 @@ use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
-use crate::ledger::{Filters, GroupKey, SummaryGroup, SummaryQuery};
+use crate::ledger::{Filters, GroupKey, Measures, SummaryGroup, SummaryQuery};
 use crate::report::{self, SummaryRequest, text};
 use crate::usage::Sum;
 
@@ -39,7 +39,7 @@ pub(crate) async fn summary(context: &Context, call: &Call) -> Result<Answer, Fa
     }
     let (offset, limit) = parameters.page()?;
     let (names, group_by) = grouping(&parameters, scope_key)?;
-    let query = SummaryQuery { begin, end, filters, group_by };
+    let query = SummaryQuery { begin, end, filters, group_by, measures: Measures::Sums };
     let request = SummaryRequest { query, offset, limit };
     let summary = context.ledger(move |ledger| report::summarize(ledger, request)).await?;
     let rows = summary.groups.iter().map(|group| {

@@ -261,7 +261,7 @@ impl<'a> Summary<'a> {
         }
         let group = |((keys, period), sums): (_, ScopeSums)| {
             let ScopeSums { rows, qty, price } = sums;
-            SummaryGroup { keys, period, qty, price, rows }
+            SummaryGroup { keys, period, qty, price, rows, extremes: None }
         };
         merged.into_iter().map(group).collect()
     }

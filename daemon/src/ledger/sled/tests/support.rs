@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 
 use crate::ledger::sled::{SledLedger, SledOptions};
 use crate::ledger::{
-    Fact, Filters, GroupKey, Ledger, NewScope, RatedBy, RatedSlice, RowsQuery, SliceScope,
-    SummaryQuery,
+    Fact, Filters, GroupKey, Ledger, Measures, NewScope, RatedBy, RatedSlice, RowsQuery,
+    SliceScope, SummaryQuery,
 };
 use crate::usage::{MetricId, Period, ScopeId};
 
@@ -46,6 +46,8 @@ pub(super) fn new_scope(name: &str) -> NewScope {
         collector: "host".to_owned(),
         scope_key: "project_id".to_owned(),
         first_period: at(0),
+        last_processed: None,
+        active: true,
         found_at: at(3),
     }
 }
@@ -115,6 +117,7 @@ pub(super) fn everything(group_by: &[GroupKey]) -> SummaryQuery {
         end: at(1_000),
         filters: Filters::default(),
         group_by: group_by.to_vec(),
+        measures: Measures::Sums,
     }
 }
 
