@@ -12,6 +12,7 @@ mod fake_source;
 mod http;
 mod process;
 mod prometheus;
+mod python;
 mod usage;
 
 pub use bill::*;
@@ -21,4 +22,5 @@ pub use fake_source::*;
 pub use http::*;
 pub use process::*;
 pub use prometheus::*;
+pub use python::*;
 pub use usage::*;
