@@ -1,0 +1,403 @@
+"""What a Python process of `pyscripts` runs: it waits for work on stdin and answers on stdout.
+
+Each message is its length (4 bytes, big-endian) and a JSON object. Scripts never run in this process: each run is a
+child made by fork, so that nothing a script does to its interpreter outlives the run. The child gives up its
+privileges and limits itself before the first line of a script; it has one open file, the pipe it answers on, and can
+open no other.
+
+Needs CPython 3.9 or newer, nothing but its standard library. `hardened` is the place for what a kernel can do more.
+"""
+
+import sys
+
+# Nothing of a script's choosing is ever imported: no current folder.
+sys.path[:] = [folder for folder in sys.path if folder]
+
+import _strptime  # noqa: F401  (else `datetime.strptime` would want to import it later)
+import datetime
+import decimal
+import gc
+import importlib
+import json
+import linecache
+import os
+import resource
+import select
+import signal
+import struct
+import time
+import traceback
+import warnings
+
+TRACEBACK_SIZE_MAX = 8 * 1024
+MESSAGE_SIZE_MAX = 1024
+# Prices are kept with that many digits after the point; more are rounded, half to even.
+SCALE_MAX = 28
+EXPONENT_MAX = 28
+# 96 bits: 28 digits always fit.
+COEFFICIENT_MAX = (1 << 96) - 1
+
+DENIED = (
+    "ctypes.", "fcntl.", "ftplib.", "http.", "mmap.", "open", "os.chdir", "os.chmod", "os.chown", "os.exec", "os.fork",
+    "os.kill", "os.link", "os.lockf", "os.mkdir", "os.posix_spawn", "os.putenv", "os.remove", "os.rename", "os.rmdir",
+    "os.spawn", "os.symlink", "os.system", "os.truncate", "os.unsetenv", "os.utime", "pty.", "resource.", "shutil.",
+    "signal.", "smtplib.", "socket.", "sqlite3.", "subprocess.", "syslog.", "tempfile.", "urllib.",
+)
+
+
+def main():
+    limits = json.loads(sys.argv[1])
+    close_inherited()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    limit(resource.RLIMIT_AS, limits["memory_bytes"])
+    warnings.simplefilter("ignore")
+    for name in limits["modules"]:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            answer({"error": {"message": "cannot import `%s` of `modules`: %s" % (name, error)}})
+            return
+    warm_up()
+    null = os.open(os.devnull, os.O_RDWR)
+    loaded = []
+    answer({"version": list(sys.version_info[:3])})
+    gc.collect()
+    gc.freeze()
+    while True:
+        request = receive()
+        if request is None:
+            return
+        operation = request["op"]
+        if operation == "check":
+            answer(attempt(lambda: compiled(request) and {}))
+        elif operation == "load":
+            linecache.clearcache()
+            done = attempt(lambda: {"codes": [compiled(script) for script in request["scripts"]]})
+            loaded = done.pop("codes", [])
+            answer(done)
+        else:
+            write_all(1, run_apart(loaded, request, limits, null))
+
+
+def warm_up():
+    """Lets the standard library load what it loads when the first traceback is made: a script's run cannot."""
+    for file in ("<string>", "<warm up>"):
+        text = "(1 +\n 0 / 0)"
+        linecache.cache["<warm up>"] = (len(text), None, text.splitlines(True), "<warm up>")
+        try:
+            exec(compile(text, file, "exec"), {})
+        except ZeroDivisionError:
+            traceback.format_exc()
+        linecache.clearcache()
+
+
+def limit(what, most):
+    """Lowers a limit; one that is lower already stays."""
+    hard = resource.getrlimit(what)[1]
+    if hard != resource.RLIM_INFINITY and hard < most:
+        most = hard
+    resource.setrlimit(what, (most, most))
+
+
+def close_inherited():
+    """What another plugin of the daemon forgot to close is no business of ours."""
+    try:
+        open_files = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        open_files = range(3, 4096)
+    for number in open_files:
+        if number > 2:
+            try:
+                os.close(number)
+            except OSError:
+                pass
+
+
+def receive():
+    head = read_exactly(4)
+    if head is None:
+        return None
+    body = read_exactly(struct.unpack(">I", head)[0])
+    # Quantities are texts; a number with a point in an attribute is as exact as its text.
+    return None if body is None else json.loads(body, parse_float=decimal.Decimal)
+
+
+def read_exactly(size):
+    parts = []
+    while size > 0:
+        part = os.read(0, min(size, 1 << 20))
+        if not part:
+            return None
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def framed(message):
+    body = json.dumps(message).encode()
+    return struct.pack(">I", len(body)) + body
+
+
+def write_all(number, message):
+    left = memoryview(message)
+    while left:
+        left = left[os.write(number, left):]
+
+
+def answer(message):
+    write_all(1, framed(message))
+
+
+def compiled(script):
+    """The code of a script; a text that is none raises what `compile` raises."""
+    name, text = script["name"], script["data"]
+    file = "<%s>" % name
+    code = compile(text, file, "exec", dont_inherit=True)
+    if "op" not in script:
+        # Tracebacks show lines from here.
+        linecache.cache[file] = (len(text), None, text.splitlines(True), file)
+    return name, code
+
+
+def attempt(work):
+    try:
+        return work()
+    except BaseException as error:
+        return {"error": described(None, error)}
+
+
+def described(script, error):
+    """An exception for people. Even its own text may be a script's doing."""
+    about = {"script": script, "line": None, "message": "", "traceback": ""}
+    try:
+        if isinstance(error, SyntaxError):
+            about["line"] = error.lineno
+            about["message"] = str(error.msg)
+        elif isinstance(error, Tampered):
+            about["message"] = str(error)
+        else:
+            about["message"] = "".join(traceback.format_exception_only(type(error), error)).strip()
+        if script is not None and not isinstance(error, Tampered):
+            # The first frame is ours.
+            frames = error.__traceback__.tb_next
+            own = [frame for frame in traceback.extract_tb(frames) if frame.filename == "<%s>" % script]
+            about["line"] = own[-1].lineno if own else None
+            lines = traceback.format_exception(type(error), error, frames)
+            about["traceback"] = "".join(lines)[-TRACEBACK_SIZE_MAX:]
+    except BaseException:
+        pass
+    about["message"] = (about["message"] or type(error).__name__)[:MESSAGE_SIZE_MAX]
+    return about
+
+
+def run_apart(codes, request, limits, null):
+    """Runs the scripts in a child; its answer, framed, or what became of it."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        in_child(codes, request, limits, null, reader, writer)
+    os.close(writer)
+    reply, reason = read_reply(reader, limits)
+    os.close(reader)
+    try:
+        os.kill(child, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    status = os.waitpid(child, 0)[1]
+    if reply is not None:
+        return reply
+    return framed({"error": {"message": reason or end_of(status, limits)}})
+
+
+def read_reply(reader, limits):
+    """The child's whole message, or why there is none (`None` = it ended)."""
+    end = time.monotonic() + limits["wall_secs"]
+    waiting = select.poll()
+    waiting.register(reader, select.POLLIN)
+    reply, size = bytearray(), None
+    while size is None or len(reply) < size:
+        left_ms = max(0, int((end - time.monotonic()) * 1000))
+        if not waiting.poll(left_ms):
+            return None, "took longer than %d seconds (`wall_secs`)" % limits["wall_secs"]
+        part = os.read(reader, 1 << 20)
+        if not part:
+            return None, None
+        reply += part
+        if size is None and len(reply) >= 4:
+            size = 4 + struct.unpack(">I", bytes(reply[:4]))[0]
+        if len(reply) > limits["answer_bytes"] or (size or 0) > limits["answer_bytes"]:
+            return None, "answered more than %d bytes" % limits["answer_bytes"]
+    return bytes(reply[:size]), None
+
+
+def end_of(status, limits):
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number == signal.SIGXCPU:
+            return "used more than %d seconds of CPU time (`cpu_secs`)" % limits["cpu_secs"]
+        return "ended its process by signal %d" % number
+    return "ended its process with code %d" % os.WEXITSTATUS(status)
+
+
+def in_child(codes, request, limits, null, reader, writer):
+    try:
+        os.close(reader)
+        for number in (0, 1, 2):
+            os.dup2(null, number)
+        os.close(null)
+        restrict(limits)
+        hardened()
+        try:
+            message = {"prices": rated(codes, request)}
+        except ScriptFailed as failed:
+            message = {"error": failed.about}
+        write_all(writer, framed(message))
+    except BaseException:
+        os._exit(70)
+    os._exit(0)
+
+
+def restrict(limits):
+    """Takes away what a script has no need of. The order matters: what is gone is not missed below."""
+    if os.geteuid() == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        except OSError:
+            # A root without that right: a container's.
+            pass
+    # The signal at the first says why, the second ends what ignores it.
+    limit(resource.RLIMIT_CPU, limits["cpu_secs"] + 1)
+    resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu_secs"], resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    limit(resource.RLIMIT_NPROC, 0)
+    limit(resource.RLIMIT_NOFILE, 0)
+    sys.meta_path.insert(0, NothingMore())
+    sys.addaudithook(refuse)
+
+
+def hardened():
+    """The place for namespaces and a filter of system calls: after the limits, before the first script."""
+
+
+class NothingMore:
+    """Says what to do about a module that is not there."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        raise ImportError("scripts cannot import `%s`: it is not among the `modules` of [rating.pyscripts]" % name)
+
+
+def refuse(event, arguments):
+    """A clear word where a limit would give an obscure one; the limits are the wall."""
+    if event.startswith(DENIED):
+        raise PermissionError("scripts may not do that (`%s`)" % event)
+
+
+class ScriptFailed(BaseException):
+    def __init__(self, about):
+        super().__init__(about)
+        self.about = about
+
+
+def rated(codes, request):
+    """The price of each point as a text, after all scripts."""
+    data, expected = frame_of(request), frame_of(request)
+    for name, code in codes:
+        scope = {"__name__": "__main__", "data": data}
+        try:
+            exec(code, scope)
+            data = scope.get("data")
+            prices = prices_of(data, expected)
+        except BaseException as error:
+            raise ScriptFailed(described(name, error)) from None
+    return prices
+
+
+def frame_of(request):
+    points = [
+        {
+            "vol": {"unit": request["unit"], "qty": decimal.Decimal(qty)},
+            "rating": {"price": decimal.Decimal(price)},
+            "groupby": attributes(request["groupby"], groupby),
+            "metadata": attributes(request["metadata"], metadata),
+        }
+        for qty, price, groupby, metadata in request["points"]
+    ]
+    period = {"begin": moment(request["begin_secs"]), "end": moment(request["end_secs"])}
+    return {"period": period, "usage": {request["metric"]: points}}
+
+
+def attributes(names, values):
+    """A value is a text, `None` where the point has no such attribute, or a list of one where it is JSON."""
+    pairs = ((name, value) for name, value in zip(names, values) if value is not None)
+    return {name: value[0] if isinstance(value, list) else value for name, value in pairs}
+
+
+def moment(seconds):
+    return datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc) + datetime.timedelta(seconds=seconds)
+
+
+class Tampered(Exception):
+    """A script may change prices and nothing else."""
+
+
+def prices_of(data, expected):
+    if not isinstance(data, dict) or not isinstance(data.get("usage"), dict):
+        raise Tampered("left no dictionary with `usage` in `data`")
+    if set(data) != set(expected) or data["period"] != expected["period"]:
+        raise Tampered("changed `data` beside `usage`; it may change prices only")
+    if list(data["usage"]) != list(expected["usage"]):
+        raise Tampered("added or dropped a metric; it may change prices only")
+    prices = []
+    for metric, wanted in expected["usage"].items():
+        found = data["usage"][metric]
+        if not isinstance(found, (list, tuple)) or len(found) != len(wanted):
+            count = len(found) if isinstance(found, (list, tuple)) else 0
+            raise Tampered("left %d points of `%s` where there were %d; it may change prices only"
+                           % (count, metric, len(wanted)))
+        prices.extend(price_of(metric, index, *pair) for index, pair in enumerate(zip(found, wanted)))
+    return prices
+
+
+def price_of(metric, index, found, wanted):
+    where = "point %d of `%s`" % (index, metric)
+    if not isinstance(found, dict) or set(found) != set(wanted):
+        raise Tampered("added or dropped a part of %s; it may change prices only" % where)
+    for part in ("vol", "groupby", "metadata"):
+        if found[part] != wanted[part]:
+            raise Tampered("changed `%s` of %s, or the order of points; it may change prices only" % (part, where))
+    rating = found["rating"]
+    if not isinstance(rating, dict) or "price" not in rating:
+        raise Tampered("left no price in `rating` of %s" % where)
+    return price_text(rating["price"], where)
+
+
+EXACT = decimal.Context(prec=200, rounding=decimal.ROUND_HALF_EVEN, traps=[decimal.InvalidOperation])
+
+
+def price_text(price, where):
+    try:
+        if isinstance(price, bool) or not isinstance(price, (int, float, str, decimal.Decimal)):
+            raise decimal.InvalidOperation
+        # A float is the shortest decimal that it is written as.
+        number = decimal.Decimal(repr(price) if isinstance(price, float) else price)
+    except decimal.InvalidOperation:
+        raise Tampered("made the price of %s %.60r, which is no number" % (where, price)) from None
+    if not number.is_finite() or number.adjusted() > EXPONENT_MAX:
+        raise Tampered("made the price of %s too large" % where)
+    if number.as_tuple().exponent < -SCALE_MAX:
+        number = number.quantize(decimal.Decimal((0, (1,), -SCALE_MAX)), context=EXACT)
+    text = format(number, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    if int(text.lstrip("-").replace(".", "")) > COEFFICIENT_MAX:
+        raise Tampered("made the price of %s %s, which has too many digits" % (where, text))
+    return text
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (BrokenPipeError, KeyboardInterrupt):
+        pass
