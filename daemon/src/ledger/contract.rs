@@ -359,6 +359,7 @@ pub struct RowsGroup {
     pub metric_type: String,
     pub unit: String,
     pub description: Option<String>,
+    /// Empty = the rows have no scope: theirs is [`ScopeId::nobody`].
     pub scope_key: String,
     /// Schema `usage/1` with `price`.
     pub rows: RecordBatch,

@@ -97,7 +97,9 @@ fn point(group: &RowsGroup, batch: &UsageBatch<'_>, row: usize) -> Point {
     let calendar = calendar_attributes(group.period.begin());
     let mut groupby: BTreeMap<String, String> =
         calendar.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    groupby.insert(group.scope_key.clone(), batch.scope_at(row).to_owned());
+    if !group.scope_key.is_empty() {
+        groupby.insert(group.scope_key.clone(), batch.scope_at(row).to_owned());
+    }
     // An attribute the metric itself defines under one of these names is what was measured.
     groupby.extend(attributes_at(batch.groupby(), row));
     Point {

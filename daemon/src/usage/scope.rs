@@ -32,6 +32,15 @@ impl ScopeId {
         Ok(ScopeId(text.into()))
     }
 
+    /// Stands where rows have no scope. No scope has this id.
+    pub fn nobody() -> ScopeId {
+        ScopeId("".into())
+    }
+
+    pub fn is_nobody(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

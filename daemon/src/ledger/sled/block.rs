@@ -20,6 +20,10 @@ const KIND: Kind = Kind(b'B', 1);
 
 /// Most attributes of a slice: bounds what damage can make us allocate.
 pub(super) const ATTRIBUTES_MAX: usize = 256;
+/// Longest name of an attribute, bytes: a block of one row with all its names is small enough to be
+/// stored.
+pub(super) const NAME_SIZE_MAX: usize = 128;
+const _: () = assert!(ATTRIBUTES_MAX * (NAME_SIZE_MAX + 24) < VALUE_SIZE_MAX);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum AttributeKind {
@@ -28,7 +32,7 @@ pub(super) enum AttributeKind {
 }
 
 /// What an attribute column is, apart from its rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct AttributeName {
     pub(super) kind: AttributeKind,
     pub(super) name: String,
@@ -158,10 +162,10 @@ impl<'a> Block<'a> {
         self.price.unpack(self.rows)
     }
 
-    /// The attribute of that name; a groupby one wins over a metadata one.
-    pub(super) fn attribute(&self, name: &str) -> Option<&AttributeColumn<'a>> {
-        let named = self.attributes.iter().filter(|attribute| attribute.name.name == name);
-        named.min_by_key(|attribute| attribute.name.kind)
+    /// The attributes of that name, groupby before metadata.
+    pub(super) fn attributes(&self, name: &str) -> impl Iterator<Item = &AttributeColumn<'a>> {
+        // They are sorted by kind.
+        self.attributes.iter().filter(move |attribute| attribute.name.name == name)
     }
 }
 

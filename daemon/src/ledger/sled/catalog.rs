@@ -12,7 +12,7 @@ use super::cursors::Cursor;
 use crate::ledger::{CollectorMapping, ModuleState, NewScope, RatedBy, Scope};
 use crate::usage::{MetricId, ScopeId};
 
-/// A scope's number: its place in the order of creation.
+/// A scope's number, for ever: its place in the order in which ids came up.
 pub(super) type ScopeNumber = u32;
 /// A metric's number, for ever.
 pub(super) type MetricNumber = u32;
@@ -21,7 +21,9 @@ pub(super) type MetricNumber = u32;
 pub(super) struct Catalog {
     pub(super) scopes: Arc<Vec<ScopeEntry>>,
     pub(super) scope_numbers: Arc<HashMap<ScopeId, ScopeNumber>>,
-    /// All that were ever configured.
+    /// In order of creation: those that are not only known from pushed rows.
+    pub(super) listed: Arc<Vec<ScopeNumber>>,
+    /// All that were ever configured or pushed.
     pub(super) metrics: Arc<Vec<MetricId>>,
     pub(super) metric_numbers: Arc<HashMap<MetricId, MetricNumber>>,
     /// Those of the configuration now.
@@ -59,6 +61,27 @@ pub(super) struct ScopeEntry {
     pub(super) active: bool,
     pub(super) activation_toggled: DateTime<Utc>,
     pub(super) first_period: DateTime<Utc>,
+    /// Up to when it was processed as somebody said last.
+    pub(super) said_processed: Option<DateTime<Utc>>,
+    /// Its place in the order of creation; `None` = it is only known from pushed rows.
+    pub(super) rank: Option<u32>,
+}
+
+impl ScopeEntry {
+    /// Of rows that somebody pushed.
+    pub(super) fn pushed(id: &ScopeId, scope_key: &str, at: DateTime<Utc>) -> ScopeEntry {
+        ScopeEntry {
+            id: id.clone(),
+            fetcher: String::new(),
+            collector: String::new(),
+            scope_key: if id.is_nobody() { "".into() } else { scope_key.into() },
+            active: false,
+            activation_toggled: at,
+            first_period: at,
+            said_processed: None,
+            rank: None,
+        }
+    }
 }
 
 impl From<&NewScope> for ScopeEntry {
@@ -68,9 +91,11 @@ impl From<&NewScope> for ScopeEntry {
             fetcher: new.fetcher.clone(),
             collector: new.collector.clone(),
             scope_key: new.scope_key.as_str().into(),
-            active: true,
+            active: new.active,
             activation_toggled: new.found_at,
             first_period: new.first_period,
+            said_processed: new.last_processed,
+            rank: None,
         }
     }
 }
@@ -103,7 +128,7 @@ impl Catalog {
     pub(super) fn stand(&self, scope: ScopeNumber) -> Cursor {
         let of_metric = |metric: &MetricNumber| self.cursor(*metric, scope);
         let behind = self.standing.iter().filter_map(of_metric).min();
-        behind.unwrap_or_else(|| Cursor::at(self.first_period_secs(scope)))
+        behind.unwrap_or_else(|| self.first_cursor(scope))
     }
 
     /// `None` when the metric has never been configured together with the scope.
@@ -112,12 +137,28 @@ impl Catalog {
         cursors.get(scope as usize).copied().filter(|cursor| cursor.is_set())
     }
 
-    pub(super) fn first_period_secs(&self, scope: ScopeNumber) -> i64 {
-        self.scopes[scope as usize].first_period.timestamp()
+    /// Where a scope begins in its first metrics.
+    pub(super) fn first_cursor(&self, scope: ScopeNumber) -> Cursor {
+        let entry = &self.scopes[scope as usize];
+        let next_secs = entry.first_period.timestamp();
+        match entry.said_processed {
+            Some(_) => Cursor::said(next_secs),
+            None => Cursor::at(next_secs),
+        }
+    }
+
+    pub(super) fn listed_number(&self, id: &ScopeId) -> Option<ScopeNumber> {
+        let number = *self.scope_numbers.get(id)?;
+        self.scopes[number as usize].rank.map(|_| number)
     }
 
     pub(super) fn list_scopes(&self) -> Vec<Scope> {
-        let scope = |(number, entry): (ScopeNumber, &ScopeEntry)| Scope {
+        self.listed.iter().map(|number| self.scope(*number)).collect()
+    }
+
+    pub(super) fn scope(&self, number: ScopeNumber) -> Scope {
+        let entry = &self.scopes[number as usize];
+        Scope {
             id: entry.id.clone(),
             fetcher: entry.fetcher.clone(),
             collector: entry.collector.clone(),
@@ -126,13 +167,16 @@ impl Catalog {
             activation_toggled: entry.activation_toggled,
             first_period: entry.first_period,
             last_processed: self.last_processed(number),
-        };
-        (0..).zip(self.scopes.iter()).map(scope).collect()
+        }
     }
 
     fn last_processed(&self, scope: ScopeNumber) -> Option<DateTime<Utc>> {
         let of_metric = |metric: &MetricNumber| self.cursor(*metric, scope);
-        let behind = self.configured.iter().filter_map(of_metric).min()?;
+        let behind = self.configured.iter().filter_map(of_metric).min();
+        let behind = behind.unwrap_or_else(|| self.first_cursor(scope));
+        if behind.is_said() {
+            return self.scopes[scope as usize].said_processed;
+        }
         behind.last_begin_secs().and_then(|secs| DateTime::from_timestamp(secs, 0))
     }
 

@@ -38,6 +38,10 @@ impl Writer {
         self.0
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn u8(&mut self, value: u8) {
         self.0.push(value);
     }
@@ -106,6 +110,14 @@ impl<'a> Reader<'a> {
 
     /// The payload of a sealed record, its CRC, kind and version checked.
     pub(super) fn framed(kind: Kind, bytes: &'a [u8]) -> Result<Reader<'a>, Damage> {
+        match Reader::versioned(kind, bytes)? {
+            (version, payload) if version == kind.1 => Ok(payload),
+            _ => Err(Damage("it has a version not known here")),
+        }
+    }
+
+    /// As `framed`, of that version or an older one, and the version.
+    pub(super) fn versioned(kind: Kind, bytes: &'a [u8]) -> Result<(u8, Reader<'a>), Damage> {
         let Some((body, crc)) = bytes.split_last_chunk::<4>() else {
             return Err(Damage("it is too short"));
         };
@@ -113,8 +125,10 @@ impl<'a> Reader<'a> {
             return Err(Damage("its checksum does not fit"));
         }
         match body {
-            [found, version, payload @ ..] if *found == kind.0 && *version == kind.1 => {
-                Ok(Reader(payload))
+            [found, version, payload @ ..]
+                if *found == kind.0 && (1..=kind.1).contains(version) =>
+            {
+                Ok((*version, Reader(payload)))
             }
             [found, ..] if *found == kind.0 => Err(Damage("it has a version not known here")),
             _ => Err(Damage("it is of another kind")),

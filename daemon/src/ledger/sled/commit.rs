@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use super::block::{EncodedBlock, RowSet};
 use super::catalog::{Catalog, MetricNumber, Note, ScopeNumber};
 use super::cursors::{self, Cursor};
 use super::gather::{CheckedSlice, Gathered};
 use super::queue::Stage;
-use super::slice::{Part, ROLLUP_SCOPES_MAX, RollupEntry, Slice, SliceKey, encode_rollup};
+use super::runs::ScopeRuns;
+use super::slice::{Origin, Part, ROLLUP_SCOPES_MAX, RollupEntry, Slice, SliceKey, encode_rollup};
 use super::store::{Store, Table, Write};
 use super::texts::Texts;
 use super::{COUNTERS_KEY, records, states};
@@ -23,11 +25,7 @@ pub(super) struct Writing<'a> {
 /// A slice whose rows are encoded for those scopes that stood at its period when it was prepared.
 #[derive(Debug)]
 pub(super) struct PreparedSlice {
-    metric: MetricNumber,
-    period: Period,
-    unit: String,
-    description: Option<String>,
-    rated_by: Arc<[RatedBy]>,
+    label: SliceLabel,
     scopes: Vec<(ScopeNumber, Fact)>,
     /// Kept for the case that somebody else moves the cursors first.
     source: RatedSlice,
@@ -35,13 +33,37 @@ pub(super) struct PreparedSlice {
     encoded: Encoded,
 }
 
-/// For each scope of a slice its number, if it stands at the slice's period.
-type Standing = Vec<Option<ScopeNumber>>;
-
+/// What a slice's record says besides its rows.
 #[derive(Debug)]
-struct Encoded {
-    blocks: Vec<super::block::EncodedBlock>,
-    rollup: Vec<RollupEntry>,
+pub(super) struct SliceLabel {
+    pub(super) metric: MetricNumber,
+    pub(super) period: Period,
+    unit: String,
+    description: Option<String>,
+    rated_by: Arc<[RatedBy]>,
+    origin: Origin,
+}
+
+impl SliceLabel {
+    pub(super) fn new(metric: MetricNumber, slice: &RatedSlice, origin: Origin) -> SliceLabel {
+        SliceLabel {
+            metric,
+            period: slice.period,
+            unit: slice.unit.clone(),
+            description: slice.description.clone(),
+            rated_by: Arc::clone(&slice.rated_by),
+            origin,
+        }
+    }
+}
+
+/// For each scope of a slice its number, if its rows are stored.
+pub(super) type Standing = Vec<Option<ScopeNumber>>;
+
+#[derive(Debug, Default)]
+pub(super) struct Encoded {
+    pub(super) blocks: Vec<EncodedBlock>,
+    pub(super) rollup: Vec<RollupEntry>,
 }
 
 /// Checks and encodes slices in the caller's thread. `catalog` is a copy: its cursors move as the
@@ -60,11 +82,7 @@ pub(super) fn prepare(
         let encoded = encode(writing, metric, &slice, &scopes, &stood)?;
         move_cursors(&mut catalog, metric, slice.period, &stood);
         prepared.push(PreparedSlice {
-            metric,
-            period: slice.period,
-            unit: slice.unit.clone(),
-            description: slice.description.clone(),
-            rated_by: Arc::clone(&slice.rated_by),
+            label: SliceLabel::new(metric, &slice, Origin::Collected),
             scopes,
             source: slice,
             stood,
@@ -74,7 +92,7 @@ pub(super) fn prepare(
     Ok(prepared)
 }
 
-fn scope_facts(
+pub(super) fn scope_facts(
     catalog: &Catalog,
     slice: &RatedSlice,
 ) -> Result<Vec<(ScopeNumber, Fact)>, LedgerError> {
@@ -107,7 +125,7 @@ fn move_cursors(catalog: &mut Catalog, metric: MetricNumber, period: Period, sto
     }
 }
 
-fn encode(
+pub(super) fn encode(
     writing: Writing<'_>,
     metric: MetricNumber,
     slice: &RatedSlice,
@@ -123,7 +141,7 @@ fn encode(
     };
     let mut rollup: Vec<_> = stood.iter().zip(scopes).zip(sums).filter_map(entry).collect();
     rollup.sort_unstable_by_key(|entry| entry.scope);
-    let blocks = row_sets.iter().flat_map(super::block::RowSet::encode).collect();
+    let blocks = row_sets.iter().flat_map(RowSet::encode).collect();
     Ok(Encoded { blocks, rollup })
 }
 
@@ -147,53 +165,63 @@ pub(super) fn stage(
     stage: &mut Stage,
     prepared: &mut PreparedSlice,
 ) -> Result<CommitOutcome, LedgerError> {
-    let PreparedSlice { metric, period, .. } = *prepared;
+    let SliceLabel { metric, period, .. } = prepared.label;
     let stood = standing(&stage.catalog, metric, period, &prepared.scopes);
     if stood != prepared.stood {
         let PreparedSlice { source, scopes, .. } = &*prepared;
         prepared.encoded = encode(writing, metric, source, scopes, &stood)?;
         prepared.stood = stood;
     }
-    let encoded = &prepared.encoded;
+    let encoded = std::mem::take(&mut prepared.encoded);
     if encoded.rollup.is_empty() {
         return Ok(CommitOutcome { scopes_stored: 0, rows_stored: 0 });
     }
-    let slice = describe(stage, prepared);
-    write_parts(stage, &slice, encoded);
     let outcome = CommitOutcome {
         scopes_stored: encoded.rollup.len(),
         rows_stored: encoded.blocks.iter().map(|block| block.rows).sum(),
     };
-    stage.catalog.counters.rows += slice.rows;
-    stage.catalog.counters.next_slice += 1;
-    stage.journaled.push(Write::put(Table::Slices, slice.key().bytes(), slice.encode()));
-    move_cursors(&mut stage.catalog, metric, period, &prepared.stood);
     let scopes: Vec<ScopeNumber> = encoded.rollup.iter().map(|entry| entry.scope).collect();
+    add_slice(stage, &prepared.label, encoded);
+    move_cursors(&mut stage.catalog, metric, period, &prepared.stood);
     remove_notes(stage, metric, &scopes);
     Ok(outcome)
 }
 
-fn describe(stage: &mut Stage, prepared: &PreparedSlice) -> Slice {
-    let encoded = &prepared.encoded;
+/// A new slice that readers will see.
+pub(super) fn add_slice(stage: &mut Stage, label: &SliceLabel, encoded: Encoded) {
+    let slice = describe(stage, label, &encoded);
+    let key = slice.key();
+    stage.pending.push(key.bytes());
+    write_parts(stage, key, encoded);
+    stage.catalog.counters.rows += slice.rows;
+    stage.journaled.push(Write::put(Table::Slices, key.bytes(), slice.encode()));
+}
+
+/// The record of a new slice, with a number of its own.
+pub(super) fn describe(stage: &mut Stage, label: &SliceLabel, encoded: &Encoded) -> Slice {
     let rollup_part = |entries: &[RollupEntry]| Part {
         rows: entries.len(),
         first_scope: entries.first().map_or(0, |entry| entry.scope),
         last_scope: entries.last().map_or(0, |entry| entry.scope),
     };
     let sums = || encoded.rollup.iter().map(|entry| entry.sums);
+    let number = stage.catalog.counters.next_slice;
+    stage.catalog.counters.next_slice += 1;
     Slice {
-        period: prepared.period,
-        metric: prepared.metric,
-        number: stage.catalog.counters.next_slice,
-        unit: prepared.unit.clone(),
-        description: prepared.description.clone(),
-        chain: chain_number(stage, &prepared.rated_by),
+        period: label.period,
+        metric: label.metric,
+        number,
+        unit: label.unit.clone(),
+        description: label.description.clone(),
+        chain: chain_number(stage, &label.rated_by),
         scopes: encoded.rollup.len() as u64,
         rows: sums().map(|sums| sums.rows).sum(),
         qty: sums().map(|sums| sums.qty).sum(),
         price: sums().map(|sums| sums.price).sum(),
         rollups: encoded.rollup.chunks(ROLLUP_SCOPES_MAX).map(rollup_part).collect(),
         blocks: encoded.blocks.iter().map(Part::from).collect(),
+        origin: label.origin,
+        removed: ScopeRuns::default(),
     }
 }
 
@@ -209,11 +237,9 @@ fn chain_number(stage: &mut Stage, chain: &Arc<[RatedBy]>) -> u32 {
     number
 }
 
-fn write_parts(stage: &mut Stage, slice: &Slice, encoded: &Encoded) {
-    let key: SliceKey = slice.key();
-    stage.pending.push(key.bytes());
-    for (part, block) in encoded.blocks.iter().enumerate() {
-        stage.early.push(Write::put(Table::Blocks, key.part(part), block.bytes.clone()));
+pub(super) fn write_parts(stage: &mut Stage, key: SliceKey, encoded: Encoded) {
+    for (part, block) in encoded.blocks.into_iter().enumerate() {
+        stage.early.push(Write::put(Table::Blocks, key.part(part), block.bytes));
     }
     for (part, entries) in encoded.rollup.chunks(ROLLUP_SCOPES_MAX).enumerate() {
         stage.early.push(Write::put(Table::Rollups, key.part(part), encode_rollup(entries)));

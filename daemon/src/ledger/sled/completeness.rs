@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::catalog::ScopeNumber;
 use super::query::Reading;
-use super::slice::Slice;
+use super::slice::{Origin, Slice};
 use crate::ledger::{Completeness, CompletenessQuery, CompletenessState, LedgerError};
 use crate::usage::Period;
 
@@ -22,7 +22,7 @@ pub(super) fn list(
     let is_wanted =
         |scope: ScopeNumber| scopes.as_ref().is_none_or(|scopes| scopes.contains(&scope));
     let mut list = Vec::new();
-    for slice in slices {
+    for slice in slices.iter().filter(|slice| slice.origin == Origin::Collected) {
         for (index, part) in slice.rollups.iter().enumerate() {
             let in_part = part.first_scope..=part.last_scope;
             if scopes.as_ref().is_some_and(|scopes| scopes.range(in_part).next().is_none()) {

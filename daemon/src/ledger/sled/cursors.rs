@@ -1,13 +1,14 @@
 //! Where each scope stands in a metric, as one small record for each metric.
 //!
 //! ```text
-//! cursors = frame('C', 1) { run }
+//! cursors = frame('C', 2) packed({ run })
 //! run     = count:uint next:int last:int
 //! ```
 //!
 //! A run is `count` scopes, in order of their numbers, with the same cursor. `next` (begin of the
 //! first period that is not in the ledger) is the difference to the run before; `last` is how far
-//! before `next` the last period began, 0 = there was none, -1 = the scope has no cursor here.
+//! before `next` the last period began, 0 = there was none, -1 = the scope has no cursor here, -2 =
+//! none since somebody said where the scope stands (its record says what). Version 1 has no -2.
 
 use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
 
@@ -15,12 +16,14 @@ use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Cursor {
     next_secs: i64,
-    /// Length of the last period; `NONE` = no period yet, `UNSET` = no cursor.
+    /// Length of the last period, or `NONE`, `UNSET`, `SAID`.
     last_size_secs: i64,
 }
 
 const NONE: i64 = 0;
 const UNSET: i64 = -1;
+/// The least: of cursors with the same next period it is the one that is behind.
+const SAID: i64 = -2;
 
 impl Cursor {
     pub(super) const UNSET: Cursor = Cursor { next_secs: 0, last_size_secs: UNSET };
@@ -30,12 +33,21 @@ impl Cursor {
         Cursor { next_secs, last_size_secs: NONE }
     }
 
+    /// No period since somebody said where the scope stands.
+    pub(super) fn said(next_secs: i64) -> Cursor {
+        Cursor { next_secs, last_size_secs: SAID }
+    }
+
     pub(super) fn after(begin_secs: i64, end_secs: i64) -> Cursor {
         Cursor { next_secs: end_secs, last_size_secs: end_secs - begin_secs }
     }
 
     pub(super) fn is_set(self) -> bool {
         self.last_size_secs != UNSET
+    }
+
+    pub(super) fn is_said(self) -> bool {
+        self.last_size_secs == SAID
     }
 
     pub(super) fn next_secs(self) -> i64 {
@@ -47,7 +59,7 @@ impl Cursor {
     }
 }
 
-const KIND: Kind = Kind(b'C', 1);
+const KIND: Kind = Kind(b'C', 2);
 
 /// Most scopes of a ledger: bounds what damage can make us allocate.
 pub(super) const SCOPES_MAX: usize = 1 << 24;
@@ -68,7 +80,8 @@ pub(super) fn encode(cursors: &[Cursor]) -> Vec<u8> {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Cursor>, Damage> {
-    let mut record = Reader::framed(KIND, bytes)?;
+    let (version, mut record) = Reader::versioned(KIND, bytes)?;
+    let lowest = if version == 1 { UNSET } else { SAID };
     let runs = Packed::read(&mut record)?.unpack()?;
     record.end()?;
     let mut runs = Reader::new(&runs);
@@ -78,7 +91,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Cursor>, Damage> {
         let count = runs.count(SCOPES_MAX - cursors.len())?;
         next_secs = next_secs.wrapping_add(runs.int()?);
         let last_size_secs = runs.int()?;
-        if last_size_secs < UNSET {
+        if last_size_secs < lowest {
             return Err(Damage("a period has a negative length"));
         }
         let cursor = Cursor { next_secs, last_size_secs };
@@ -101,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cursors_come_back(entries in prop::collection::vec((0..5_i64, -1..3_i64), 0..200)) {
+        fn cursors_come_back(entries in prop::collection::vec((0..5_i64, -2..3_i64), 0..200)) {
             let cursors: Vec<_> = entries
                 .into_iter()
                 .map(|(next_secs, last_size_secs)| Cursor { next_secs, last_size_secs })

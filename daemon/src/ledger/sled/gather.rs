@@ -1,13 +1,15 @@
 //! From the batches of a slice to sorted rows, and the sums of each scope.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use arrow_array::types::Int32Type;
 use arrow_array::{Array, Decimal128Array, DictionaryArray, RecordBatch, StringArray};
 use arrow_buffer::i256;
 use arrow_schema::Field;
 
-use super::block::{ATTRIBUTES_MAX, AttributeKind, AttributeName, AttributeRows, RowSet};
+use super::block::{
+    ATTRIBUTES_MAX, AttributeKind, AttributeName, AttributeRows, NAME_SIZE_MAX, RowSet,
+};
 use super::catalog::{MetricNumber, ScopeNumber};
 use super::store::Store;
 use super::texts::{ABSENT, TEXT_SIZE_MAX, Texts};
@@ -93,9 +95,11 @@ impl<'a> CheckedSlice<'a> {
             batch.add_to(&mut sums);
         }
         let all: Vec<&CheckedBatch<'_>> = self.batches.iter().collect();
-        let groups: Vec<Vec<&CheckedBatch<'_>>> = match scales(&all) {
-            Some(_) => vec![all],
-            None => all.into_iter().map(|batch| vec![batch]).collect(),
+        let fits_a_block = scales(&all).is_some() && attribute_count(&all) <= ATTRIBUTES_MAX;
+        let groups: Vec<Vec<&CheckedBatch<'_>>> = if fits_a_block {
+            vec![all]
+        } else {
+            all.into_iter().map(|batch| vec![batch]).collect()
         };
         let mut row_sets = Vec::new();
         for batches in groups {
@@ -113,6 +117,12 @@ fn scales(batches: &[&CheckedBatch<'_>]) -> Option<(u8, u8)> {
     let qty: Vec<&Numbers> = batches.iter().map(|batch| &batch.qty).collect();
     let price: Vec<&Numbers> = batches.iter().map(|batch| &batch.price).collect();
     Some((common_scale(&qty)?, common_scale(&price)?))
+}
+
+/// Columns that rows of all batches together have.
+fn attribute_count(batches: &[&CheckedBatch<'_>]) -> usize {
+    let names = batches.iter().flat_map(|batch| batch.attributes.iter().map(|(name, ..)| name));
+    names.collect::<HashSet<_>>().len()
 }
 
 fn common_scale(columns: &[&Numbers]) -> Option<u8> {
@@ -136,6 +146,7 @@ impl<'a> CheckedBatch<'a> {
         let mut attributes = Vec::new();
         for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
             let Some(name) = attribute_name(field) else { continue };
+            too_much("bytes in the name of an attribute", name.name.len(), NAME_SIZE_MAX)?;
             let (column, texts) = attribute(field.name(), column)?;
             attributes.push((name, column, texts));
         }
@@ -200,7 +211,7 @@ pub(super) fn attribute_name(field: &Field) -> Option<AttributeName> {
     Some(AttributeName { kind, name: name.to_owned(), is_json: encoding == Some(ENCODING_JSON) })
 }
 
-fn too_much(what: &'static str, found: usize, max: usize) -> Result<(), ShapeErrorKind> {
+pub(super) fn too_much(what: &'static str, found: usize, max: usize) -> Result<(), ShapeErrorKind> {
     if found > max { Err(ShapeErrorKind::TooMuch { what, found, max }) } else { Ok(()) }
 }
 

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::catalog::Catalog;
+use super::push::{self, Newcomers};
 use super::query::Reading;
-use super::queue::{Queue, Stage};
+use super::queue::{Company, Queue, Stage};
+use super::slice::Slice;
 use super::store::{Store, Table};
 use super::texts::Texts;
 use super::{PENDING_KEY, commit, completeness, kv, load, records, rows, scopes, states, summary};
@@ -121,7 +123,15 @@ impl SledLedger {
         &self,
         change: impl FnOnce(&mut Stage) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        self.queue.submit(change, |changes| {
+        self.change_with(Company::Welcome, change)
+    }
+
+    fn change_with<T: Send + 'static>(
+        &self,
+        company: Company,
+        change: impl FnOnce(&mut Stage) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, LedgerError> {
+        self.queue.submit(company, change, |changes| {
             let before = self.inner.catalog();
             let mut stage = Stage { catalog: (*before).clone(), ..Stage::default() };
             let deliveries = changes.into_iter().map(|change| change(&mut stage)).collect();
@@ -141,6 +151,17 @@ impl Inner {
 
     fn reading<'a>(&'a self, catalog: &'a Catalog) -> Reading<'a> {
         Reading { store: &self.store, texts: &self.texts, catalog }
+    }
+
+    /// What readers see now of the slices that begin in `[begin, end)`.
+    fn snapshot(
+        &self,
+        begin: DateTime<Utc>,
+        end: DateTime<Utc>,
+    ) -> Result<(Arc<Catalog>, Vec<Slice>), LedgerError> {
+        let catalog = self.lock();
+        let slices = self.reading(&catalog).slices(begin, end)?;
+        Ok((Arc::clone(&catalog), slices))
     }
 
     fn writing(&self) -> commit::Writing<'_> {
@@ -178,12 +199,25 @@ impl Ledger for SledLedger {
 
     fn add_scopes(&self, scopes: &[NewScope]) -> Result<usize, LedgerError> {
         let catalog = self.inner.catalog();
-        let is_new = |scope: &&NewScope| !catalog.scope_numbers.contains_key(&scope.id);
+        let is_new = |scope: &&NewScope| catalog.listed_number(&scope.id).is_none();
         let new: Vec<NewScope> = scopes.iter().filter(is_new).cloned().collect();
         if new.is_empty() {
             return Ok(0);
         }
         self.change(move |stage| Ok(scopes::add(stage, &new)))
+    }
+
+    fn change_scope(
+        &self,
+        id: &ScopeId,
+        change: &ScopeChange,
+    ) -> Result<Option<Scope>, LedgerError> {
+        let (id, change) = (id.clone(), change.clone());
+        self.change(move |stage| Ok(scopes::change(stage, &id, &change)))
+    }
+
+    fn reset(&self, _: &Reset) -> Result<ResetOutcome, LedgerError> {
+        unimplemented!()
     }
 
     fn set_metrics(&self, metrics: &[MetricId]) -> Result<(), LedgerError> {
@@ -211,35 +245,46 @@ impl Ledger for SledLedger {
         })
     }
 
+    fn push(&self, push: Push) -> Result<PushOutcome, LedgerError> {
+        let inner = Arc::clone(&self.inner);
+        if let Some(key) = &push.key
+            && let Some(outcome) = push::known(&inner.store, key)?
+        {
+            return Ok(outcome);
+        }
+        if let Some(newcomers) = Newcomers::of(&push, &inner.catalog())? {
+            self.change(move |stage| newcomers.add(stage))?;
+        }
+        let prepared = push::prepare(inner.writing(), &inner.catalog(), push)?;
+        self.change(move |stage| prepared.stage(&inner.store, stage))
+    }
+
     fn note_failure(&self, failure: &Failure) -> Result<(), LedgerError> {
         let failure = failure.clone();
         self.change(move |stage| commit::note_failure(stage, &failure))
     }
 
     fn summarize(&self, query: &SummaryQuery) -> Result<Vec<SummaryGroup>, LedgerError> {
-        let (catalog, slices) = {
-            let catalog = self.inner.lock();
-            let slices = self.inner.reading(&catalog).slices(query.begin, query.end)?;
-            (Arc::clone(&catalog), slices)
-        };
+        let (catalog, slices) = self.inner.snapshot(query.begin, query.end)?;
         summary::summarize(self.inner.reading(&catalog), query, &slices)
     }
 
     fn rows(&self, query: &RowsQuery) -> Result<RowsPage, LedgerError> {
-        let (catalog, slices) = {
-            let catalog = self.inner.lock();
-            let slices = self.inner.reading(&catalog).slices(query.begin, query.end)?;
-            (Arc::clone(&catalog), slices)
-        };
+        let (catalog, slices) = self.inner.snapshot(query.begin, query.end)?;
         rows::page(self.inner.reading(&catalog), query, &slices)
     }
 
+    fn visit_rows(
+        &self,
+        query: &RowsQuery,
+        visit: &mut dyn FnMut(RowsGroup) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        let (catalog, slices) = self.inner.snapshot(query.begin, query.end)?;
+        rows::visit(self.inner.reading(&catalog), query, &slices, visit)
+    }
+
     fn completeness(&self, query: &CompletenessQuery) -> Result<Vec<Completeness>, LedgerError> {
-        let (catalog, slices) = {
-            let catalog = self.inner.lock();
-            let slices = self.inner.reading(&catalog).slices(query.begin, query.end)?;
-            (Arc::clone(&catalog), slices)
-        };
+        let (catalog, slices) = self.inner.snapshot(query.begin, query.end)?;
         completeness::list(self.inner.reading(&catalog), query, &slices)
     }
 
@@ -326,18 +371,6 @@ impl Ledger for SledLedger {
         })
     }
 
-    fn change_scope(&self, _: &ScopeId, _: &ScopeChange) -> Result<Option<Scope>, LedgerError> {
-        unimplemented!()
-    }
-
-    fn reset(&self, _: &Reset) -> Result<ResetOutcome, LedgerError> {
-        unimplemented!()
-    }
-
-    fn push(&self, _: Push) -> Result<PushOutcome, LedgerError> {
-        unimplemented!()
-    }
-
     fn reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError> {
         unimplemented!()
     }
@@ -359,14 +392,6 @@ impl Ledger for SledLedger {
     }
 
     fn finish_reprocessing(&self, _: u64) -> Result<(), LedgerError> {
-        unimplemented!()
-    }
-
-    fn visit_rows(
-        &self,
-        _: &RowsQuery,
-        _: &mut dyn FnMut(RowsGroup) -> ControlFlow<()>,
-    ) -> Result<(), LedgerError> {
         unimplemented!()
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::catalog::{Catalog, Counters, MetricNotes};
+use super::catalog::{Catalog, Counters, MetricNotes, ScopeEntry, ScopeNumber};
 use super::codec::Damage;
 use super::store::{Store, Table, Write, damaged};
 use super::{COUNTERS_KEY, PENDING_KEY, cursors, records, states};
@@ -14,12 +14,15 @@ pub(super) fn load(store: &Store) -> Result<Catalog, LedgerError> {
     let scopes = numbered(store, Table::Scopes, records::decode_scope)?;
     let by_id = (0..).zip(&scopes).map(|(number, scope)| (scope.id.clone(), number));
     catalog.scope_numbers = Arc::new(by_id.collect::<HashMap<_, _>>());
+    catalog.listed = Arc::new(listed(&scopes)?);
     catalog.scopes = Arc::new(scopes);
-    let metrics = numbered(store, Table::Metrics, records::decode_metric)?;
+    let decode_metric = |_, bytes: &[u8]| records::decode_metric(bytes);
+    let metrics = numbered(store, Table::Metrics, decode_metric)?;
     let by_id = (0..).zip(&metrics).map(|(number, metric)| (metric.clone(), number));
     catalog.metric_numbers = Arc::new(by_id.collect::<HashMap<_, _>>());
     catalog.metrics = Arc::new(metrics);
-    catalog.chains = Arc::new(numbered(store, Table::Chains, records::decode_chain)?);
+    let decode_chain = |_, bytes: &[u8]| records::decode_chain(bytes);
+    catalog.chains = Arc::new(numbered(store, Table::Chains, decode_chain)?);
     catalog.cursors = load_cursors(store, catalog.metrics.len())?;
     load_notes(store, &mut catalog)?;
     states::load(store, &mut catalog)?;
@@ -32,21 +35,32 @@ pub(super) fn load(store: &Store) -> Result<Catalog, LedgerError> {
     Ok(catalog)
 }
 
+/// The scopes that have a place in the order of creation, in that order.
+fn listed(scopes: &[ScopeEntry]) -> Result<Vec<ScopeNumber>, LedgerError> {
+    let ranks = (0..).zip(scopes).filter_map(|(number, scope)| Some((scope.rank?, number)));
+    let mut ranks: Vec<(u32, ScopeNumber)> = ranks.collect();
+    ranks.sort_unstable();
+    if (0..).zip(&ranks).any(|(expected, (rank, _))| *rank != expected) {
+        return Err(damaged("scopes".to_owned(), Damage("their order has a gap")));
+    }
+    Ok(ranks.into_iter().map(|(_, number)| number).collect())
+}
+
 /// Records whose keys are 0, 1, 2 …
 fn numbered<T>(
     store: &Store,
     table: Table,
-    decode: impl Fn(&[u8]) -> Result<T, Damage>,
+    decode: impl Fn(u32, &[u8]) -> Result<T, Damage>,
 ) -> Result<Vec<T>, LedgerError> {
     let mut records = Vec::new();
     for entry in store.prefix(table, &[]) {
         let (key, value) = entry?;
         let place = || format!("{} {}", table.name(), records.len());
-        let expected = u32::try_from(records.len()).ok().map(u32::to_be_bytes);
-        if expected.is_none_or(|expected| key.as_ref() != expected) {
+        let number = u32::try_from(records.len()).unwrap_or(u32::MAX);
+        if key.as_ref() != number.to_be_bytes() {
             return Err(damaged(place(), Damage("it is missing")));
         }
-        let record = decode(&value).map_err(|damage| damaged(place(), damage))?;
+        let record = decode(number, &value).map_err(|damage| damaged(place(), damage))?;
         records.push(record);
     }
     Ok(records)

@@ -50,7 +50,11 @@
 //! - An iterator over a tree sees changes made meanwhile: readers list slices under a lock, then
 //!   read blocks, which never change, without one.
 //!
-//! # Stored format, version 1
+//! # Stored format, version 2
+//!
+//! Records of version 1 are read as they are, and replaced when they change; a start raises the
+//! header to 2. Version 1 has no trees `removed`, `pushes`, `reprocessings` and `staged`, and other
+//! versions of the frames S, C, I and J.
 //!
 //! Integers in keys are big endian. In records `uint` is LEB128, `int` zigzag LEB128, `wide` a
 //! length byte and as many bytes of two's complement, little endian; `text` and `bytes` have a
@@ -67,16 +71,19 @@
 //!          "counters"                     frame('O',1) rows:uint next_slice:uint next_note:uint
 //!                                         next_mapping:uint
 //!          "pending" part:u16be           long(frame('P',1) { key:bytes })
-//!          "journal"                      frame('J',1) slot:u8 parts:uint rest
-//!                                         rest = packed({ write }) if parts = 0,
+//!          "journal"                      frame('J',2) slot:u8 parts:uint rest
+//!                                         rest = { packed({ write }) } if parts = 0,
 //!                                         else crc32:u32le of the parts joined
-//!          "journal/" slot:u8 part:u32be  a part of packed({ write })
+//!                                         (version 1 has one `packed` only)
+//!          "journal/" slot:u8 part:u32be  a part of { packed({ write }) }
 //!                                         write = table:u8 key:bytes ( 0 | 1 value:bytes )
-//! scopes   scope:u32be                    frame('S',1) id:text fetcher:text collector:text
+//! scopes   scope:u32be                    frame('S',2) id:text fetcher:text collector:text
 //!                                         scope_key:text active:u8 toggled:time first_period:time
+//!                                         ( 0 | 1 said_processed:time ) ( 0 | 1 rank:uint )
+//!                                         (version 1 ends before these; its rank is its number)
 //! metrics  metric:u32be                   frame('M',1) name:text alt_name:text
-//! cursors  metric:u32be part:u16be        long(frame('C',1) …), see `cursors`
-//! slices, rollups                         see `slice`
+//! cursors  metric:u32be part:u16be        long(frame('C',2) …), see `cursors`
+//! slices, rollups, removed                see `slice`
 //! blocks   (slice's key) part:u16be       see `block` and `columns`
 //! texts                                   see `texts`
 //! chains   chain:u32be                    frame('H',1) { module:text revision:uint library:text }
@@ -84,6 +91,7 @@
 //!                                         reason:text { gap:uint more:uint }
 //!                                         (runs of scope numbers, each `more` + 1 long)
 //! kv                                      see `kv`
+//! pushes   the client's key               see `push`
 //! states   "configured" | "standing"      frame('Q',1) { metric:uint }
 //!          "module/" name                 frame('U',1) enabled:u8 priority:int
 //!          "collector/" name              frame('V',1) enabled:u8
@@ -93,19 +101,20 @@
 //!                                         frame('Q',1) dictionary:uint
 //!
 //! tables of a write: 0 meta, 1 scopes, 2 metrics, 3 cursors, 4 slices, 5 rollups, 6 blocks,
-//! 7 texts, 8 kv, 9 states, 10 notes, 11 chains
+//! 7 texts, 8 kv, 9 states, 10 notes, 11 chains, 12 removed, 13 pushes,
+//! 14 reprocessings, 15 staged
 //! ```
 //!
 //! Example: the header is
 //!
 //! ```text
-//! 4c 01 72 61 74 65 64 20 6c 65 64 67 65 72 0a 01 50 34 92 68
-//! L  1  r  a  t  e  d     l  e  d  g  e  r  \n 1  crc32
+//! 4c 01 72 61 74 65 64 20 6c 65 64 67 65 72 0a 02 ea 65 9b f1
+//! L  1  r  a  t  e  d     l  e  d  g  e  r  \n 2  crc32
 //! ```
 //!
-//! A program that knows version 1 refuses a header with a higher one. Within a version trees, keys
-//! and records keep their meaning for ever; what changes gets a new version, and a start rewrites
-//! the old.
+//! A program refuses a header with a higher version than its own. Within a version trees, keys
+//! and records keep their meaning for ever; what changes gets a new version, and the old one
+//! is still read.
 
 mod block;
 mod catalog;
@@ -118,10 +127,12 @@ mod gather;
 mod kv;
 mod ledger;
 mod load;
+mod push;
 mod query;
 mod queue;
 mod records;
 mod rows;
+mod runs;
 mod scopes;
 mod slice;
 mod states;
@@ -134,7 +145,7 @@ mod texts;
 pub use ledger::{OpenError, SledLedger, SledOptions};
 
 /// Version of the stored format; a ledger with a newer one is not opened.
-const LEDGER_VERSION: u16 = 1;
+const LEDGER_VERSION: u16 = 2;
 const HEADER_MAGIC: &[u8] = b"rated ledger\n";
 const COUNTERS_KEY: &[u8] = b"counters";
 const PENDING_KEY: &[u8] = b"pending";

@@ -86,7 +86,7 @@ impl<'a> Reading<'a> {
         format!("{what} of metric `{metric}`, period {period}, scopes `{first}` to `{last}`")
     }
 
-    /// The entries of one part of a slice's rollups.
+    /// The entries of one part of a slice's rollups, without those that were removed.
     pub(super) fn rollup(
         self,
         slice: &Slice,
@@ -105,7 +105,8 @@ impl<'a> Reading<'a> {
         if entries.iter().any(|entry| entry.scope as usize >= known) {
             return Err(wrong(Damage("it names a scope that is not there")));
         }
-        Ok(entries)
+        let is_left = |entry: &RollupEntry| !slice.removed.contains(entry.scope);
+        Ok(entries.into_iter().filter(is_left).collect())
     }
 
     /// One block of a slice, given to `visit`, and what is to be said of damage in it.
@@ -216,8 +217,11 @@ impl<'a> Selection<'a> {
         self.scopes.as_ref().is_none_or(|scopes| scopes.binary_search(&scope).is_ok())
     }
 
-    /// Whether any scope of a part may be wanted.
-    pub(super) fn takes_part(&self, part: &Part) -> bool {
+    /// Whether any scope of a slice's part may be wanted.
+    pub(super) fn takes_part(&self, slice: &Slice, part: &Part) -> bool {
+        if slice.removed.covers(part.first_scope, part.last_scope) {
+            return false;
+        }
         let Some(scopes) = &self.scopes else { return true };
         let at = scopes.partition_point(|scope| *scope < part.first_scope);
         scopes.get(at).is_some_and(|scope| *scope <= part.last_scope)
@@ -230,7 +234,7 @@ pub(super) fn calendar_index(name: &str) -> Option<usize> {
 
 /// Whether scopes are identified by this attribute.
 pub(super) fn is_scope_key(catalog: &Catalog, name: &str) -> bool {
-    catalog.scopes.iter().any(|scope| scope.scope_key.as_ref() == name)
+    !name.is_empty() && catalog.scopes.iter().any(|scope| scope.scope_key.as_ref() == name)
 }
 
 /// The scopes of some ids, if scopes are identified by this attribute.
@@ -242,21 +246,31 @@ fn scopes_by_key(
     if !is_scope_key(catalog, name) {
         return None;
     }
+    let is_keyed =
+        |number: &ScopeNumber| catalog.scopes[*number as usize].scope_key.as_ref() == name;
     let number = |value: &String| {
         let id = ScopeId::new(value).ok()?;
-        let number = *catalog.scope_numbers.get(&id)?;
-        (catalog.scopes[number as usize].scope_key.as_ref() == name).then_some(number)
+        catalog.scope_numbers.get(&id).copied().filter(is_keyed)
     };
-    Some(values.iter().filter_map(number).collect())
+    let mut scopes: BTreeSet<ScopeNumber> = values.iter().filter_map(number).collect();
+    if values.iter().any(String::is_empty) {
+        // Rows without the attribute: those of everybody else.
+        scopes.extend((0..).take(catalog.scopes.len()).filter(|number| !is_keyed(number)));
+    }
+    Some(scopes)
 }
 
-/// Which rows of a block are wanted, as ranges of rows, first by scope.
-pub(super) fn rows_of_scopes(block: &Block<'_>, selection: &Selection<'_>) -> Vec<Range<usize>> {
+/// Which rows of a slice's block are wanted, as ranges of rows, first by scope.
+pub(super) fn rows_of_scopes(
+    slice: &Slice,
+    block: &Block<'_>,
+    selection: &Selection<'_>,
+) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let mut begin = 0;
     for run in &block.scopes {
         let end = begin + run.rows;
-        if selection.takes_scope(run.scope) {
+        if selection.takes_scope(run.scope) && !slice.removed.contains(run.scope) {
             match ranges.last_mut() {
                 Some(last) if last.end == begin => last.end = end,
                 _ => ranges.push(begin..end),
@@ -265,6 +279,53 @@ pub(super) fn rows_of_scopes(block: &Block<'_>, selection: &Selection<'_>) -> Ve
         begin = end;
     }
     ranges
+}
+
+/// An attribute of a block's rows.
+#[derive(Debug)]
+pub(super) struct AttributeTexts {
+    /// By row.
+    pub(super) indexes: Vec<u32>,
+    /// `None` = absent.
+    pub(super) texts: Vec<Option<Arc<str>>>,
+}
+
+/// `None` = no row has it. Of several columns of that name each row is told by the first that has
+/// something for it.
+pub(super) fn attribute_texts(
+    reading: Reading<'_>,
+    block: &Block<'_>,
+    name: &str,
+) -> Result<Option<AttributeTexts>, BlockError> {
+    let mut found: Option<AttributeTexts> = None;
+    for column in block.attributes(name) {
+        let codes = column.codes(block.rows)?;
+        let mut texts = reading.texts.decode(reading.store, column.dictionary, &codes.distinct)?;
+        if column.name.is_json {
+            texts.iter_mut().flatten().for_each(unquote);
+        }
+        let Some(found) = &mut found else {
+            found = Some(AttributeTexts { indexes: codes.indexes, texts });
+            continue;
+        };
+        let offset = u32::try_from(found.texts.len()).expect("a block has few rows");
+        for (index, other) in found.indexes.iter_mut().zip(codes.indexes) {
+            if found.texts[*index as usize].is_none() {
+                *index = offset + other;
+            }
+        }
+        found.texts.extend(texts);
+    }
+    Ok(found)
+}
+
+/// A JSON string is what it says; any other JSON is its text.
+fn unquote(text: &mut Arc<str>) {
+    if text.starts_with('"')
+        && let Ok(string) = serde_json::from_str::<String>(text)
+    {
+        *text = string.into();
+    }
 }
 
 /// The rows among `ranges` whose attributes have the wanted texts; `None` = all of them.
@@ -279,17 +340,15 @@ pub(super) fn rows_of_attributes(
     let mut wanted = vec![true; block.rows];
     for (name, values) in &selection.attributes {
         let is_wanted = |text: &str| values.iter().any(|value| value == text);
-        let Some(column) = block.attribute(name) else {
+        let Some(attribute) = attribute_texts(reading, block, name)? else {
             if !is_wanted("") {
                 wanted.fill(false);
             }
             continue;
         };
-        let codes = column.codes(block.rows)?;
-        let texts = reading.texts.decode(reading.store, column.dictionary, &codes.distinct)?;
         let text = |text: &Option<Arc<str>>| is_wanted(text.as_deref().unwrap_or(""));
-        let matches: Vec<bool> = texts.iter().map(text).collect();
-        for (wanted, index) in wanted.iter_mut().zip(&codes.indexes) {
+        let matches: Vec<bool> = attribute.texts.iter().map(text).collect();
+        for (wanted, index) in wanted.iter_mut().zip(&attribute.indexes) {
             *wanted &= matches[*index as usize];
         }
     }

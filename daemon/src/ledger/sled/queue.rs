@@ -3,10 +3,12 @@
 //! A thread that wants a change queues it. If nobody writes, it becomes the leader: takes all that
 //! is queued, lets each change have its way with a copy of the catalog, makes the outcome durable
 //! with one journal record, swaps the copy in and wakes everybody. Changes that arrive meanwhile
-//! are the next group.
+//! are the next group. A change that reads slices is a group of its own: what the changes before it
+//! have done must stand in the store.
 //!
 //! After a failed write the disk's content is unknown: no further change is taken.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +25,15 @@ pub(super) struct Stage {
     /// Keys that no reader looks at until the journal is applied.
     pub(super) early: Vec<Write>,
     pub(super) journaled: Vec<Write>,
+    /// Keys and digests of pushes.
+    pub(super) push_keys: BTreeMap<String, [u8; 32]>,
+}
+
+/// With whom a change is made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Company {
+    Welcome,
+    Alone,
 }
 
 pub(super) type Deliver = Box<dyn FnOnce(Option<GroupFailure>) + Send>;
@@ -52,7 +63,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct State {
-    waiting: Vec<Change>,
+    waiting: Vec<(Company, Change)>,
     is_led: bool,
     is_stopped: bool,
 }
@@ -68,8 +79,9 @@ impl Queue {
     /// the stage. `write` makes a group durable and visible.
     pub(super) fn submit<T: Send + 'static>(
         &self,
+        company: Company,
         change: impl FnOnce(&mut Stage) -> Result<T, LedgerError> + Send + 'static,
-        write: impl FnOnce(Vec<Change>) -> (Vec<Deliver>, Result<(), LedgerError>),
+        write: impl Fn(Vec<Change>) -> (Vec<Deliver>, Result<(), LedgerError>),
     ) -> Result<T, LedgerError> {
         let outcome = Arc::new(Mutex::new(None));
         let change = boxed(change, Arc::clone(&outcome));
@@ -77,7 +89,7 @@ impl Queue {
         if state.is_stopped {
             return Err(LedgerError::Stopped);
         }
-        state.waiting.push(change);
+        state.waiting.push((company, change));
         loop {
             if let Some(outcome) = lock(&outcome).take() {
                 return outcome;
@@ -85,22 +97,22 @@ impl Queue {
             if state.is_stopped {
                 return Err(LedgerError::Stopped);
             }
-            if !state.is_led {
-                break;
+            if state.is_led {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.is_led = true;
+            let group = state.take_group();
+            drop(state);
+            self.lead(group, &write);
+            state = self.lock();
         }
-        state.is_led = true;
-        let group = std::mem::take(&mut state.waiting);
-        drop(state);
-        self.lead(group, write);
-        lock(&outcome).take().unwrap_or(Err(LedgerError::Stopped))
     }
 
     fn lead(
         &self,
         group: Vec<Change>,
-        write: impl FnOnce(Vec<Change>) -> (Vec<Deliver>, Result<(), LedgerError>),
+        write: &impl Fn(Vec<Change>) -> (Vec<Deliver>, Result<(), LedgerError>),
     ) {
         // A panic in here leaves the disk in an unknown state, like a failed write.
         let mut leadership = Leadership { queue: self, is_stopped: true };
@@ -118,6 +130,16 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+impl State {
+    /// The changes that waited longest and go together.
+    fn take_group(&mut self) -> Vec<Change> {
+        let is_alone = |(company, _): &(Company, Change)| *company == Company::Alone;
+        let first_alone = self.waiting.iter().position(is_alone);
+        let count = first_alone.map_or(self.waiting.len(), |index| index.max(1));
+        self.waiting.drain(..count).map(|(_, change)| change).collect()
     }
 }
 

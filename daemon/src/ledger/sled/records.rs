@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::catalog::{Counters, Note, ScopeEntry};
+use super::catalog::{Counters, Note, ScopeEntry, ScopeNumber};
 use super::codec::{Damage, Kind, Reader, Writer};
 use super::cursors::SCOPES_MAX;
 use crate::ledger::{CollectorMapping, ModuleState, RatedBy};
 use crate::usage::{MetricId, ScopeId};
 
-const SCOPE: Kind = Kind(b'S', 1);
+const SCOPE: Kind = Kind(b'S', 2);
 const METRIC: Kind = Kind(b'M', 1);
 const CHAIN: Kind = Kind(b'H', 1);
 const NOTE: Kind = Kind(b'N', 1);
@@ -22,12 +22,12 @@ const COUNTERS: Kind = Kind(b'O', 1);
 const NUMBERS: Kind = Kind(b'Q', 1);
 const PENDING: Kind = Kind(b'P', 1);
 
-fn write_time(writer: &mut Writer, time: DateTime<Utc>) {
+pub(super) fn write_time(writer: &mut Writer, time: DateTime<Utc>) {
     writer.int(time.timestamp());
     writer.uint(u64::from(time.timestamp_subsec_nanos()));
 }
 
-fn read_time(reader: &mut Reader<'_>) -> Result<DateTime<Utc>, Damage> {
+pub(super) fn read_time(reader: &mut Reader<'_>) -> Result<DateTime<Utc>, Damage> {
     let secs = reader.int()?;
     let nanos = reader.u32()?;
     DateTime::from_timestamp(secs, nanos).ok_or(Damage("a time is out of range"))
@@ -50,20 +50,43 @@ pub(super) fn encode_scope(scope: &ScopeEntry) -> Vec<u8> {
     writer.u8(u8::from(scope.active));
     write_time(&mut writer, scope.activation_toggled);
     write_time(&mut writer, scope.first_period);
+    writer.u8(u8::from(scope.said_processed.is_some()));
+    if let Some(said) = scope.said_processed {
+        write_time(&mut writer, said);
+    }
+    writer.u8(u8::from(scope.rank.is_some()));
+    if let Some(rank) = scope.rank {
+        writer.uint(u64::from(rank));
+    }
     writer.seal()
 }
 
-pub(super) fn decode_scope(bytes: &[u8]) -> Result<ScopeEntry, Damage> {
-    let mut reader = Reader::framed(SCOPE, bytes)?;
-    Ok(ScopeEntry {
-        id: ScopeId::new(reader.text()?).map_err(|_| Damage("a scope id is not allowed"))?,
+pub(super) fn decode_scope(number: ScopeNumber, bytes: &[u8]) -> Result<ScopeEntry, Damage> {
+    let (version, mut reader) = Reader::versioned(SCOPE, bytes)?;
+    let mut scope = ScopeEntry {
+        id: read_scope_id(&mut reader)?,
         fetcher: reader.text()?.to_owned(),
         collector: reader.text()?.to_owned(),
         scope_key: reader.text()?.into(),
         active: read_bool(&mut reader)?,
         activation_toggled: read_time(&mut reader)?,
         first_period: read_time(&mut reader)?,
-    })
+        said_processed: None,
+        rank: Some(number),
+    };
+    if version > 1 {
+        scope.said_processed =
+            if read_bool(&mut reader)? { Some(read_time(&mut reader)?) } else { None };
+        scope.rank = if read_bool(&mut reader)? { Some(reader.u32()?) } else { None };
+    }
+    Ok(scope)
+}
+
+fn read_scope_id(reader: &mut Reader<'_>) -> Result<ScopeId, Damage> {
+    match reader.text()? {
+        "" => Ok(ScopeId::nobody()),
+        id => ScopeId::new(id).map_err(|_| Damage("a scope id is not allowed")),
+    }
 }
 
 pub(super) fn encode_metric(metric: &MetricId) -> Vec<u8> {

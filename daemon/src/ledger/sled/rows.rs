@@ -1,7 +1,7 @@
-//! Rows as they were rated, a page at a time.
+//! Rows as they were rated, a page or a block at a time.
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use arrow_array::types::Int32Type;
@@ -27,45 +27,92 @@ pub(super) fn page(
     query: &RowsQuery,
     slices: &[Slice],
 ) -> Result<RowsPage, LedgerError> {
+    let mut groups = Vec::new();
+    let mut collect = |group| {
+        groups.push(group);
+        ControlFlow::Continue(())
+    };
+    let total = walk(reading, query, slices, Beyond::Counts, &mut collect)?;
+    Ok(RowsPage { total, groups })
+}
+
+pub(super) fn visit(
+    reading: Reading<'_>,
+    query: &RowsQuery,
+    slices: &[Slice],
+    visit: &mut dyn FnMut(RowsGroup) -> ControlFlow<()>,
+) -> Result<(), LedgerError> {
+    walk(reading, query, slices, Beyond::IsLeftOut, visit)?;
+    Ok(())
+}
+
+/// What becomes of the rows after those that were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beyond {
+    Counts,
+    IsLeftOut,
+}
+
+/// How many rows were found, before paging.
+fn walk(
+    reading: Reading<'_>,
+    query: &RowsQuery,
+    slices: &[Slice],
+    beyond: Beyond,
+    visit: &mut dyn FnMut(RowsGroup) -> ControlFlow<()>,
+) -> Result<usize, LedgerError> {
     let selection = Selection::new(reading.catalog, &query.filters);
     let end = query.offset.saturating_add(query.limit);
-    let mut page = RowsPage::default();
+    let mut total: usize = 0;
     for slice in slices {
         if !selection.takes_slice(reading.metric_type(slice), slice.period) {
             continue;
         }
         if let Some(count) = count_by_rollups(reading, &selection, slice)? {
             // Nothing of the slice is on the page: its rows need not be read.
-            if query.offset >= page.total.saturating_add(count) || page.total >= end {
-                page.total += count;
+            if query.offset >= total.saturating_add(count) || total >= end {
+                total += count;
                 continue;
             }
         }
         for (index, part) in slice.blocks.iter().enumerate() {
-            if !selection.takes_part(part) {
+            if beyond == Beyond::IsLeftOut && total >= end {
+                return Ok(total);
+            }
+            if !selection.takes_part(slice, part) {
                 continue;
             }
-            let wanted = query.offset.saturating_sub(page.total)..end.saturating_sub(page.total);
+            let wanted = query.offset.saturating_sub(total)..end.saturating_sub(total);
             // A block that is counted by its row count alone need not be read.
-            let is_whole = selection.scopes.is_none() && selection.attributes.is_empty();
+            let is_whole = selection.scopes.is_none()
+                && selection.attributes.is_empty()
+                && !slice.removed.meets(part.first_scope, part.last_scope);
             if is_whole && (wanted.start >= part.rows || wanted.is_empty()) {
-                page.total += part.rows;
+                total += part.rows;
                 continue;
             }
-            let read = |block: &Block<'_>| read_block(reading, &selection, block, wanted);
+            let read = |block: &Block<'_>| read_block((reading, slice), &selection, block, wanted);
             let (count, batches) = reading.with_block(slice, index, read)?;
-            page.total += count;
-            page.groups.extend(batches.into_iter().map(|(scope_key, rows)| RowsGroup {
-                period: slice.period,
-                metric_type: reading.metric_type(slice).to_owned(),
-                unit: slice.unit.clone(),
-                description: slice.description.clone(),
-                scope_key,
-                rows,
-            }));
+            total += count;
+            for (scope_key, rows) in batches {
+                if visit(group(reading, slice, scope_key, rows)).is_break() {
+                    return Ok(total);
+                }
+            }
         }
     }
-    Ok(page)
+    Ok(total)
+}
+
+fn group(reading: Reading<'_>, slice: &Slice, scope_key: String, rows: RecordBatch) -> RowsGroup {
+    RowsGroup {
+        period: slice.period,
+        metric_type: reading.metric_type(slice).to_owned(),
+        unit: slice.unit.clone(),
+        description: slice.description.clone(),
+        scope_key,
+        rows,
+    }
 }
 
 /// How many rows of a slice are selected, if that is known without reading them.
@@ -82,7 +129,7 @@ fn count_by_rollups(
         count = slice.rows;
     } else {
         for (index, part) in slice.rollups.iter().enumerate() {
-            if selection.takes_part(part) {
+            if selection.takes_part(slice, part) {
                 let entries = reading.rollup(slice, index)?;
                 let taken = entries.iter().filter(|entry| selection.takes_scope(entry.scope));
                 count += taken.map(|entry| entry.sums.rows).sum::<u64>();
@@ -95,12 +142,12 @@ fn count_by_rollups(
 /// How many rows of a block are selected, and batches of those among them that are wanted: one
 /// batch for each stretch of rows whose scopes have the same key.
 fn read_block(
-    reading: Reading<'_>,
+    (reading, slice): (Reading<'_>, &Slice),
     selection: &Selection<'_>,
     block: &Block<'_>,
     wanted: Range<usize>,
 ) -> Result<(usize, Vec<(String, RecordBatch)>), BlockError> {
-    let ranges = rows_of_scopes(block, selection);
+    let ranges = rows_of_scopes(slice, block, selection);
     let matches = rows_of_attributes(reading, block, selection)?;
     let is_match = |row: &usize| matches.as_ref().is_none_or(|matches| matches[*row]);
     let selected: Vec<usize> = ranges.into_iter().flatten().filter(is_match).collect();

@@ -8,24 +8,22 @@ use super::queue::Stage;
 use super::records;
 use super::states;
 use super::store::{Table, Write};
-use crate::ledger::{Cursors, NewScope};
-use crate::usage::MetricId;
+use crate::ledger::{Cursors, NewScope, Scope, ScopeChange};
+use crate::usage::{MetricId, ScopeId};
 
+/// A scope that is known from pushed rows only is listed by this.
 pub(super) fn add(stage: &mut Stage, new: &[NewScope]) -> usize {
     let mut added = 0;
     for scope in new {
-        if stage.catalog.scope_numbers.contains_key(&scope.id) {
+        if scope.id.is_nobody() || stage.catalog.listed_number(&scope.id).is_some() {
             continue;
         }
+        let rank = u32::try_from(stage.catalog.listed.len()).expect("there are fewer scopes");
+        let entry = ScopeEntry { rank: Some(rank), ..ScopeEntry::from(scope) };
+        let number = put(stage, entry);
         let catalog = &mut stage.catalog;
-        assert!(catalog.scopes.len() < SCOPES_MAX, "a ledger has at most {SCOPES_MAX} scopes");
-        let number = ScopeNumber::try_from(catalog.scopes.len()).expect("asserted just before");
-        let entry = ScopeEntry::from(scope);
-        let key = number.to_be_bytes().to_vec();
-        stage.journaled.push(Write::put(Table::Scopes, key, records::encode_scope(&entry)));
-        Arc::make_mut(&mut catalog.scope_numbers).insert(scope.id.clone(), number);
-        let first = Cursor::at(entry.first_period.timestamp());
-        Arc::make_mut(&mut catalog.scopes).push(entry);
+        Arc::make_mut(&mut catalog.listed).push(number);
+        let first = catalog.first_cursor(number);
         for metric in Arc::clone(&catalog.configured).iter() {
             set_cursor(catalog, *metric, number, first);
         }
@@ -34,7 +32,57 @@ pub(super) fn add(stage: &mut Stage, new: &[NewScope]) -> usize {
     added
 }
 
-fn set_cursor(catalog: &mut Catalog, metric: MetricNumber, scope: ScopeNumber, cursor: Cursor) {
+/// Adds or replaces what is known of a scope. Its number.
+pub(super) fn put(stage: &mut Stage, entry: ScopeEntry) -> ScopeNumber {
+    let catalog = &mut stage.catalog;
+    let known = catalog.scope_numbers.get(&entry.id).copied();
+    let number = known.unwrap_or_else(|| {
+        assert!(catalog.scopes.len() < SCOPES_MAX, "a ledger has at most {SCOPES_MAX} scopes");
+        ScopeNumber::try_from(catalog.scopes.len()).expect("asserted just before")
+    });
+    let key = number.to_be_bytes().to_vec();
+    stage.journaled.push(Write::put(Table::Scopes, key, records::encode_scope(&entry)));
+    let scopes = Arc::make_mut(&mut catalog.scopes);
+    if known.is_some() {
+        scopes[number as usize] = entry;
+    } else {
+        Arc::make_mut(&mut catalog.scope_numbers).insert(entry.id.clone(), number);
+        scopes.push(entry);
+    }
+    number
+}
+
+pub(super) fn change(stage: &mut Stage, id: &ScopeId, change: &ScopeChange) -> Option<Scope> {
+    let number = stage.catalog.listed_number(id)?;
+    let before = &stage.catalog.scopes[number as usize];
+    let mut entry = before.clone();
+    if let Some(fetcher) = &change.fetcher {
+        entry.fetcher.clone_from(fetcher);
+    }
+    if let Some(collector) = &change.collector {
+        entry.collector.clone_from(collector);
+    }
+    if let Some(scope_key) = &change.scope_key {
+        entry.scope_key = scope_key.as_str().into();
+    }
+    if let Some((active, said_at)) = change.active
+        && active != entry.active
+    {
+        entry.active = active;
+        entry.activation_toggled = said_at;
+    }
+    if entry != *before {
+        put(stage, entry);
+    }
+    Some(stage.catalog.scope(number))
+}
+
+pub(super) fn set_cursor(
+    catalog: &mut Catalog,
+    metric: MetricNumber,
+    scope: ScopeNumber,
+    cursor: Cursor,
+) {
     let cursors = Arc::make_mut(&mut catalog.cursors[metric as usize]);
     let scope = scope as usize;
     if cursors.len() <= scope {
@@ -52,12 +100,12 @@ pub(super) fn set_metrics(stage: &mut Stage, metrics: &[MetricId]) {
     if *catalog.configured == numbers {
         return;
     }
-    let scopes = ScopeNumber::try_from(catalog.scopes.len()).unwrap_or(ScopeNumber::MAX);
-    let stands: Vec<Cursor> = (0..scopes).map(|scope| catalog.stand(scope)).collect();
+    let listed = Arc::clone(&catalog.listed);
+    let stands: Vec<Cursor> = listed.iter().map(|scope| catalog.stand(*scope)).collect();
     for metric in &numbers {
-        for (scope, stand) in (0..).zip(&stands) {
-            if catalog.cursor(*metric, scope).is_none() {
-                set_cursor(catalog, *metric, scope, *stand);
+        for (scope, stand) in listed.iter().zip(&stands) {
+            if catalog.cursor(*metric, *scope).is_none() {
+                set_cursor(catalog, *metric, *scope, *stand);
             }
         }
     }
@@ -68,12 +116,13 @@ pub(super) fn set_metrics(stage: &mut Stage, metrics: &[MetricId]) {
     states::write_configured(stage);
 }
 
-fn number_of(stage: &mut Stage, metric: &MetricId) -> MetricNumber {
+/// A metric that is not there yet is added, without cursors.
+pub(super) fn number_of(stage: &mut Stage, metric: &MetricId) -> MetricNumber {
     let catalog = &mut stage.catalog;
     if let Some(number) = catalog.metric_numbers.get(metric) {
         return *number;
     }
-    let number = MetricNumber::try_from(catalog.metrics.len()).expect("metrics come from a file");
+    let number = MetricNumber::try_from(catalog.metrics.len()).expect("metrics are limited");
     Arc::make_mut(&mut catalog.metrics).push(metric.clone());
     Arc::make_mut(&mut catalog.metric_numbers).insert(metric.clone(), number);
     catalog.cursors.push(Arc::default());
@@ -83,16 +132,15 @@ fn number_of(stage: &mut Stage, metric: &MetricId) -> MetricNumber {
 }
 
 pub(super) fn cursors(catalog: &Catalog) -> Cursors {
-    let scopes: Vec<_> = catalog.scopes.iter().map(|scope| scope.id.clone()).collect();
-    let count = ScopeNumber::try_from(scopes.len()).unwrap_or(ScopeNumber::MAX);
+    let scopes = catalog.listed.iter().map(|scope| catalog.scopes[*scope as usize].id.clone());
     let mut next_begin_secs = std::collections::BTreeMap::new();
     for metric in catalog.configured.iter() {
-        let next = |scope| {
-            let cursor = catalog.cursor(*metric, scope);
-            cursor.unwrap_or_else(|| catalog.stand(scope)).next_secs()
+        let next = |scope: &ScopeNumber| {
+            let cursor = catalog.cursor(*metric, *scope);
+            cursor.unwrap_or_else(|| catalog.stand(*scope)).next_secs()
         };
-        let list = (0..count).map(next).collect();
+        let list = catalog.listed.iter().map(next).collect();
         next_begin_secs.insert(catalog.metrics[*metric as usize].clone(), list);
     }
-    Cursors { scopes, next_begin_secs }
+    Cursors { scopes: scopes.collect(), next_begin_secs }
 }

@@ -2,13 +2,19 @@
 //!
 //! ```text
 //! key    = begin:i64be metric:u32be slice:u64be          (the sign bit of `begin` flipped)
-//! slice  = frame('I', 1) end:int unit:text described:u8 [ description:text ] chain:uint
+//! slice  = frame('I', 2) end:int unit:text described:u8 [ description:text ] chain:uint
 //!          scopes:uint rows:uint qty:wide price:wide parts(rollups) parts(blocks)
+//!          origin:u8 removed:runs
 //! parts  = count:uint { rows:uint first_scope:uint last_scope:uint }
 //! ```
 //!
 //! `qty` and `price` are in units of 10^-28. A slice is in the ledger if its record is. For a part
-//! of the rollups `rows` is its number of scopes.
+//! of the rollups `rows` is its number of scopes. `origin` is 0 for what the cycle has collected, 1
+//! for what somebody pushed. Version 1 ends before it: collected, nothing removed.
+//!
+//! `removed` (see `runs`) are scopes that readers leave out of the slice: rollups and blocks still
+//! have them, and the numbers of the parts count them; `scopes`, `rows`, `qty` and `price` do not.
+//! A slice without a scope left goes to the tree `removed`, same key, same record.
 //!
 //! ```text
 //! key    = (the slice's) part:u16be
@@ -25,10 +31,11 @@ use super::block::EncodedBlock;
 use super::catalog::{MetricNumber, ScopeNumber};
 use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
 use super::gather::ScopeSums;
+use super::runs::ScopeRuns;
 use crate::ledger::Fact;
 use crate::usage::{Period, SUM_SCALE, Sum};
 
-const SLICE: Kind = Kind(b'I', 1);
+const SLICE: Kind = Kind(b'I', 2);
 const ROLLUP: Kind = Kind(b'R', 1);
 
 /// Most scopes of one rollup.
@@ -79,6 +86,13 @@ pub(super) fn time_bytes(secs: i64) -> [u8; 8] {
     (secs.cast_unsigned() ^ SIGN).to_be_bytes()
 }
 
+/// How a slice came into the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    Collected,
+    Pushed,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Slice {
     pub(super) period: Period,
@@ -87,12 +101,15 @@ pub(super) struct Slice {
     pub(super) unit: String,
     pub(super) description: Option<String>,
     pub(super) chain: u32,
+    /// What is not removed; the parts count what is, too.
     pub(super) scopes: u64,
     pub(super) rows: u64,
     pub(super) qty: Sum,
     pub(super) price: Sum,
     pub(super) rollups: Vec<Part>,
     pub(super) blocks: Vec<Part>,
+    pub(super) origin: Origin,
+    pub(super) removed: ScopeRuns,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,15 +153,20 @@ impl Slice {
                 writer.uint(u64::from(part.last_scope));
             }
         }
+        writer.u8(match self.origin {
+            Origin::Collected => 0,
+            Origin::Pushed => 1,
+        });
+        self.removed.write(&mut writer);
         writer.seal()
     }
 
     pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<Slice, Damage> {
         let key = SliceKey::read(key)?;
-        let mut reader = Reader::framed(SLICE, bytes)?;
+        let (version, mut reader) = Reader::versioned(SLICE, bytes)?;
         let end_secs = reader.int()?;
         let period = Period::from_secs(key.begin_secs, end_secs);
-        let slice = Slice {
+        let mut slice = Slice {
             period: period.ok_or(Damage("its period ends before it begins"))?,
             metric: key.metric,
             number: key.number,
@@ -160,7 +182,17 @@ impl Slice {
             price: Sum(reader.wide()?),
             rollups: read_parts(&mut reader)?,
             blocks: read_parts(&mut reader)?,
+            origin: Origin::Collected,
+            removed: ScopeRuns::default(),
         };
+        if version > 1 {
+            slice.origin = match reader.u8()? {
+                0 => Origin::Collected,
+                1 => Origin::Pushed,
+                _ => return Err(Damage("its origin is not known")),
+            };
+            slice.removed = ScopeRuns::read(&mut reader)?;
+        }
         reader.end()?;
         Ok(slice)
     }

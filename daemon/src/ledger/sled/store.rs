@@ -41,9 +41,13 @@ pub(super) enum Table {
     States = 9,
     Notes = 10,
     Chains = 11,
+    Removed = 12,
+    Pushes = 13,
+    Reprocessings = 14,
+    Staged = 15,
 }
 
-const TABLES: [(Table, &str); 12] = [
+const TABLES: [(Table, &str); 16] = [
     (Table::Meta, "meta"),
     (Table::Scopes, "scopes"),
     (Table::Metrics, "metrics"),
@@ -56,6 +60,10 @@ const TABLES: [(Table, &str); 12] = [
     (Table::States, "states"),
     (Table::Notes, "notes"),
     (Table::Chains, "chains"),
+    (Table::Removed, "removed"),
+    (Table::Pushes, "pushes"),
+    (Table::Reprocessings, "reprocessings"),
+    (Table::Staged, "staged"),
 ];
 
 impl Table {
@@ -99,7 +107,9 @@ pub(super) struct Store {
 }
 
 const JOURNAL: &[u8] = b"journal";
-const JOURNAL_KIND: Kind = Kind(b'J', 1);
+const JOURNAL_KIND: Kind = Kind(b'J', 2);
+/// About how many bytes of writes are packed together: well below what a packed column may have.
+const JOURNAL_PIECE_SIZE: usize = 8 << 20;
 const HEADER: &[u8] = b"header";
 const HEADER_KIND: Kind = Kind(b'L', 1);
 
@@ -173,9 +183,7 @@ impl Store {
     pub(super) fn journal(&self, writes: &[Write]) -> Result<(), LedgerError> {
         use std::sync::atomic::Ordering::Relaxed;
         let slot = self.journal_slot.fetch_xor(1, Relaxed);
-        let mut body = Writer::new();
-        codec::pack(&mut body, &encode_writes(writes));
-        let body = body.into_bytes();
+        let body = encode_writes(writes);
         let parts: Vec<&[u8]> = body.chunks(VALUE_SIZE_MAX).collect();
         let [inline] = parts.as_slice() else {
             return self.journal_in_parts(slot, &parts);
@@ -202,10 +210,10 @@ impl Store {
         self.sync()
     }
 
-    /// Puts journaled writes into their places. No sync: until the next journal is durable, and
+    /// Puts journaled writes into their places. No sync at the end: until the next journal is durable, and
     /// with it all that was written before, this one is replayed at every start.
     pub(super) fn apply(&self, writes: &[Write]) -> Result<(), LedgerError> {
-        writes.iter().try_for_each(|write| self.write_one(write))
+        self.write_early(writes)
     }
 
     /// Everything written so far is on the disk when this returns.
@@ -237,7 +245,7 @@ impl Store {
     fn replay_journal(&self) -> Result<(), LedgerError> {
         let Some(bytes) = self.get(Table::Meta, JOURNAL)? else { return Ok(()) };
         let damaged = |damage| damaged("journal".to_owned(), damage);
-        let mut header = Reader::framed(JOURNAL_KIND, &bytes).map_err(damaged)?;
+        let mut header = Reader::versioned(JOURNAL_KIND, &bytes).map_err(damaged)?.1;
         let slot = header.u8().map_err(damaged)?;
         let parts = header.count(usize::from(u16::MAX)).map_err(damaged)?;
         let body = if parts == 0 {
@@ -275,47 +283,60 @@ fn journal_part_key(slot: u8, index: u32) -> Vec<u8> {
     [JOURNAL, &[b'/', slot], &index.to_be_bytes()].concat()
 }
 
+/// Packed, in pieces.
 fn encode_writes(writes: &[Write]) -> Vec<u8> {
     let mut body = Writer::new();
+    let mut piece = Writer::new();
     for write in writes {
-        body.u8(write.table as u8);
-        body.bytes(&write.key);
-        body.u8(u8::from(write.value.is_some()));
+        piece.u8(write.table as u8);
+        piece.bytes(&write.key);
+        piece.u8(u8::from(write.value.is_some()));
         if let Some(value) = &write.value {
-            body.bytes(value);
+            piece.bytes(value);
+        }
+        if piece.len() >= JOURNAL_PIECE_SIZE {
+            let full = std::mem::replace(&mut piece, Writer::new());
+            codec::pack(&mut body, &full.into_bytes());
         }
     }
+    codec::pack(&mut body, &piece.into_bytes());
     body.into_bytes()
 }
 
 fn decode_writes(body: &[u8]) -> Result<Vec<Write>, Damage> {
-    let body = Packed::read(&mut Reader::new(body))?.unpack()?;
-    let mut reader = Reader::new(&body);
+    let mut pieces = Reader::new(body);
     let mut writes = Vec::new();
-    while !reader.is_empty() {
-        let table = TABLES.get(usize::from(reader.u8()?)).ok_or(Damage("it names no table"))?.0;
-        let key = reader.bytes()?.to_vec();
-        let value = match reader.u8()? {
-            0 => None,
-            _ => Some(reader.bytes()?.to_vec()),
-        };
-        writes.push(Write { table, key, value });
+    while !pieces.is_empty() {
+        let piece = Packed::read(&mut pieces)?.unpack()?;
+        let mut reader = Reader::new(&piece);
+        while !reader.is_empty() {
+            let table = TABLES.get(usize::from(reader.u8()?)).ok_or(Damage("it names no table"))?;
+            let key = reader.bytes()?.to_vec();
+            let value = match reader.u8()? {
+                0 => None,
+                _ => Some(reader.bytes()?.to_vec()),
+            };
+            writes.push(Write { table: table.0, key, value });
+        }
     }
     Ok(writes)
 }
 
 fn check_header(db: &sled::Db, path: &Path) -> Result<(), OpenError> {
     let meta = db.open_tree(Table::Meta.name()).map_err(store_error)?;
+    let mut header = Writer::framed(HEADER_KIND);
+    header.raw(HEADER_MAGIC);
+    header.count(usize::from(LEDGER_VERSION));
+    let header = header.seal();
     let Some(bytes) = meta.get(HEADER).map_err(store_error)? else {
-        let mut header = Writer::framed(HEADER_KIND);
-        header.raw(HEADER_MAGIC);
-        header.count(usize::from(LEDGER_VERSION));
-        meta.insert(HEADER, header.seal()).map_err(store_error)?;
+        meta.insert(HEADER, header).map_err(store_error)?;
         return Ok(());
     };
     let place = || format!("header of `{}`", path.display());
     let found = read_header(&bytes).map_err(|damage| damaged(place(), damage))?;
-    if found == LEDGER_VERSION {
+    if found <= LEDGER_VERSION {
+        // Records of older versions are read as they are; older programs must read no newer ones.
+        meta.insert(HEADER, header).map_err(store_error)?;
         return Ok(());
     }
     Err(OpenError::Version { path: path.to_path_buf(), found, known: LEDGER_VERSION })

@@ -9,8 +9,8 @@ use super::block::Block;
 use super::catalog::ScopeNumber;
 use super::gather::{ScopeSums, Total};
 use super::query::{
-    BlockError, Reading, Selection, calendar_index, is_scope_key, rows_of_attributes,
-    rows_of_scopes,
+    BlockError, Reading, Selection, attribute_texts, calendar_index, is_scope_key,
+    rows_of_attributes, rows_of_scopes,
 };
 use super::slice::Slice;
 use crate::ledger::{GroupKey, LedgerError, SummaryGroup, SummaryQuery};
@@ -156,7 +156,7 @@ impl<'a> Summary<'a> {
             return Ok(());
         }
         for (index, part) in slice.rollups.iter().enumerate() {
-            if !self.selection.takes_part(part) {
+            if !self.selection.takes_part(slice, part) {
                 continue;
             }
             for entry in self.reading.rollup(slice, index)? {
@@ -199,15 +199,21 @@ impl<'a> Summary<'a> {
     fn add_rows(&mut self, slice: &Slice, slice_group: u32) -> Result<(), LedgerError> {
         let reading = self.reading;
         for (index, part) in slice.blocks.iter().enumerate() {
-            if self.selection.takes_part(part) {
-                reading.with_block(slice, index, |block| self.add_block(block, slice_group))?;
+            if self.selection.takes_part(slice, part) {
+                let add = |block: &Block<'_>| self.add_block(slice, block, slice_group);
+                reading.with_block(slice, index, add)?;
             }
         }
         Ok(())
     }
 
-    fn add_block(&mut self, block: &Block<'_>, slice_group: u32) -> Result<(), BlockError> {
-        let ranges = rows_of_scopes(block, &self.selection);
+    fn add_block(
+        &mut self,
+        slice: &Slice,
+        block: &Block<'_>,
+        slice_group: u32,
+    ) -> Result<(), BlockError> {
+        let ranges = rows_of_scopes(slice, block, &self.selection);
         if ranges.is_empty() {
             return Ok(());
         }
@@ -216,16 +222,13 @@ impl<'a> Summary<'a> {
         let mut local = LocalGroups::new(block, self.by_scope);
         let mut texts = Vec::new();
         for name in &self.attributes {
-            let Some(column) = block.attribute(name) else {
+            let Some(attribute) = attribute_texts(self.reading, block, name)? else {
                 texts.push(vec![Arc::default()]);
                 local.refine_by_nothing();
                 continue;
             };
-            let codes = column.codes(block.rows)?;
-            let store = self.reading.store;
-            let decoded = self.reading.texts.decode(store, column.dictionary, &codes.distinct)?;
-            texts.push(decoded.into_iter().map(Option::unwrap_or_default).collect());
-            local.refine(&codes.indexes, codes.distinct.len());
+            local.refine(&attribute.indexes, attribute.texts.len());
+            texts.push(attribute.texts.into_iter().map(Option::unwrap_or_default).collect());
         }
         let sums = local.sums(&ranges, wanted.as_deref(), &qty.values, &price.values);
         for (group, (rows, qty_total, price_total)) in sums.into_iter().enumerate() {

@@ -21,6 +21,17 @@ pub(super) fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// As `copy`, of a folder that may hold copies itself.
+pub(super) fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to.join("blobs")).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
 fn ledger_with(path: &Path, hours: i64) -> SledLedger {
     let ledger = open(path);
     ledger.set_metrics(&[metric("cpu")]).unwrap();
@@ -222,15 +233,15 @@ fn a_newer_format_is_refused() {
         let store = Store::open(folder.path(), SledOptions::default()).unwrap();
         let mut header = Writer::framed(Kind(b'L', 1));
         header.raw(b"rated ledger\n");
-        header.uint(2);
+        header.uint(3);
         store.apply(&[Write::put(Table::Meta, b"header".to_vec(), header.seal())]).unwrap();
         store.sync().unwrap();
     }
 
     let error = SledLedger::open(folder.path(), SledOptions::default()).unwrap_err();
 
-    assert!(matches!(error, OpenError::Version { found: 2, known: 1, .. }), "{error}");
-    assert!(error.to_string().contains("has format 2, this daemon knows up to 1"));
+    assert!(matches!(error, OpenError::Version { found: 3, known: 2, .. }), "{error}");
+    assert!(error.to_string().contains("has format 3, this daemon knows up to 2"));
 }
 
 #[test]

@@ -4,5 +4,7 @@ mod basics;
 mod crash;
 mod kv;
 mod model;
+mod push;
 mod sample;
+mod scopes;
 mod support;

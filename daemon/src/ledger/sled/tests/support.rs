@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 
 use crate::ledger::sled::{SledLedger, SledOptions};
 use crate::ledger::{
-    Fact, Filters, GroupKey, Ledger, Measures, NewScope, RatedBy, RatedSlice, RowsQuery,
-    SliceScope, SummaryQuery,
+    Fact, Filters, GroupKey, Ledger, Measures, NewScope, Push, PushKey, RatedBy, RatedSlice,
+    RowsGroup, RowsQuery, SliceScope, SummaryQuery,
 };
 use crate::usage::{MetricId, Period, ScopeId};
 
@@ -147,6 +147,14 @@ pub(super) fn rows(ledger: &SledLedger, query: &RowsQuery) -> (usize, Vec<String
     let page = ledger.rows(query).unwrap();
     let mut lines = Vec::new();
     for group in &page.groups {
+        lines.extend(lines_of(group));
+    }
+    (page.total, lines)
+}
+
+pub(super) fn lines_of(group: &RowsGroup) -> Vec<String> {
+    let mut lines = Vec::new();
+    {
         let hour = (group.period.begin_secs() - START_SECS) / HOUR_SECS;
         let text = |column: &str, row: usize| {
             let column = group.rows.column_by_name(column)?;
@@ -171,5 +179,17 @@ pub(super) fn rows(ledger: &SledLedger, query: &RowsQuery) -> (usize, Vec<String
             ));
         }
     }
-    (page.total, lines)
+    lines
+}
+
+/// As `slice`, by somebody who pushes.
+pub(super) fn pushed(name: &str, period: Period, scopes: &[&str], rows: &[Row<'_>]) -> RatedSlice {
+    let metric = MetricId { name: name.to_owned(), alt_name: name.to_owned() };
+    RatedSlice { metric, ..slice(name, period, scopes, rows) }
+}
+
+pub(super) fn push_of(slices: Vec<RatedSlice>, key: Option<(&str, u8)>) -> Push {
+    let key = key.map(|(key, digest)| PushKey { key: key.to_owned(), digest: [digest; 32] });
+    let (scope_key, author) = ("project_id".to_owned(), "ann".to_owned());
+    Push { slices, scope_key, key, at: at(5), author }
 }
