@@ -13,6 +13,7 @@
 mod answer;
 mod backend;
 mod call;
+mod connections;
 mod context;
 mod cors;
 mod dates;
@@ -32,4 +33,4 @@ mod xml;
 
 pub use backend::*;
 pub use context::{BLOCKING_CALLS_MAX, Context, Parts};
-pub use serve::{BODY_TIMEOUT, REQUESTS_IN_FLIGHT_MAX, STOP_TIMEOUT, serve};
+pub use serve::{REQUESTS_IN_FLIGHT_MAX, STOP_TIMEOUT, serve};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{debug, error, warn};
@@ -13,6 +14,7 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, heade
 
 use super::answer::Answer;
 use super::call::Call;
+use super::connections::{self, Limits};
 use super::context::Context;
 use super::cors;
 use super::failure::{Dialect, Failure};
@@ -23,9 +25,6 @@ use super::routes::ROUTES;
 /// Most requests at once, waiting ones included.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 512;
 
-/// How long a caller may take to send the body.
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// How long connections get to end after the stop.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -33,15 +32,17 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id")
 
 /// Answers requests until `stop` resolves, then ends the ones under way.
 ///
-/// Bodies have a size and a time, requests a number. The time that a caller takes to send the head
-/// of a request has no limit: warp's server sets no timer for it. It costs a file descriptor, no
-/// thread; where callers are not trusted a proxy stands in front.
+/// Connections and requests have a number, heads and bodies a size and a time.
 pub async fn serve(
     listener: TcpListener,
     context: Context,
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
     let room = Arc::new(Semaphore::new(REQUESTS_IN_FLIGHT_MAX));
+    let limits = Limits {
+        connections_max: context.config.api.connections_max,
+        head_timeout: context.config.api.head_timeout,
+    };
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     let filter = warp::method()
         .and(warp::path::full())
@@ -70,7 +71,8 @@ pub async fn serve(
         // Nobody listens any more when the server has ended by itself.
         let _ = stopped.send(true);
     };
-    let server = warp::serve(filter).incoming(listener).graceful(stop).run();
+    let server =
+        connections::run(listener, limits, TowerToHyperService::new(warp::service(filter)), stop);
     let overtime = async move {
         if is_stopped.wait_for(|stopped| *stopped).await.is_ok() {
             tokio::time::sleep(STOP_TIMEOUT).await;
@@ -148,7 +150,8 @@ async fn handle<B: Buf, E>(
     if found.dialect == Dialect::V1 && accepts.format().is_none() {
         return Err(Failure::NotAcceptable);
     }
-    call.body = read_body(&call.headers, body, found.body_size_max).await?;
+    let timeout = context.config.api.body_timeout;
+    call.body = read_body(&call.headers, body, found.body_size_max, timeout).await?;
     match AssertUnwindSafe(handler(context, call)).catch_unwind().await {
         Ok(result) => result,
         Err(panic) => Err(Failure::internal(format!("panic: {}", panic_text(&*panic)))),
@@ -176,6 +179,7 @@ async fn read_body<B: Buf, E>(
     headers: &HeaderMap,
     body: impl Stream<Item = Result<B, E>> + Send,
     size_max: usize,
+    timeout: Duration,
 ) -> Result<Bytes, Failure> {
     let too_large = || Failure::Refused {
         status: StatusCode::PAYLOAD_TOO_LARGE,
@@ -206,9 +210,9 @@ async fn read_body<B: Buf, E>(
     };
     let timed_out = |_| Failure::Refused {
         status: StatusCode::REQUEST_TIMEOUT,
-        text: format!("the body must be sent within {} seconds", BODY_TIMEOUT.as_secs()),
+        text: format!("the body must be sent within {} seconds", timeout.as_secs()),
     };
-    tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(timed_out)?
+    tokio::time::timeout(timeout, read).await.map_err(timed_out)?
 }
 
 fn log_failure(failure: &Failure, call: &Call, request_id: &str) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tracing_subscriber::EnvFilter;
@@ -107,6 +108,12 @@ fn read_api(mut section: TableReader<'_>) -> ApiConfig {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
     let auth = read_auth(&mut section);
     let listen = read_listen(&mut section, auth).unwrap_or(default);
+    let hint = "`connections_max` is how many connections may be open at once";
+    let connections_max = section.integer("connections_max", 1..=100_000, 512_u32, hint);
+    let hint = "`head_timeout_secs` is how long the head of a request may take, in seconds";
+    let head_timeout_secs = section.integer("head_timeout_secs", 1..=600, 15_u32, hint);
+    let hint = "`body_timeout_secs` is how long the body of a request may take, in seconds";
+    let body_timeout_secs = section.integer("body_timeout_secs", 1..=3600, 30_u32, hint);
     let mut cors = section.table("cors");
     let origins = cors.texts("allowed_origins").map_or(Vec::new(), |list| list.value);
     for origin in &origins {
@@ -115,7 +122,14 @@ fn read_api(mut section: TableReader<'_>) -> ApiConfig {
     cors.finish();
     section.finish();
     let cors_allowed_origins = origins.into_iter().map(|origin| origin.value).collect();
-    ApiConfig { listen, auth, cors_allowed_origins }
+    ApiConfig {
+        listen,
+        auth,
+        connections_max: usize::try_from(connections_max).expect("at most 100000"),
+        head_timeout: Duration::from_secs(head_timeout_secs.into()),
+        body_timeout: Duration::from_secs(body_timeout_secs.into()),
+        cors_allowed_origins,
+    }
 }
 
 fn read_listen(section: &mut TableReader<'_>, auth: Auth) -> Option<SocketAddr> {

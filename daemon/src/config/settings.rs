@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -57,6 +58,11 @@ pub enum LogFormat {
 pub struct ApiConfig {
     pub listen: SocketAddr,
     pub auth: Auth,
+    pub connections_max: usize,
+    /// For the head of a request, and for the silence between two requests.
+    pub head_timeout: Duration,
+    /// For the body of a request.
+    pub body_timeout: Duration,
     pub cors_allowed_origins: Vec<String>,
 }
 

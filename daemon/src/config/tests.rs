@@ -439,6 +439,9 @@ fn the_sample_shows_every_option_with_its_default() {
     assert_eq!(debug(&full), debug(&text));
     let known = [
         "shutdown_grace_secs",
+        "connections_max",
+        "head_timeout_secs",
+        "body_timeout_secs",
         "allowed_origins",
         "allow_remote_without_auth",
         "slice_scopes_max",

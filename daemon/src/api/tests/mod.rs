@@ -2,6 +2,7 @@
 //! show.
 
 mod behaviour;
+mod connections;
 mod contract;
 mod fake_ledger;
 mod fake_plugins;
