@@ -137,7 +137,22 @@ pub(crate) fn page(status: StatusCode, explanation: &str, accepts: &Accepts) -> 
     AnswerBody::Ready { content_type: "text/plain; charset=UTF-8".to_owned(), bytes: text.into() }
 }
 
-/// Text for an HTML or XML element.
+/// Text for an HTML or XML element. Control characters have no form there and become U+FFFD.
 pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            // It would be read as the end of a line.
+            '\r' => escaped.push_str("&#13;"),
+            '\t' | '\n' => escaped.push(character),
+            c if c < ' ' || matches!(c, '\u{fffe}' | '\u{ffff}') => {
+                escaped.push('\u{fffd}');
+            }
+            c => escaped.push(c),
+        }
+    }
+    escaped
 }

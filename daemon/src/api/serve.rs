@@ -21,6 +21,7 @@ use super::failure::{Dialect, Failure};
 use super::negotiate::{Accepts, Format};
 use super::router::{self, Found, Target};
 use super::routes::ROUTES;
+use super::xml;
 
 /// Most requests at once, waiting ones included.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 512;
@@ -152,6 +153,9 @@ async fn handle<B: Buf, E>(
     }
     let timeout = context.config.api.body_timeout;
     call.body = read_body(&call.headers, body, found.body_size_max, timeout).await?;
+    if found.dialect == Dialect::V1 {
+        xml::into_json(call, found.body_size_max)?;
+    }
     match AssertUnwindSafe(handler(context, call)).catch_unwind().await {
         Ok(result) => result,
         Err(panic) => Err(Failure::internal(format!("panic: {}", panic_text(&*panic)))),

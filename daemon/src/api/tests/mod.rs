@@ -10,3 +10,4 @@ mod quiet_module;
 mod replay;
 mod setup;
 mod with_modules;
+mod xml_bodies;

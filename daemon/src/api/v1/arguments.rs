@@ -33,7 +33,9 @@ impl Arguments {
         }
         for (name, value) in body_members(call)? {
             check_known(&name, names)?;
-            if value.is_null() {
+            // What is false there is as good as not given; texts of a query are true, whatever they
+            // say.
+            if matches!(value, Value::Null | Value::Bool(false)) {
                 continue;
             }
             arguments.values.insert(name, vec![python::text(&value)]);

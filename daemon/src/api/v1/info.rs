@@ -9,6 +9,8 @@ use crate::api::answer::Answer;
 use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::failure::Failure;
+use crate::api::negotiate::{Accepts, Format};
+use crate::api::python;
 use crate::usage::{Factor, Metric, Mutation};
 
 pub(crate) async fn config(context: &Context, call: &Call) -> Result<Answer, Failure> {
@@ -25,6 +27,12 @@ pub(crate) async fn config(context: &Context, call: &Call) -> Result<Answer, Fai
             Some(Value::Array(definitions)) => definitions.push(definition),
             Some(first) => *first = json!([first.take(), definition]),
         }
+    }
+    let metrics = Value::Object(metrics);
+    // In XML the whole of it is one text, as Python writes a dictionary.
+    if matches!(Accepts::of(call).format(), Some(Format::Xml(_))) {
+        let item = json!({"key": "metrics", "value": python::repr(&metrics)});
+        return Ok(Answer::document(json!([item])));
     }
     Ok(Answer::document(json!({"metrics": metrics})))
 }

@@ -30,6 +30,8 @@ pub(crate) async fn quote(context: &Context, call: &Call) -> Result<Answer, Fail
             let reason = format!("At most {RESOURCES_MAX} resources may be given at once.");
             return Err(invalid("resources", &resources.len().to_string(), &reason));
         }
+        // An empty element in XML.
+        Some(Value::String(text)) if text.is_empty() => &Vec::new(),
         Some(other) => return Err(wrong_type("resources", other, "<class 'list'>")),
     };
     let scope_key = &context.config.collect.scope_key;
@@ -67,6 +69,8 @@ fn read_resource(resource: &Value, scope_key: &str) -> Result<QuoteResource, Fai
     let mut nested = [None, None];
     match members.get("desc") {
         None | Some(Value::Null) => {}
+        // An empty element in XML.
+        Some(Value::String(text)) if text.is_empty() => {}
         Some(Value::Object(desc)) => {
             for (name, value) in desc {
                 match (name.as_str(), value) {

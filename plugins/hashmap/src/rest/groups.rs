@@ -57,7 +57,7 @@ pub(super) fn create(context: &Context<'_>) -> Result<Response, Fault> {
 pub(super) fn delete(context: &Context<'_>) -> Result<Response, Fault> {
     let arguments = context.arguments(&["group_id", "recursive"])?;
     let sent = context.id_or(&arguments, "group_id")?;
-    let removal = if arguments.flag("recursive") {
+    let removal = if arguments.flag("recursive")? {
         Snapshot::removal_of_group_and_rules
     } else {
         Snapshot::removal_of_group

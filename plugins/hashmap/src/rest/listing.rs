@@ -102,16 +102,16 @@ impl Filter {
             service: service.map_or_else(|| id("service_id"), |it| Wanted::parse(Some(it))),
             field: id("field_id"),
             group: id("group_id"),
-            without_group: arguments.flag("no_group"),
-            tenant: if arguments.flag("filter_tenant") {
+            without_group: arguments.flag("no_group")?,
+            tenant: if arguments.flag("filter_tenant")? {
                 Tenant::Is(arguments.text("tenant_id"))
             } else {
                 Tenant::Any
             },
             start: arguments.moment("start")?,
             end: arguments.moment("end")?,
-            is_active: arguments.flag("is_active"),
-            with_deleted: arguments.flag("deleted"),
+            is_active: arguments.flag("is_active")?,
+            with_deleted: arguments.flag("deleted")?,
             description: arguments.text("description").map(|text| text.to_lowercase()),
             created_by: arguments.text("created_by"),
             updated_by: arguments.text("updated_by"),
@@ -119,7 +119,7 @@ impl Filter {
         };
         let selectors = [filter.service, filter.field, filter.group];
         let selected = selectors.iter().any(|selector| *selector != Wanted::Any);
-        let needed = selector == Selector::Mandatory || !arguments.flag_unless_empty("all");
+        let needed = selector == Selector::Mandatory || !arguments.flag_unless_empty("all")?;
         if needed && !selected {
             return Err(Fault::bad(
                 "You must specify either service_uuid, field_uuid or group_uuid.",

@@ -54,7 +54,7 @@ pub(super) fn new_rule(
         return Err(Fault::bad("You must specify a start with an end."));
     }
     if let Some(start) = start
-        && !body.arguments.flag("force")
+        && !body.arguments.flag("force")?
     {
         check_not_past(start.at, now)?;
     }

@@ -1,6 +1,6 @@
 use serde_json::Value;
 
-use super::answer::escape;
+use crate::api::answer::escape;
 
 /// A document as v1 shows it to those who want XML: members are elements, list entries `<item>`.
 pub(crate) fn render(root: &str, value: &Value) -> String {
@@ -54,7 +54,7 @@ fn write_tag(text: &mut String, parts: &[&str]) {
     text.extend(parts.iter().copied());
 }
 
-fn is_element_name(name: &str) -> bool {
+pub(super) fn is_element_name(name: &str) -> bool {
     let mut characters = name.chars();
     let first = characters.next();
     first.is_some_and(|first| first.is_alphabetic() || first == '_')
