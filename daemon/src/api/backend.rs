@@ -15,6 +15,8 @@ pub trait Plugins: fmt::Debug + Send + Sync + 'static {
     fn reload(&self) -> Result<(), String>;
     /// Does the module serve this? `path` is below the module's name.
     fn find_route(&self, module: &str, method: Method, path: &str) -> ModuleRoute;
+    /// Checksum of the library a module comes from, hexadecimal; `None` = there is no such module.
+    fn library_sha256(&self, module: &str) -> Option<String>;
     /// A call that [`Plugins::find_route`] allowed.
     fn handle(
         &self,

@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 
 use super::backend::{CycleView, Plugins};
 use super::failure::Failure;
+use super::turns::WriteTurns;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::{Ledger, LedgerError};
@@ -28,6 +29,7 @@ pub struct Context {
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
+    pub(crate) write_turns: WriteTurns,
     turns: Arc<Semaphore>,
 }
 
@@ -58,7 +60,8 @@ impl Context {
     pub fn new(parts: Parts) -> Context {
         let Parts { ledger, rating, plugins, cycle, config, metrics, clock } = parts;
         let turns = Arc::new(Semaphore::new(BLOCKING_CALLS_MAX));
-        Context { ledger, rating, plugins, cycle, config, metrics, clock, turns }
+        let write_turns = WriteTurns::default();
+        Context { ledger, rating, plugins, cycle, config, metrics, clock, write_turns, turns }
     }
 
     /// Runs a blocking job off the async threads, a bounded number of them at once.

@@ -9,6 +9,9 @@ use crate::config::ApiConfig;
 
 const MAX_AGE_SECS: &str = "3600";
 const EXPOSED: &str = "X-Auth-Token,X-Subject-Token,X-Service-Token,X-OpenStack-Request-ID";
+/// A page needs the tag of what it wants to change.
+const EXPOSED_WITH_TAG: &str =
+    "X-Auth-Token,X-Subject-Token,X-Service-Token,X-OpenStack-Request-ID,ETag";
 const METHODS: [&str; 6] = ["GET", "PUT", "POST", "DELETE", "PATCH", "HEAD"];
 
 /// Headers of a browser's question whether it may send a request.
@@ -34,10 +37,11 @@ pub(crate) fn allow_origin(config: &ApiConfig, call: &Call, headers: &mut Header
     let Some(origin) = allowed_origin(config, call) else { return };
     let Ok(origin) = HeaderValue::from_str(origin) else { return };
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    let exposed = if headers.contains_key(header::ETAG) { EXPOSED_WITH_TAG } else { EXPOSED };
     let mut set = |name: HeaderName, value| headers.insert(name, HeaderValue::from_static(value));
     set(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true");
     if call.method != warp::http::Method::OPTIONS {
-        set(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        set(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
 }
 

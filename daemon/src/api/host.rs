@@ -28,6 +28,10 @@ impl Plugins for PluginHost {
         }
     }
 
+    fn library_sha256(&self, module: &str) -> Option<String> {
+        self.generation().module(module).map(|module| module.library_sha256().to_owned())
+    }
+
     fn handle(
         &self,
         module: &str,

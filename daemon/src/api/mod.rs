@@ -17,6 +17,7 @@ mod connections;
 mod context;
 mod cors;
 mod dates;
+mod etag;
 mod failure;
 mod host;
 mod negotiate;
@@ -27,6 +28,7 @@ mod routes;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod v1;
 mod v2;
 mod xml;

@@ -40,6 +40,10 @@ impl Plugins for FakePlugins {
         }
     }
 
+    fn library_sha256(&self, module: &str) -> Option<String> {
+        (module == "hashmap").then(|| "00".to_owned())
+    }
+
     fn handle(&self, _: &str, request: Request) -> BoxFuture<'_, Result<Response, CallFailure>> {
         let answer = match request.path.as_str() {
             "/types" => Ok(Response::json(200, &json!(["rate", "flat"]))),

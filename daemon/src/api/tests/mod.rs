@@ -2,6 +2,7 @@
 //! show.
 
 mod behaviour;
+mod conditional;
 mod connections;
 mod contract;
 mod fake_ledger;

@@ -11,7 +11,11 @@ use crate::api::answer::{Answer, AnswerBody, JSON};
 use crate::api::backend::ModuleRoute;
 use crate::api::call::Call;
 use crate::api::context::Context;
+use crate::api::etag::{self, Tag};
 use crate::api::failure::Failure;
+
+/// What a module answers to it changes with time, while the rules stay the same.
+const TIME_ARGUMENT: &str = "is_active";
 
 pub(crate) async fn serve(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let Some((name, below)) = call.captures.split_first() else {
@@ -40,6 +44,62 @@ pub(crate) async fn serve(context: &Context, call: &Call) -> Result<Answer, Fail
             return Err(Failure::NoRoute(StatusCode::METHOD_NOT_ALLOWED));
         }
     }
+    let asked = Asked { name, method, path };
+    match method {
+        Method::Get => read(context, call, asked).await,
+        _ => change(context, call, asked).await,
+    }
+}
+
+/// A call that the module serves.
+struct Asked<'a> {
+    name: &'a str,
+    method: Method,
+    path: String,
+}
+
+/// An answer is made of the rules and of the library alone, so that a caller who has it already is
+/// told so without asking the module. What also depends on the hour carries no tag.
+async fn read(context: &Context, call: &Call, asked: Asked<'_>) -> Result<Answer, Failure> {
+    let is_timed = call.query_pairs().iter().any(|(name, _)| name == TIME_ARGUMENT);
+    if is_timed || !call.body.is_empty() {
+        return ask(context, call, asked).await;
+    }
+    // Before the module reads them: newer rules under an older tag are only read once more.
+    let tag = tag(context, asked.name).await?;
+    if let Some(answer) = tag.not_modified(call) {
+        return Ok(answer);
+    }
+    let answer = ask(context, call, asked).await?;
+    Ok(if answer.status == StatusCode::OK { tag.on(answer, call) } else { answer })
+}
+
+/// Changes of one module's rules are made one after the other: what `If-Match` was compared with
+/// holds until the change is made.
+async fn change(context: &Context, call: &Call, asked: Asked<'_>) -> Result<Answer, Failure> {
+    let name = asked.name;
+    let _turn = context.write_turns.wait(&format!("rules/{name}")).await?;
+    if etag::is_conditional(call) {
+        tag(context, name).await?.check_match(call)?;
+    }
+    let answer = ask(context, call, asked).await;
+    context.cycle.wake();
+    // The change is made, whether the tag can be read or not.
+    match (answer, tag(context, name).await) {
+        (Ok(answer), Ok(tag)) if !answer.status.is_client_error() => Ok(tag.on(answer, call)),
+        (answer, _) => answer,
+    }
+}
+
+async fn tag(context: &Context, name: &str) -> Result<Tag, Failure> {
+    let library = context.plugins.library_sha256(name).unwrap_or_default();
+    let instance = format!("rating/{name}");
+    let revision = context.ledger(move |ledger| ledger.kv_revision(&instance)).await?;
+    Ok(Tag::of_rules(revision, &library))
+}
+
+async fn ask(context: &Context, call: &Call, asked: Asked<'_>) -> Result<Answer, Failure> {
+    let Asked { name, method, path } = asked;
     let request = Request {
         method,
         path,
@@ -49,9 +109,6 @@ pub(crate) async fn serve(context: &Context, call: &Call) -> Result<Answer, Fail
         principal: everybody(),
     };
     let response = context.plugins.handle(name, request).await?;
-    if method != Method::Get {
-        context.cycle.wake();
-    }
     answer_of(response, name, call)
 }
 
