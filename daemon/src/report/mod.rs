@@ -5,9 +5,11 @@
 //!
 //! This module does not know HTTP. Its functions block.
 
+mod fields;
 mod frames;
 mod summary;
 pub mod text;
 
+pub use fields::*;
 pub use frames::*;
 pub use summary::*;

@@ -61,6 +61,68 @@ impl Sum {
         }
         format!("{sign}{whole}.{fraction:0<digits_min$}")
     }
+
+    pub fn checked_add(self, other: Sum) -> Option<Sum> {
+        self.0.checked_add(other.0).map(Sum)
+    }
+
+    /// The product, rounded half to even to 28 fractional digits; `None` = out of range.
+    pub fn multiply_half_even(self, other: Sum) -> Option<Sum> {
+        let ((a, a_scale), (b, b_scale)) = (self.to_scaled(), other.to_scaled());
+        let product = a.checked_mul(b)?;
+        let scale = a_scale + b_scale;
+        if scale <= SUM_SCALE {
+            return product.checked_mul(i256::from_i128(unit(scale))).map(Sum);
+        }
+        let step = i256::from_i128(10_i128.pow(u32::from(scale - SUM_SCALE)));
+        let quotient =
+            Quotient { whole: product.wrapping_div(step), rest: product.wrapping_rem(step) };
+        Some(Sum(quotient.rounded_half_even(step)))
+    }
+
+    /// The quotient, rounded half to even to 28 significant digits (all of them, where there are
+    /// more before the point) and at most 28 fractional ones; `None` = out of range or divided by
+    /// zero.
+    pub fn divide_half_even(self, other: Sum) -> Option<Sum> {
+        let divisor = other.0;
+        let whole = self.0.checked_div(divisor)?;
+        let mut quotient = Quotient { whole, rest: self.0.checked_rem(divisor)? };
+        let whole_digits = match whole {
+            i256::ZERO => 0,
+            whole => whole.to_string().trim_start_matches('-').len(),
+        };
+        let ten = i256::from_i128(10);
+        let digits = usize::from(SUM_SCALE).saturating_sub(whole_digits);
+        for _ in 0..digits {
+            let dividend = quotient.rest.checked_mul(ten)?;
+            let digit = dividend.wrapping_div(divisor);
+            quotient.whole = quotient.whole.checked_mul(ten)?.checked_add(digit)?;
+            quotient.rest = dividend.wrapping_rem(divisor);
+        }
+        let scale = u8::try_from(digits).expect("at most 28");
+        quotient.rounded_half_even(divisor).checked_mul(i256::from_i128(unit(scale))).map(Sum)
+    }
+}
+
+/// What a division of integers gives, towards zero.
+struct Quotient {
+    whole: i256,
+    rest: i256,
+}
+
+impl Quotient {
+    fn rounded_half_even(self, divisor: i256) -> i256 {
+        let magnitude = |value: i256| value.wrapping_abs();
+        let left = magnitude(divisor).wrapping_sub(magnitude(self.rest));
+        let is_odd = self.whole.wrapping_rem(i256::from_i128(2)) != i256::ZERO;
+        let is_up = magnitude(self.rest) > left || (magnitude(self.rest) == left && is_odd);
+        let is_negative = (self.rest < i256::ZERO) != (divisor < i256::ZERO);
+        match (is_up, is_negative) {
+            (false, _) => self.whole,
+            (true, false) => self.whole.wrapping_add(i256::ONE),
+            (true, true) => self.whole.wrapping_sub(i256::ONE),
+        }
+    }
 }
 
 /// 10^(28 - scale): what one unit of a scale is in units of a sum.
@@ -177,6 +239,22 @@ mod tests {
             let text = Sum::from_decimal(value).to_text(0);
 
             prop_assert_eq!(text, value.normalize().to_string());
+        }
+
+        #[test]
+        fn products_and_quotients_are_those_of_decimals(a in decimals(), b in decimals()) {
+            let sums = (Sum::from_decimal(a), Sum::from_decimal(b));
+
+            if let Some(quotient) = rated_plugin::decimal::divide_half_even(a, b) {
+                let found = sums.0.divide_half_even(sums.1);
+                prop_assert_eq!(found, Some(Sum::from_decimal(quotient)));
+            }
+            if let Some(product) = rated_plugin::decimal::multiply_half_even(a, b)
+                && product.scale() == 28
+            {
+                let found = sums.0.multiply_half_even(sums.1);
+                prop_assert_eq!(found, Some(Sum::from_decimal(product)));
+            }
         }
 
         #[test]

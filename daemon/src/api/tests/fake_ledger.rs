@@ -98,30 +98,34 @@ impl Ledger for FakeLedger {
 
     fn summarize(&self, query: &SummaryQuery) -> Result<Vec<SummaryGroup>, LedgerError> {
         self.check()?;
-        let mut groups: BTreeMap<_, (Sum, Sum, u64)> = BTreeMap::new();
+        let mut groups: BTreeMap<_, Vec<(Sum, Sum)>> = BTreeMap::new();
         let in_range = |row: &&Row| {
             (query.begin..query.end).contains(&row.period.begin()) && row.passes(&query.filters)
         };
         for row in self.rows.iter().filter(in_range) {
-            let group = groups.entry(row.keys(&query.group_by)).or_default();
-            *group = (
-                group.0 + Sum::from_decimal(row.qty),
-                group.1 + Sum::from_decimal(row.price),
-                group.2 + 1,
-            );
+            let figures = (Sum::from_decimal(row.qty), Sum::from_decimal(row.price));
+            groups.entry(row.keys(&query.group_by)).or_default().push(figures);
         }
-        // Backwards: nobody may rely on an order.
-        let groups = groups.into_iter().rev();
-        Ok(groups
-            .map(|((keys, period), (qty, price, rows))| SummaryGroup {
+        let group = |((keys, period), rows): (_, Vec<(Sum, Sum)>)| {
+            let (qty, price): (Vec<Sum>, Vec<Sum>) = rows.into_iter().unzip();
+            let extremes = Extremes {
+                qty_min: *qty.iter().min().unwrap(),
+                qty_max: *qty.iter().max().unwrap(),
+                price_min: *price.iter().min().unwrap(),
+                price_max: *price.iter().max().unwrap(),
+            };
+            let wanted = query.measures == Measures::SumsAndExtremes;
+            SummaryGroup {
                 keys,
                 period,
-                qty,
-                price,
-                rows,
-                extremes: None,
-            })
-            .collect())
+                rows: qty.len() as u64,
+                qty: qty.into_iter().sum(),
+                price: price.into_iter().sum(),
+                extremes: wanted.then_some(extremes),
+            }
+        };
+        // Backwards: nobody may rely on an order.
+        Ok(groups.into_iter().rev().map(group).collect())
     }
 
     fn rows(&self, query: &RowsQuery) -> Result<RowsPage, LedgerError> {

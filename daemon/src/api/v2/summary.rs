@@ -8,27 +8,31 @@ use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
-use crate::ledger::{Filters, GroupKey, Measures, SummaryGroup, SummaryQuery};
-use crate::report::{self, SummaryRequest, text};
-use crate::usage::Sum;
+use crate::ledger::{Filters, GroupKey, SummaryGroup, SummaryQuery};
+use crate::report::{self, FieldRangeError, FieldValue, Fields, Summary, SummaryRequest, text};
 
 const PARAMETERS: [&str; 8] =
     ["begin", "end", "groupby", "filters", "custom_fields", "response_format", "limit", "offset"];
 
+/// What is summed when nobody says.
+const FIELDS_USUAL: &str = "SUM(qty) AS qty, SUM(price) AS rate";
+
 /// Most attributes in one `groupby`.
 const GROUPS_MAX: usize = 32;
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Table,
+    Object,
+}
+
 pub(crate) async fn summary(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let parameters = Parameters::read(call, &PARAMETERS)?;
-    let as_objects = match parameters.single("response_format")? {
-        None | Some("table") => false,
-        Some("object") => true,
+    let format = match parameters.single("response_format")? {
+        None | Some("table") => Format::Table,
+        Some("object") => Format::Object,
         Some(_) => return Err(parameters.refuse("response_format", "expected table or object")),
     };
-    if parameters.single("custom_fields")?.is_some() {
-        let reason = "custom fields are not offered by this version; leave the parameter out";
-        return Err(parameters.refuse("custom_fields", reason));
-    }
     let (month_begin, month_end) = dates::month_of(context.clock.now());
     let begin = parameters.date("begin")?.unwrap_or(month_begin);
     let end = parameters.date("end")?.unwrap_or(month_end);
@@ -39,32 +43,46 @@ pub(crate) async fn summary(context: &Context, call: &Call) -> Result<Answer, Fa
     }
     let (offset, limit) = parameters.page()?;
     let (names, group_by) = grouping(&parameters, scope_key)?;
-    let query = SummaryQuery { begin, end, filters, group_by, measures: Measures::Sums };
+    let fields = fields(&parameters, &names)?;
+    let measures = fields.measures();
+    let query = SummaryQuery { begin, end, filters, group_by, measures };
     let request = SummaryRequest { query, offset, limit };
-    let summary = context.ledger(move |ledger| report::summarize(ledger, request)).await?;
-    let rows = summary.groups.iter().map(|group| {
+    let summary = if fields.is_about_nothing() {
+        Summary::default()
+    } else {
+        context.ledger(move |ledger| report::summarize(ledger, request)).await?
+    };
+    let row = |group: &SummaryGroup| {
         let (begin, end) =
             group.period.map_or((begin, end), |period| (period.begin(), period.end()));
-        row(group, json!(dates::zoned(begin)), json!(dates::zoned(end)))
-    });
-    let columns: Vec<&str> = ["begin", "end", "qty", "rate"]
-        .into_iter()
-        .chain(names.iter().map(String::as_str))
-        .collect();
-    if as_objects {
-        let objects: Vec<Value> = rows.map(|row| object(&columns, row)).collect();
-        let shown = json!({"total": summary.total, "results": objects, "format": "object"});
-        return Ok(Answer::document(shown));
-    }
-    let rows: Vec<Value> = rows.map(Value::Array).collect();
-    // A table without rows has no columns either.
-    let columns = if rows.is_empty() { Vec::new() } else { columns };
-    let total = summary.total;
-    let shown = json!({"total": total, "columns": columns, "results": rows, "format": "table"});
-    Ok(Answer::document(shown))
+        let mut row = vec![json!(dates::zoned(begin)), json!(dates::zoned(end))];
+        row.extend(fields.values(group)?.into_iter().map(number));
+        row.extend(group.keys.iter().map(|key| json!(&**key)));
+        Ok(row)
+    };
+    let rows: Result<Vec<Vec<Value>>, FieldRangeError> = summary.groups.iter().map(row).collect();
+    let rows = rows.map_err(|error| parameters.refuse("custom_fields", &error.to_string()))?;
+    let groups = names.iter().map(String::as_str);
+    let columns: Vec<&str> =
+        ["begin", "end"].into_iter().chain(fields.names()).chain(groups).collect();
+    Ok(Answer::document(show(summary.total, &columns, rows, format)))
 }
 
-/// Column names beside the four that are always there, and what the ledger shall group by.
+fn show(total: usize, columns: &[&str], rows: Vec<Vec<Value>>, format: Format) -> Value {
+    match format {
+        Format::Object => {
+            let objects: Vec<Value> = rows.into_iter().map(|row| object(columns, row)).collect();
+            json!({"total": total, "results": objects, "format": "object"})
+        }
+        Format::Table => {
+            // A table without rows has no columns either.
+            let columns = if rows.is_empty() { &[] } else { columns };
+            json!({"total": total, "columns": columns, "results": rows, "format": "table"})
+        }
+    }
+}
+
+/// Column names of the groups, and what the ledger shall group by.
 fn grouping(
     parameters: &Parameters,
     scope_key: &str,
@@ -111,16 +129,27 @@ fn attribute(name: &str) -> &str {
     }
 }
 
-fn row(group: &SummaryGroup, begin: Value, end: Value) -> Vec<Value> {
-    let mut row = vec![begin, end, number(group.qty), number(group.price)];
-    row.extend(group.keys.iter().map(|key| json!(&**key)));
-    row
+/// The columns of figures: those that the caller made up, or the usual ones.
+fn fields(parameters: &Parameters, group_names: &[String]) -> Result<Fields, Failure> {
+    let text = parameters.single("custom_fields")?.unwrap_or(FIELDS_USUAL);
+    let fields = Fields::parse(text)
+        .map_err(|error| parameters.refuse("custom_fields", &error.to_string()))?;
+    let is_taken = |name: &&str| {
+        ["begin", "end"].contains(name) || group_names.iter().any(|group| group == name)
+    };
+    if let Some(name) = fields.names().find(is_taken) {
+        let reason = format!("`{name}` is the name of another column; give it another with AS");
+        return Err(parameters.refuse("custom_fields", &reason));
+    }
+    Ok(fields)
 }
 
-/// A JSON number whose text is the exact decimal.
-fn number(sum: Sum) -> Value {
+/// A JSON number whose text is the exact decimal; a count is a whole number.
+fn number(value: Option<FieldValue>) -> Value {
+    let Some(FieldValue { value, is_count }) = value else { return Value::Null };
+    let text = if is_count { value.to_text(0) } else { text::exact(value) };
     let number: Number =
-        text::exact(sum).parse().expect("a decimal text of digits and a point is a JSON number");
+        text.parse().expect("a decimal text of digits and a point is a JSON number");
     Value::Number(number)
 }
 

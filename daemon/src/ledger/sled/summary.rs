@@ -13,8 +13,8 @@ use super::query::{
     rows_of_attributes, rows_of_scopes,
 };
 use super::slice::Slice;
-use crate::ledger::{GroupKey, LedgerError, SummaryGroup, SummaryQuery};
-use crate::usage::{Period, calendar_attributes};
+use crate::ledger::{Extremes, GroupKey, LedgerError, Measures, SummaryGroup, SummaryQuery};
+use crate::usage::{Period, Sum, calendar_attributes};
 
 /// A group key in terms of what is stored.
 #[derive(Debug, Clone)]
@@ -52,6 +52,8 @@ struct Summary<'a> {
     /// Of attributes, in the order of `attributes`.
     texts: Interned<Vec<Arc<str>>>,
     groups: HashMap<GroupId, ScopeSums, BuildHasherDefault<NumberHasher>>,
+    /// `None` = nobody wants them, so rows are not read for them.
+    extremes: Option<HashMap<GroupId, Extremes, BuildHasherDefault<NumberHasher>>>,
 }
 
 /// What all rows of a slice have in common in their group.
@@ -141,12 +143,14 @@ impl<'a> Summary<'a> {
             slice_groups: Interned::new(),
             texts: Interned::new(),
             groups: HashMap::default(),
+            extremes: (query.measures == Measures::SumsAndExtremes).then(HashMap::default),
         }
     }
 
     fn add_slice(&mut self, slice: &Slice) -> Result<(), LedgerError> {
         let slice_group = self.slice_group(slice);
-        if !self.attributes.is_empty() || !self.selection.attributes.is_empty() {
+        let by_rows = !self.attributes.is_empty() || !self.selection.attributes.is_empty();
+        if by_rows || self.extremes.is_some() {
             return self.add_rows(slice, slice_group);
         }
         let no_texts = self.texts.number(Vec::new());
@@ -231,6 +235,8 @@ impl<'a> Summary<'a> {
             texts.push(attribute.texts.into_iter().map(Option::unwrap_or_default).collect());
         }
         let sums = local.sums(&ranges, wanted.as_deref(), &qty.values, &price.values);
+        let bounds = |values: &[i128]| local.bounds(&ranges, wanted.as_deref(), values);
+        let bounds = self.extremes.as_ref().map(|_| (bounds(&qty.values), bounds(&price.values)));
         for (group, (rows, qty_total, price_total)) in sums.into_iter().enumerate() {
             if rows == 0 {
                 continue;
@@ -246,25 +252,42 @@ impl<'a> Summary<'a> {
                 qty: qty_total.sum(qty.scale),
                 price: price_total.sum(price.scale),
             };
-            self.add(GroupId { slice_group, scope, texts }, sums);
+            let id = GroupId { slice_group, scope, texts };
+            self.add(id, sums);
+            if let (Some(extremes), Some((qty_bounds, price_bounds))) =
+                (&mut self.extremes, &bounds)
+            {
+                let extremes_here = extremes_of(
+                    qty_bounds[group].scaled(qty.scale),
+                    price_bounds[group].scaled(price.scale),
+                );
+                extremes
+                    .entry(id)
+                    .and_modify(|all| widen(all, extremes_here))
+                    .or_insert(extremes_here);
+            }
         }
         Ok(())
     }
 
     /// Groups whose keys read alike are one: an absent attribute and an empty text, for example.
     fn finish(self) -> Vec<SummaryGroup> {
-        let mut merged: HashMap<(Vec<Arc<str>>, Option<Period>), ScopeSums> = HashMap::new();
+        type Merged = (ScopeSums, Option<Extremes>);
+        let mut merged: HashMap<(Vec<Arc<str>>, Option<Period>), Merged> = HashMap::new();
         for (id, sums) in &self.groups {
             let slice_group = &self.slice_groups.values[id.slice_group as usize];
             let keys = self.keys_of(slice_group, *id);
-            let total = merged.entry((keys, slice_group.period)).or_default();
+            let (total, all) = merged.entry((keys, slice_group.period)).or_default();
             total.rows += sums.rows;
             total.qty += sums.qty;
             total.price += sums.price;
+            if let Some(extremes) = self.extremes.as_ref().and_then(|extremes| extremes.get(id)) {
+                widen(all.get_or_insert(*extremes), *extremes);
+            }
         }
-        let group = |((keys, period), sums): (_, ScopeSums)| {
+        let group = |((keys, period), (sums, extremes)): (_, Merged)| {
             let ScopeSums { rows, qty, price } = sums;
-            SummaryGroup { keys, period, qty, price, rows, extremes: None }
+            SummaryGroup { keys, period, qty, price, rows, extremes }
         };
         merged.into_iter().map(group).collect()
     }
@@ -386,4 +409,46 @@ impl LocalGroups {
         }
         sums
     }
+
+    /// By group; senseless in groups without a row.
+    fn bounds(
+        &self,
+        ranges: &[Range<usize>],
+        wanted: Option<&[bool]>,
+        values: &[i128],
+    ) -> Vec<Bounds> {
+        let mut bounds = vec![Bounds { min: i128::MAX, max: i128::MIN }; self.count()];
+        for row in ranges.iter().cloned().flatten() {
+            if wanted.is_none_or(|wanted| wanted[row]) {
+                let group = &mut bounds[self.of_row[row] as usize];
+                group.min = group.min.min(values[row]);
+                group.max = group.max.max(values[row]);
+            }
+        }
+        bounds
+    }
+}
+
+/// The smallest and the largest of some numbers of one scale.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    min: i128,
+    max: i128,
+}
+
+impl Bounds {
+    fn scaled(self, scale: u8) -> (Sum, Sum) {
+        (Sum::from_scaled(self.min, scale), Sum::from_scaled(self.max, scale))
+    }
+}
+
+fn extremes_of((qty_min, qty_max): (Sum, Sum), (price_min, price_max): (Sum, Sum)) -> Extremes {
+    Extremes { qty_min, qty_max, price_min, price_max }
+}
+
+fn widen(all: &mut Extremes, other: Extremes) {
+    all.qty_min = all.qty_min.min(other.qty_min);
+    all.qty_max = all.qty_max.max(other.qty_max);
+    all.price_min = all.price_min.min(other.price_min);
+    all.price_max = all.price_max.max(other.price_max);
 }
