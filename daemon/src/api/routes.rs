@@ -94,7 +94,11 @@ pub(crate) static ROUTES: &[Route] = &[
     route!("/v1/storage/dataframes", GET => report::dataframes),
     // ---- v2 ----
     route!("/v2/summary", GET => summary::summary),
-    route!("/v2/scope", GET => scope::scopes),
+    route!("/v2/scope",
+        GET => scope::scopes,
+        POST => scope::create,
+        PATCH => scope::change,
+        PUT => scope::reset),
     route!("/v2/rating/modules", GET => modules::modules),
     route!("/v2/rating/modules/{id}", GET => modules::module, PUT => modules::set_module),
 ];

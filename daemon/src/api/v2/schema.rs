@@ -158,8 +158,99 @@ impl Body {
         value.as_i64().map(Some).ok_or_else(|| self.refuse(name, "expected int"))
     }
 
-    fn refuse(&self, name: &str, reason: &str) -> Failure {
+    /// Says that a member must be there.
+    pub(crate) fn require(&self, name: &str) -> Result<(), Failure> {
+        if self.members.contains_key(name) {
+            return Ok(());
+        }
+        Err(self.refuse(name, "required key not provided"))
+    }
+
+    /// A text, or a list of one text; a number is taken as its text.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<String>, Failure> {
+        let Some(value) = self.single(name)? else { return Ok(None) };
+        self.text_of(name, value).map(Some)
+    }
+
+    /// Texts of a list, or between commas, or both.
+    pub(crate) fn texts(&self, name: &str) -> Result<Option<Vec<String>>, Failure> {
+        let parts = |text: String| text.split(',').map(str::to_owned).collect::<Vec<_>>();
+        match self.members.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Array(items)) => {
+                let texts = items.iter().map(|item| self.text_of(name, item).map(parts));
+                Ok(Some(texts.collect::<Result<Vec<_>, _>>()?.concat()))
+            }
+            Some(value) => self.text_of(name, value).map(|text| Some(parts(text))),
+        }
+    }
+
+    /// What Python's `bool()` makes of it: whatever is not empty, zero or null is true.
+    pub(crate) fn truth(&self, name: &str) -> Result<Option<bool>, Failure> {
+        let Some(value) = self.members.get(name) else { return Ok(None) };
+        let truth = match value {
+            Value::Array(_) => return self.single(name).map(|value| value.map(is_true)),
+            value => is_true(value),
+        };
+        Ok(Some(truth))
+    }
+
+    pub(crate) fn date(&self, name: &str) -> Result<Option<DateTime<Utc>>, Failure> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let date =
+            dates::parse(&text).ok_or_else(|| self.refuse(name, "expected an ISO 8601 date"));
+        date.map(Some)
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.members.contains_key(name)
+    }
+
+    /// `null` is as good as nothing.
+    fn single(&self, name: &str) -> Result<Option<&Value>, Failure> {
+        let value = match self.members.get(name) {
+            Some(Value::Array(items)) => match items.as_slice() {
+                [one] => Some(one),
+                _ => return Err(self.refuse(name, "length of value must be 1")),
+            },
+            other => other,
+        };
+        Ok(value.filter(|value| !value.is_null()))
+    }
+
+    fn text_of(&self, name: &str, value: &Value) -> Result<String, Failure> {
+        match value {
+            Value::String(text) => Ok(text.clone()),
+            Value::Number(number) => Ok(number.to_string()),
+            _ => Err(self.refuse(name, "expected str")),
+        }
+    }
+
+    pub(crate) fn refuse(&self, name: &str, reason: &str) -> Failure {
         invalid_data(&Value::Object(self.members.clone()), name, reason)
+    }
+
+    /// Two members of which at most one may be given.
+    pub(crate) fn exclude(&self, group: &str, names: [&str; 2]) -> Result<(), Failure> {
+        if !names.iter().all(|name| self.has(name)) {
+            return Ok(());
+        }
+        let data = python::repr(&Value::Object(self.members.clone()));
+        Err(Failure::bad_request(format!(
+            "Invalid data '{data}' : two or more values in the same group of exclusion '{group}' \
+             (path: '[<{group}>]')"
+        )))
+    }
+}
+
+fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(number) => number.as_f64().is_none_or(|number| number != 0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(members) => !members.is_empty(),
     }
 }
 
