@@ -6,8 +6,8 @@
 //!     product = factor { ( "*" | "/" ) factor }
 //!     factor  = "-" factor | "(" sum ")" | number | function "(" name ")"
 //!
-//! Functions and `AS` are taken in any case. Nothing of the text ever becomes part of a query: it is
-//! worked out from what a summary says of each group.
+//! Functions and `AS` are taken in any case. Nothing of the text ever becomes part of a query: the
+//! columns are worked out from what a summary says of each group.
 
 use std::collections::HashMap;
 
