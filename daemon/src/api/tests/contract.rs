@@ -1,7 +1,7 @@
 //! The recorded examples, area by area. Where the files differ from the record, a remark says why.
 
 use super::replay::replay;
-use super::setup::{empty, with_rows, with_rows_on_disk, with_scopes};
+use super::setup::{empty, with_rows, with_rows_on_disk, with_scopes, with_scopes_on_disk};
 
 macro_rules! contract {
     ($name:ident, $api:ident) => {
@@ -24,6 +24,8 @@ contract!(quote, empty);
 contract!(report, with_rows);
 contract!(root, empty);
 contract!(scope, with_scopes);
+contract!(scope_change, with_scopes_on_disk);
+contract!(scope_create, with_scopes_on_disk);
 contract!(summary, with_rows);
 
 #[tokio::test]
