@@ -266,7 +266,7 @@ fn note_key(metric: MetricNumber, note: u64) -> Vec<u8> {
     [metric.to_be_bytes().as_slice(), &note.to_be_bytes()].concat()
 }
 
-fn remove_notes(stage: &mut Stage, metric: MetricNumber, scopes: &[ScopeNumber]) {
+pub(super) fn remove_notes(stage: &mut Stage, metric: MetricNumber, scopes: &[ScopeNumber]) {
     let of_metric = stage.catalog.notes.by_metric.get(&metric);
     let is_noted = |notes: &super::catalog::MetricNotes| {
         scopes.iter().any(|scope| notes.of_scope.contains_key(scope))

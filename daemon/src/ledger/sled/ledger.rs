@@ -13,7 +13,9 @@ use super::queue::{Company, Queue, Stage};
 use super::slice::Slice;
 use super::store::{Store, Table};
 use super::texts::Texts;
-use super::{PENDING_KEY, commit, completeness, kv, load, records, rows, scopes, states, summary};
+use super::{
+    PENDING_KEY, commit, completeness, kv, load, records, reset, rows, scopes, states, summary,
+};
 use crate::ledger::{
     CollectorMapping, CommitOutcome, Completeness, CompletenessQuery, Cursors, Enabled, Failure,
     KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing, NewScope, Push,
@@ -216,8 +218,10 @@ impl Ledger for SledLedger {
         self.change(move |stage| Ok(scopes::change(stage, &id, &change)))
     }
 
-    fn reset(&self, _: &Reset) -> Result<ResetOutcome, LedgerError> {
-        unimplemented!()
+    fn reset(&self, reset: &Reset) -> Result<ResetOutcome, LedgerError> {
+        let (inner, reset) = (Arc::clone(&self.inner), reset.clone());
+        let change = move |stage: &mut Stage| reset::reset(inner.writing(), stage, &reset);
+        self.change_with(Company::Alone, change)
     }
 
     fn set_metrics(&self, metrics: &[MetricId]) -> Result<(), LedgerError> {

@@ -108,7 +108,8 @@ fn remove_pending(store: &Store, counters: &mut Counters) -> Result<(), LedgerEr
     for key in records::decode_pending(&bytes).map_err(wrong)? {
         let number = super::slice::SliceKey::read(&key).map_err(wrong)?.number;
         counters.next_slice = counters.next_slice.max(number + 1);
-        if store.get(Table::Slices, &key)?.is_some() {
+        let is_stored = store.get(Table::Slices, &key)?.is_some();
+        if is_stored || store.get(Table::Removed, &key)?.is_some() {
             continue;
         }
         for table in [Table::Blocks, Table::Rollups] {

@@ -131,6 +131,8 @@ mod push;
 mod query;
 mod queue;
 mod records;
+mod removal;
+mod reset;
 mod rows;
 mod runs;
 mod scopes;

@@ -1,7 +1,8 @@
 //! Rows from outside: what is stored of a push, and how a repeated one is known.
 //!
 //! ```text
-//! tree pushes, key = the client's key:  frame('Y', 1) digest:32 bytes at:time rows:uint author:text
+//! key  = the client's
+//! push = frame('Y', 1) digest at:time rows:uint author:text      (32 bytes of digest)
 //! ```
 //!
 //! Scopes and metrics that a push brings are added before it, in a change of their own: nobody sees

@@ -30,30 +30,40 @@ impl<'a> Reading<'a> {
         begin: DateTime<Utc>,
         end: DateTime<Utc>,
     ) -> Result<Vec<Slice>, LedgerError> {
-        let mut slices = Vec::new();
-        // A period begins at a whole second: the first one not before `begin`.
-        let first_secs = begin.timestamp() + i64::from(begin.timestamp_subsec_nanos() > 0);
-        let end_secs = end.timestamp() + i64::from(end.timestamp_subsec_nanos() > 0);
-        if first_secs >= end_secs {
-            return Ok(slices);
-        }
-        let range = time_bytes(first_secs).to_vec()..time_bytes(end_secs).to_vec();
-        for entry in self.store.range(Table::Slices, range) {
-            let (key, value) = entry?;
-            let place = || match super::slice::SliceKey::read(&key) {
-                Ok(key) => self.place_of_metric(key.begin_secs, key.metric),
-                Err(_) => "a slice".to_owned(),
-            };
-            let slice = Slice::decode(&key, &value).map_err(|damage| damaged(place(), damage))?;
-            if slice.metric as usize >= self.catalog.metrics.len() {
-                return Err(damaged(place(), Damage("its metric is not known")));
-            }
-            slices.push(slice);
-        }
+        let mut slices = self.slices_from(begin, end).collect::<Result<Vec<Slice>, _>>()?;
         slices.sort_by_key(|slice| {
             (slice.period.begin_secs(), self.metric_type(slice), slice.number)
         });
         Ok(slices)
+    }
+
+    /// As `slices`, in order of their keys.
+    pub(super) fn slices_from(
+        self,
+        begin: DateTime<Utc>,
+        end: DateTime<Utc>,
+    ) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'a> {
+        // A period begins at a whole second.
+        let first = time_bytes(first_second(begin)).to_vec();
+        let end = time_bytes(first_second(end)).to_vec();
+        let entries = (first < end).then(|| self.store.range(Table::Slices, first..end));
+        entries.into_iter().flatten().map(move |entry| {
+            let (key, value) = entry?;
+            self.slice(&key, &value)
+        })
+    }
+
+    /// From a slice's key and record.
+    pub(super) fn slice(self, key: &[u8], record: &[u8]) -> Result<Slice, LedgerError> {
+        let place = || match super::slice::SliceKey::read(key) {
+            Ok(key) => self.place_of_metric(key.begin_secs, key.metric),
+            Err(_) => "a slice".to_owned(),
+        };
+        let slice = Slice::decode(key, record).map_err(|damage| damaged(place(), damage))?;
+        if slice.metric as usize >= self.catalog.metrics.len() {
+            return Err(damaged(place(), Damage("its metric is not known")));
+        }
+        Ok(slice)
     }
 
     pub(super) fn metric(self, slice: &Slice) -> &'a MetricId {
@@ -134,6 +144,11 @@ impl<'a> Reading<'a> {
             BlockError::Ledger(error) => error,
         })
     }
+}
+
+/// The first whole second that is not before a moment.
+pub(super) fn first_second(moment: DateTime<Utc>) -> i64 {
+    moment.timestamp() + i64::from(moment.timestamp_subsec_nanos() > 0)
 }
 
 /// The same damage, at a place that people know.

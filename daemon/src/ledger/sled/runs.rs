@@ -36,7 +36,6 @@ impl ScopeRuns {
         self.runs.get(at).copied()
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "nothing is removed yet"))]
     pub(super) fn add(&mut self, scopes: impl IntoIterator<Item = ScopeNumber>) {
         self.runs.extend(scopes.into_iter().map(|scope| (scope, scope)));
         self.runs.sort_unstable();

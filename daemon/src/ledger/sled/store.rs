@@ -210,8 +210,8 @@ impl Store {
         self.sync()
     }
 
-    /// Puts journaled writes into their places. No sync at the end: until the next journal is durable, and
-    /// with it all that was written before, this one is replayed at every start.
+    /// Puts journaled writes into their places. No sync at the end: until the next journal is
+    /// durable, and with it all that was written before, this one is replayed at every start.
     pub(super) fn apply(&self, writes: &[Write]) -> Result<(), LedgerError> {
         self.write_early(writes)
     }

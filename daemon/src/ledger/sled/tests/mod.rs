@@ -5,6 +5,7 @@ mod crash;
 mod kv;
 mod model;
 mod push;
+mod reset;
 mod sample;
 mod scopes;
 mod support;
