@@ -207,7 +207,8 @@ pub(super) fn wait_readable(pipe: &impl AsFd, timeout: PollTimeout) -> io::Resul
     Ok(poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout)? > 0)
 }
 
-/// An empty folder of one's own below the system's folder for such.
+/// An empty folder of one's own below the system's folder for such. The process removes it while
+/// it stands in it; this is for one that never came so far.
 #[derive(Debug)]
 struct Folder {
     path: PathBuf,

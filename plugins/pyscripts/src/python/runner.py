@@ -48,6 +48,8 @@ DENIED = (
 def main():
     limits = json.loads(sys.argv[1])
     close_inherited()
+    # The folder was made for this process. Gone, it is as empty as can be, and nobody has to remove it later.
+    os.rmdir(os.getcwd())
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     limit(resource.RLIMIT_AS, limits["memory_bytes"])
