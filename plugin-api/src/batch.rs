@@ -37,6 +37,9 @@ pub const SCHEMA_USAGE: &str = "usage/1";
 pub const SCHEMA_PRICE: &str = "price/1";
 /// [`SCHEMA_KEY`] of scope batches.
 pub const SCHEMA_SCOPES: &str = "scopes/1";
+/// The key of a schema's metadata that says in which unit the quantities of a usage batch are; the
+/// host sets it where it knows the metric.
+pub const UNIT_KEY: &str = "rated.unit";
 /// The key of a column's metadata that says how its texts are to be read.
 pub const ENCODING_KEY: &str = "rated.encoding";
 /// [`ENCODING_KEY`] of a column whose texts are JSON values.
@@ -158,6 +161,11 @@ impl<'a> UsageBatch<'a> {
     /// The price so far; `None` in a batch from a collector.
     pub fn price(&self) -> Option<&'a Decimal128Array> {
         self.price
+    }
+
+    /// The unit of the quantities, a label for people; empty where the host knows none.
+    pub fn unit(&self) -> &'a str {
+        self.batch.schema_ref().metadata().get(UNIT_KEY).map_or("", String::as_str)
     }
 
     /// The attribute of that name; a groupby one wins over a metadata one.

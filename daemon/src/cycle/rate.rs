@@ -10,7 +10,7 @@ use rated_plugin::{Error, Purpose, RateRequest};
 use crate::ledger::{Fact, RatedSlice, SliceScope};
 use crate::rating::{Chain, RatingError};
 use crate::usage::{
-    Converted, Converter, Metric, Period, ScopeId, scope_ids, shape, with_decimals,
+    Converted, Converter, Metric, Period, ScopeId, scope_ids, shape, with_decimals, with_unit,
 };
 
 /// What the rows of a slice have in common.
@@ -44,6 +44,7 @@ impl Rows {
         };
         let mut rated = Vec::with_capacity(converted.batches.len());
         for batch in converted.batches {
+            let batch = with_unit(&batch, &self.metric.unit).map_err(RatingError::Rows)?;
             rate_batch(&self.chain, &request, &self.scope_key, batch, &mut rated).await?;
         }
         let fact = |id: ScopeId| {

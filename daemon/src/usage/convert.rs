@@ -170,6 +170,15 @@ pub fn with_decimals(
     RecordBatch::try_new(Arc::new(schema), columns).map_err(shape)
 }
 
+/// The batch with a word about the unit of its quantities, for modules that look at it.
+pub fn with_unit(batch: &RecordBatch, unit: &str) -> Result<RecordBatch> {
+    let schema = batch.schema();
+    let mut metadata = schema.metadata().clone();
+    metadata.insert(rated_plugin::UNIT_KEY.to_owned(), unit.to_owned());
+    let schema = Schema::new_with_metadata(schema.fields().clone(), metadata);
+    RecordBatch::try_new(Arc::new(schema), batch.columns().to_vec()).map_err(shape)
+}
+
 /// By value, for `map_err`.
 #[expect(clippy::needless_pass_by_value, reason = "the form that `map_err` asks for")]
 pub(crate) fn shape(error: arrow_schema::ArrowError) -> Error {

@@ -149,7 +149,7 @@ impl<'a> Columns<'a> {
         };
         Ok(Points {
             metric: &request.metric,
-            unit: "",
+            unit: view.unit(),
             begin_secs: request.begin.timestamp(),
             end_secs: request.end.timestamp(),
             groupby: &self.groupby_names,

@@ -152,6 +152,22 @@ fn a_scope_sees_its_own_points_only() {
 }
 
 #[test]
+fn a_point_has_its_unit() {
+    let module = Module::new("");
+    module.add("s", "for p in data['usage']['cpu']: p['rating']['price'] = len(p['vol']['unit'])");
+    let plain = batch(&[("a", "1", None)]);
+    let mut metadata = plain.schema().metadata().clone();
+    metadata.insert(rated_plugin::UNIT_KEY.to_owned(), "GiB".to_owned());
+    let schema = plain.schema().as_ref().clone().with_metadata(metadata);
+    let usage = plain.clone().with_schema(schema.into()).unwrap();
+    let rater = module.module.prepare_at(request().begin).unwrap();
+
+    let prices = [&usage, &plain].map(|usage| rater.rate(&request(), usage).unwrap()[0]);
+
+    assert_eq!(prices.map(|price| price.to_string()), ["3", "0"]);
+}
+
+#[test]
 fn nothing_of_a_run_is_left_for_the_next() {
     let script = "import decimal\n\
                   seen = getattr(decimal, 'seen', 0)\n\
