@@ -12,6 +12,8 @@
 
 mod amount;
 mod moment;
+mod price_rule;
+mod prices;
 mod rating;
 mod record;
 mod rest;
@@ -27,8 +29,9 @@ use rated_plugin::{
     Response, Result, UsageBatch,
 };
 
+pub use crate::price_rule::{Amount, PriceRule};
 use crate::rating::PriceList;
-pub use crate::settings::{InitialRule, Settings};
+pub use crate::settings::Settings;
 use crate::store::Store;
 
 /// The counter of attributes that a threshold asked for a number and that are none.

@@ -13,6 +13,16 @@ pub(crate) struct Sent {
     pub(crate) has_zone: bool,
 }
 
+impl Sent {
+    /// As the end of something: a date without time is the last second of that day.
+    pub(crate) fn as_end(self) -> NaiveDateTime {
+        if !self.is_date {
+            return self.at;
+        }
+        self.at.date().and_hms_opt(23, 59, 59).expect("a time of day")
+    }
+}
+
 /// Reads `2026-11-22`, `2026-11-22T10:00`, `2026-11-22 10:00:00.5+00:00` and the like; years 1 to
 /// 9999.
 pub(crate) fn parse(text: &str) -> Option<Sent> {

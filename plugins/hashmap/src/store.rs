@@ -85,18 +85,26 @@ impl Store {
         &self,
         mut decide: impl FnMut(&Snapshot) -> Result<(Vec<Change>, T), E>,
     ) -> Result<T, E> {
+        self.edit_read(|read| decide(&read.snapshot)).map(|(_, outcome)| outcome)
+    }
+
+    /// The same for who asks for the revision: decides with the one read, says the one made.
+    pub(crate) fn edit_read<T, E: From<Error>>(
+        &self,
+        mut decide: impl FnMut(&Read) -> Result<(Vec<Change>, T), E>,
+    ) -> Result<(u64, T), E> {
         let _guard = self.editing.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..EDIT_ATTEMPTS_MAX {
             let read = self.newest()?;
-            let (changes, outcome) = decide(&read.snapshot)?;
+            let (changes, outcome) = decide(&read)?;
             if changes.is_empty() {
-                return Ok(outcome);
+                return Ok((read.revision, outcome));
             }
             let edits: Vec<Edit> = changes.iter().map(Change::to_edit).collect();
             match self.host.kv_apply(read.revision, &edits) {
                 Ok(revision) => {
                     self.advance(read, revision, &changes);
-                    return Ok(outcome);
+                    return Ok((revision, outcome));
                 }
                 Err(error) if error.status == Status::Conflict => {}
                 Err(error) => return Err(error.into()),

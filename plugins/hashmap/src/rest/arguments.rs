@@ -120,7 +120,7 @@ impl Arguments {
 }
 
 /// What people write for yes and no.
-fn boolean_of(text: &str) -> Option<bool> {
+pub(super) fn boolean_of(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "t" | "yes" | "y" | "on" | "1" => Some(true),
         "false" | "f" | "no" | "n" | "off" | "0" => Some(false),

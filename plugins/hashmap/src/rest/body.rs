@@ -180,10 +180,7 @@ impl Body {
         };
         let end = self.moment("end", unknown)?;
         Ok(match end {
-            Given::Value(sent) if sent.is_date => {
-                let last = sent.at.date().and_hms_opt(23, 59, 59).expect("a time of day");
-                Given::Value(Sent { at: last, ..sent })
-            }
+            Given::Value(sent) => Given::Value(Sent { at: sent.as_end(), ..sent }),
             other => other,
         })
     }

@@ -1,8 +1,8 @@
 //! The API of the rules: `/v1/rating/module_config/hashmap`.
 //!
-//! Paths, statuses, bodies and texts are `CloudKitty`'s, so that its clients work unchanged. The
-//! daemon has checked who asks and knows the paths from `openapi.json`; a test compares that file
-//! with [`ROUTES`].
+//! Paths, statuses, bodies and texts are `CloudKitty`'s, so that its clients work unchanged;
+//! `/prices` is our own. The daemon has checked who asks and knows the paths from `openapi.json`; a
+//! test compares that file with [`ROUTES`].
 //!
 //! Every write is one edit of the store, decided on the newest rules and answered after it is
 //! durable. This module knows nothing of prices.
@@ -14,6 +14,7 @@ mod fields;
 mod groups;
 mod listing;
 mod mappings;
+mod prices;
 mod python;
 mod rules;
 mod services;
@@ -69,6 +70,8 @@ type Handler = fn(&Context<'_>) -> Result<Response, Fault>;
 /// Literal segments stand before `{…}` where both would match.
 const ROUTES: &[(Method, &str, Handler)] = &[
     (Method::Get, "/types", types),
+    (Method::Get, "/prices", prices::get),
+    (Method::Put, "/prices", prices::put),
     (Method::Get, "/services", services::list),
     (Method::Post, "/services", services::create),
     (Method::Delete, "/services", services::delete),
