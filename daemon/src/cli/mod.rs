@@ -2,9 +2,17 @@
 
 mod bill;
 mod check;
+mod client;
 mod logging;
+mod module;
+mod moment;
 mod plugin;
+mod prices;
+mod scope;
 mod serve;
+mod summary;
+mod table;
+mod terminal;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -12,7 +20,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde_json::Value;
 
+use self::client::{ClientError, Server};
+use crate::clock::SystemClock;
 use crate::config::ConfigError;
 
 /// How a subcommand ends; an error is printed once, as its chain.
@@ -44,6 +55,34 @@ enum Command {
     /// Look at plugins on disk, without a running daemon
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// List, switch and order the rating modules of the running daemon
+    Module {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: module::ModuleCommand,
+    },
+    /// Look at the scopes of the running daemon
+    Scope {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: scope::ScopeCommand,
+    },
+    /// Read, edit and apply the price list of the running daemon
+    Prices {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: prices::PricesCommand,
+    },
+    /// Show what was used and what it costs
+    Summary {
+        #[command(flatten)]
+        server: Server,
+        #[command(flatten)]
+        arguments: summary::SummaryArguments,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -72,10 +111,35 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
         }
         Command::Check { file } => check::run(&file.path, environment),
         Command::Plugin(command) => plugin::run(command, environment),
+        Command::Module { server, command } => module::run(command, server, environment),
+        Command::Scope { server, command } => scope::run(command, server, environment),
+        Command::Prices { server, command } => {
+            prices::run(command, server, &SystemClock, environment)
+        }
+        Command::Summary { server, arguments } => {
+            summary::run(arguments, server, &SystemClock, environment)
+        }
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     eprintln!("rated: {}", chain(error.as_ref()));
-    if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+    let is_usage = error.is::<ConfigError>()
+        || error.is::<UsageError>()
+        || error.downcast_ref::<ClientError>().is_some_and(ClientError::is_usage);
+    if is_usage { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// What was typed makes no sense; nothing was done.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+/// A value of the API as a cell: texts without quotes, null as nothing.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// An error and its sources, joined by `: `; hints come last, each on its own line.

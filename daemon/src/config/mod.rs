@@ -72,6 +72,37 @@ impl Config {
     }
 }
 
+/// A TOML file that is no configuration: every number as it is written, and the line of each entry
+/// of its lists, such as `rules[3]`.
+pub(crate) fn read_toml(
+    path: &Path,
+) -> Result<(serde_json::Value, BTreeMap<String, usize>), ConfigError> {
+    let problems = Problems::new(path);
+    let table = source::read(path, &problems).unwrap_or_default();
+    let mut lines = BTreeMap::new();
+    for (name, entry) in &table {
+        let Value::List(list) = &entry.value else { continue };
+        for (index, entry) in list.iter().enumerate() {
+            if let Place::Line(line) = entry.place {
+                lines.insert(format!("{name}[{index}]"), line);
+            }
+        }
+    }
+    let mut members = serde_json::Map::new();
+    for (name, entry) in table {
+        match entry.value.into_json() {
+            Ok(value) => {
+                members.insert(name, value);
+            }
+            Err(kind) => problems.add(entry.place, &name, kind),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problem::into_error(vec![problems]));
+    }
+    Ok((serde_json::Value::Object(members), lines))
+}
+
 /// Where the sections of plugin instances stand.
 #[derive(Debug, Clone, Default)]
 pub struct Sections(BTreeMap<String, Place>);

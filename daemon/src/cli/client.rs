@@ -1,0 +1,317 @@
+//! The running daemon, asked over its REST API.
+//!
+//! It never guesses: whatever is not an answer of the API is an error that says who said what.
+
+use std::error::Error;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, StatusCode, Url};
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{Environment, UsageError};
+
+/// Where the daemon listens when nothing else is said.
+const URL_DEFAULT: &str = "http://127.0.0.1:8889";
+/// The variable that says where it listens.
+const URL_VARIABLE: &str = "RATED_URL";
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For one answer as a whole; a reset of many scopes takes its time.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
+/// Largest answer that is read, bytes.
+const ANSWER_SIZE_MAX: usize = 256 * 1024 * 1024;
+/// Characters of an answer that is not ours, shown in an error.
+const QUOTE_CHARACTERS_MAX: usize = 200;
+
+/// Entries asked for at once.
+const PAGE_SIZE: usize = 1000;
+
+/// Version 2 answers numbers as the decimals they are when it is asked to.
+pub(super) const EXACT_JSON: &str = "application/json; decimal=string";
+
+/// Which daemon to ask.
+#[derive(Debug, clap::Args)]
+pub(super) struct Server {
+    /// Address of the daemon's API [env: `RATED_URL`] [default: `http://127.0.0.1:8889`]
+    #[arg(long, value_name = "URL", global = true)]
+    url: Option<String>,
+}
+
+impl Server {
+    pub(super) fn client(&self, environment: &Environment) -> Result<Client, ClientError> {
+        let variable = environment.iter().find(|(name, _)| name == URL_VARIABLE);
+        let variable = variable.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty());
+        let url = self.url.as_deref().or(variable).unwrap_or(URL_DEFAULT);
+        Client::new(url, HeaderMap::new())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("`{url}` is no address\n(hint: such as `{URL_DEFAULT}`)")]
+    Address {
+        url: String,
+        #[source]
+        error: UsageError,
+    },
+    #[error("cannot set up a connection")]
+    Setup(#[source] Box<dyn Error + Send + Sync>),
+    #[error(
+        "nobody answers at `{url}`: {reason}\n(hint: does `rated serve` run there? `--url` or \
+         {URL_VARIABLE} says where to ask)"
+    )]
+    Unreachable { url: String, reason: String },
+    #[error("`{url}` broke its answer off: {reason}")]
+    BrokenOff { url: String, reason: String },
+    #[error("the answer of `{url}` is longer than {ANSWER_SIZE_MAX} bytes")]
+    TooLong { url: String },
+    #[error("{text} (answer {status} to {method} {path})")]
+    Refused { status: u16, text: String, method: Method, path: String },
+    #[error("`{url}` does not answer as the API of rated does: `{quote}`")]
+    Strange { url: String, quote: String },
+}
+
+impl ClientError {
+    /// Is it an answer of that status?
+    pub(super) fn is_status(&self, wanted: StatusCode) -> bool {
+        matches!(self, ClientError::Refused { status, .. } if *status == wanted.as_u16())
+    }
+
+    pub(super) fn is_usage(&self) -> bool {
+        matches!(self, ClientError::Address { .. })
+    }
+}
+
+/// Names and values of a query.
+pub(super) type Query<'a> = [(&'a str, String)];
+
+/// Asks one daemon, one question at a time.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    runtime: Runtime,
+    base: Url,
+}
+
+impl Client {
+    /// `headers` go with every request.
+    pub(super) fn new(url: &str, headers: HeaderMap) -> Result<Client, ClientError> {
+        let base = Url::parse(url)
+            .ok()
+            .filter(|base| matches!(base.scheme(), "http" | "https") && base.has_host());
+        let base = base.ok_or_else(|| ClientError::Address {
+            url: url.to_owned(),
+            error: UsageError("it must begin with `http://` or `https://`".to_owned()),
+        })?;
+        // An error says that the program has installed one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(ANSWER_TIMEOUT)
+            .default_headers(headers)
+            .user_agent(concat!("rated/", env!("CARGO_PKG_VERSION")));
+        // The certificates of the system are read only when there is something to encrypt.
+        let builder = if base.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
+        let http = builder.build().map_err(|error| ClientError::Setup(error.into()))?;
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| ClientError::Setup(error.into()))?;
+        Ok(Client { http, runtime, base })
+    }
+
+    /// The address that is asked, without a slash at its end.
+    pub(super) fn address(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    pub(super) fn get(&self, path: &[&str], query: &Query<'_>) -> Result<Value, ClientError> {
+        self.call(Method::GET, path, query, None)
+    }
+
+    /// An answer without body is null.
+    pub(super) fn call(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &Query<'_>,
+        body: Option<&Value>,
+    ) -> Result<Value, ClientError> {
+        let url = self.url(path, query);
+        let request = self.http.request(method.clone(), url.clone()).header(ACCEPT, EXACT_JSON);
+        let request = match body {
+            None => request,
+            Some(body) => request.header(CONTENT_TYPE, "application/json").body(body.to_string()),
+        };
+        let (status, bytes) = self.runtime.block_on(send(request, self.address()))?;
+        let text = String::from_utf8_lossy(&bytes);
+        // A change in version 1 is answered with a redirect to itself.
+        let is_change = status == StatusCode::FOUND && method == Method::PUT;
+        if status.is_success() || is_change {
+            if text.trim().is_empty() {
+                return Ok(Value::Null);
+            }
+            return serde_json::from_str(&text).map_err(|_| self.strange(&text));
+        }
+        let text = serde_json::from_str(&text).ok().as_ref().and_then(explanation);
+        let text = text.unwrap_or_else(|| format!("`{}` refuses", self.address()));
+        let path = url.path().to_owned();
+        Err(ClientError::Refused { status: status.as_u16(), text, method, path })
+    }
+
+    /// All pages of a list that has a limit and an offset; `members` names the list. A list of
+    /// nothing, which version 2 answers with 404, is empty.
+    pub(super) fn get_all(
+        &self,
+        path: &[&str],
+        query: &Query<'_>,
+        members: &str,
+    ) -> Result<Value, ClientError> {
+        let mut whole = Value::Null;
+        let mut count = 0;
+        loop {
+            let mut query = query.to_vec();
+            query.push(("limit", PAGE_SIZE.to_string()));
+            query.push(("offset", count.to_string()));
+            let mut page = match self.get(path, &query) {
+                Err(error) if error.is_status(StatusCode::NOT_FOUND) => json!({members: []}),
+                answer => answer?,
+            };
+            let Some(Value::Array(entries)) = page.get_mut(members) else {
+                return Err(self.strange(&page.to_string()));
+            };
+            let entries = std::mem::take(entries);
+            let page_count = entries.len();
+            count += page_count;
+            if whole.is_null() {
+                whole = page;
+            }
+            if let Some(Value::Array(all)) = whole.get_mut(members) {
+                all.extend(entries);
+            }
+            if page_count < PAGE_SIZE {
+                return Ok(whole);
+            }
+        }
+    }
+
+    /// A list that must be in an answer.
+    pub(super) fn list<'a>(
+        &self,
+        answer: &'a Value,
+        name: &str,
+    ) -> Result<&'a [Value], ClientError> {
+        let list = answer.get(name).and_then(Value::as_array);
+        list.map(Vec::as_slice).ok_or_else(|| self.strange(&answer.to_string()))
+    }
+
+    pub(super) fn strange(&self, answer: &str) -> ClientError {
+        let quote = answer.chars().take(QUOTE_CHARACTERS_MAX).collect();
+        ClientError::Strange { url: self.address().to_owned(), quote }
+    }
+
+    fn url(&self, path: &[&str], query: &Query<'_>) -> Url {
+        let mut url = self.base.clone();
+        {
+            let mut segments = url.path_segments_mut().expect("http addresses have paths");
+            segments.pop_if_empty().extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        url
+    }
+}
+
+/// Sends a request and reads the whole answer, within the limit.
+async fn send(
+    request: reqwest::RequestBuilder,
+    address: &str,
+) -> Result<(StatusCode, Vec<u8>), ClientError> {
+    let url = address.to_owned();
+    let mut response = request.send().await.map_err(|error| {
+        let reason = innermost(&error);
+        ClientError::Unreachable { url: url.clone(), reason }
+    })?;
+    let mut bytes = Vec::new();
+    loop {
+        let chunk = response.chunk().await.map_err(|error| {
+            let reason = innermost(&error);
+            ClientError::BrokenOff { url: url.clone(), reason }
+        })?;
+        let Some(chunk) = chunk else { return Ok((response.status(), bytes)) };
+        if bytes.len() + chunk.len() > ANSWER_SIZE_MAX {
+            return Err(ClientError::TooLong { url });
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+}
+
+/// The last cause says most: `Connection refused`.
+fn innermost(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut innermost: &dyn Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// What an error body of either version says.
+fn explanation(body: &Value) -> Option<String> {
+    let texts = ["message", "faultstring", "description", "title"];
+    let mut found = texts.iter().filter_map(|name| body.get(name)?.as_str());
+    found.find(|text| !text.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(url: Option<&str>) -> Server {
+        Server { url: url.map(str::to_owned) }
+    }
+
+    #[test]
+    fn the_argument_wins_over_the_variable() {
+        let environment = [("RATED_URL".to_owned(), "http://variable:1/".to_owned())];
+
+        let of = |url, environment: &Environment| {
+            server(url).client(environment).unwrap().address().to_owned()
+        };
+
+        assert_eq!(of(None, &[]), "http://127.0.0.1:8889");
+        assert_eq!(of(None, &environment), "http://variable:1");
+        assert_eq!(of(Some("http://argument:2/rated"), &environment), "http://argument:2/rated");
+    }
+
+    #[test]
+    fn an_address_must_be_one() {
+        for url in ["127.0.0.1:8889", "ftp://host", "http://", "", "localhost"] {
+            let error = server(Some(url)).client(&[]).unwrap_err();
+            assert!(error.is_usage(), "{url}");
+        }
+    }
+
+    #[test]
+    fn paths_and_queries_are_encoded() {
+        let client = Client::new("http://host/below/", HeaderMap::new()).unwrap();
+
+        let url = client.url(&["v2", "a/b c"], &[("filters", "type:a&b".to_owned())]);
+
+        assert_eq!(url.as_str(), "http://host/below/v2/a%2Fb%20c?filters=type%3Aa%26b");
+    }
+
+    #[test]
+    fn a_refusal_is_explained_in_the_words_of_the_api() {
+        let check = |body: Value, text: &str| assert_eq!(explanation(&body).as_deref(), Some(text));
+
+        check(json!({"message": "no"}), "no");
+        check(json!({"faultcode": "Client", "faultstring": "never", "debuginfo": null}), "never");
+        check(json!({"title": "Not Found", "description": ""}), "Not Found");
+        assert_eq!(explanation(&json!({})), None);
+    }
+}
