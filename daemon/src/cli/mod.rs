@@ -3,6 +3,7 @@
 mod bill;
 mod check;
 mod client;
+mod import;
 mod logging;
 mod module;
 mod moment;
@@ -76,6 +77,8 @@ enum Command {
         #[command(subcommand)]
         command: prices::PricesCommand,
     },
+    /// Take over what another rating daemon has
+    Import(import::ImportArguments),
     /// Show what was used and what it costs
     Summary {
         #[command(flatten)]
@@ -116,6 +119,7 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
         Command::Prices { server, command } => {
             prices::run(command, server, &SystemClock, environment)
         }
+        Command::Import(arguments) => import::run(arguments),
         Command::Summary { server, arguments } => {
             summary::run(arguments, server, &SystemClock, environment)
         }

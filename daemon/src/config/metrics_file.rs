@@ -42,6 +42,10 @@ pub(super) fn read(path: &Path, known: &Known<'_>, problems: &Problems) -> Vec<M
     if problems.is_unreadable() {
         return Vec::new();
     }
+    read_table(table, known, problems)
+}
+
+pub(super) fn read_table(table: Table, known: &Known<'_>, problems: &Problems) -> Vec<Metric> {
     let mut root = TableReader::root(table, problems);
     let list = root.take("metric", |value| match value {
         Value::List(list) if list.is_empty() => Err(ProblemKind::Empty),

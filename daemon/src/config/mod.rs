@@ -103,6 +103,17 @@ pub(crate) fn read_toml(
     Ok((serde_json::Value::Object(members), lines))
 }
 
+/// Checks a metrics file that is not written yet; problems name `path`.
+pub(crate) fn check_metrics(text: &str, path: &Path, scope_key: &str) -> Result<(), ConfigError> {
+    let problems = Problems::new(path);
+    let table = document::parse(text, &problems);
+    let known = metrics_file::Known { scope_key, collectors: &BTreeMap::new() };
+    if !problems.is_unreadable() {
+        metrics_file::read_table(table, &known, &problems);
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problem::into_error(vec![problems])) }
+}
+
 /// Where the sections of plugin instances stand.
 #[derive(Debug, Clone, Default)]
 pub struct Sections(BTreeMap<String, Place>);
