@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bill;
+mod clock;
 mod daemon;
 mod exact;
 mod fake_source;
@@ -16,6 +17,7 @@ mod python;
 mod usage;
 
 pub use bill::*;
+pub use clock::*;
 pub use daemon::*;
 pub use exact::*;
 pub use fake_source::*;

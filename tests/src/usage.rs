@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
 
-use crate::Exact;
+use crate::{Exact, now};
 
 /// Hourly usage of many scopes:
 /// `metric_<m>{project_id="scope-<s>", id="r-<s>-<r>", flavor="f<0..8>", zone="z<0..3>"}`.
@@ -33,9 +33,8 @@ pub struct Point {
 
 impl DataSet {
     /// The last hour ends four hours before this one, so that every period is due at once.
-    #[expect(clippy::disallowed_methods, reason = "the daemon under test goes by the same clock")]
     pub fn ending_lately(metrics: usize, scopes: usize, resources: usize, hours: usize) -> DataSet {
-        let this_hour = Utc::now()
+        let this_hour = now()
             .with_minute(0)
             .and_then(|time| time.with_second(0))
             .and_then(|time| time.with_nanosecond(0))
