@@ -12,6 +12,8 @@ use crate::moment;
 #[derive(Debug, Default)]
 pub(super) struct Arguments {
     pairs: Vec<(String, Value)>,
+    /// How many of them are from the query or a form; the others are from the body.
+    query_count: usize,
 }
 
 impl Arguments {
@@ -48,7 +50,8 @@ impl Arguments {
             pairs.extend(Request { query, ..Request::get("") }.query_pairs());
         }
         let pairs = pairs.into_iter().map(|(name, value)| (name, Value::String(value)));
-        Arguments { pairs: pairs.collect() }
+        let pairs: Vec<_> = pairs.collect();
+        Arguments { query_count: pairs.len(), pairs }
     }
 
     fn check(&self, known: &[&str]) -> Result<(), Fault> {
@@ -64,7 +67,11 @@ impl Arguments {
     }
 
     fn get(&self, name: &str) -> Option<&Value> {
-        self.pairs.iter().rev().find(|(found, _)| found == name).map(|(_, value)| value)
+        self.index(name).map(|index| &self.pairs[index].1)
+    }
+
+    fn index(&self, name: &str) -> Option<usize> {
+        self.pairs.iter().rposition(|(found, _)| found == name)
     }
 
     /// An argument that is there and not empty.
@@ -80,11 +87,17 @@ impl Arguments {
     }
 
     /// In a query every text but the empty one is true, also `false`; in a body the word counts.
-    pub(super) fn flag(&self, name: &str) -> bool {
-        match self.get(name) {
-            None | Some(Value::Null | Value::Bool(false)) => false,
-            Some(Value::String(text)) => !text.is_empty(),
-            Some(_) => true,
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Fault> {
+        let Some(index) = self.index(name) else { return Ok(false) };
+        match &self.pairs[index].1 {
+            Value::Null | Value::Bool(false) => Ok(false),
+            Value::String(text) if text.is_empty() => Ok(false),
+            Value::String(text) if index >= self.query_count => boolean_of(text).ok_or_else(|| {
+                let reason = format!("Value not an unambiguous boolean: {text}");
+                Fault::invalid(name, text, &reason)
+            }),
+            Value::Number(number) => Ok(number.as_i64() != Some(0)),
+            _ => Ok(true),
         }
     }
 
@@ -99,6 +112,15 @@ impl Arguments {
                 &format!("unable to convert to datetime. Error: Unknown string format: {text}"),
             )),
         }
+    }
+}
+
+/// What people write for yes and no.
+fn boolean_of(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "t" | "yes" | "y" | "on" | "1" => Some(true),
+        "false" | "f" | "no" | "n" | "off" | "0" => Some(false),
+        _ => None,
     }
 }
 
@@ -121,4 +143,28 @@ pub(super) fn unknown_type(media_type: &str) -> Fault {
 
 pub(super) fn not_an_object() -> Fault {
     Fault::bad("Request body is not a JSON object")
+}
+
+#[cfg(test)]
+mod tests {
+    use rated_plugin::Method;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_flag_in_a_body_is_what_its_word_says() {
+        let flag = |query: &str, body: Value| {
+            let mut request = Request::new(Method::Get, "/scripts", body.to_string());
+            query.clone_into(&mut request.query);
+            Arguments::of_call(&request, &["no_data"]).and_then(|it| it.flag("no_data")).ok()
+        };
+
+        assert_eq!(flag("no_data=false", json!({})), Some(true));
+        assert_eq!(flag("no_data=", json!({})), Some(false));
+        assert_eq!(flag("", json!({"no_data": "false"})), Some(false));
+        assert_eq!(flag("", json!({"no_data": "True"})), Some(true));
+        assert_eq!(flag("", json!({"no_data": 0})), Some(false));
+        assert_eq!(flag("", json!({"no_data": "perhaps"})), None);
+    }
 }

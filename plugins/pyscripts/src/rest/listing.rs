@@ -38,8 +38,8 @@ impl Filter {
         Ok(Filter {
             start: arguments.moment("start")?,
             end: arguments.moment("end")?,
-            is_active: arguments.flag("is_active"),
-            with_deleted: arguments.flag("deleted"),
+            is_active: arguments.flag("is_active")?,
+            with_deleted: arguments.flag("deleted")?,
             description: arguments.text("description").map(|text| text.to_lowercase()),
             created_by: arguments.text("created_by"),
             updated_by: arguments.text("updated_by"),

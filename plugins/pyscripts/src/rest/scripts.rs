@@ -44,7 +44,7 @@ fn show(id: Id, script: &Script, data: Option<&str>) -> Value {
 pub(super) fn list(context: &Context<'_>) -> Result<Response, Fault> {
     let arguments = Arguments::of_call(context.request, ARGUMENTS)?;
     let filter = Filter::read(&arguments)?;
-    let without_data = arguments.flag("no_data");
+    let without_data = arguments.flag("no_data")?;
     let now = context.now_seconds();
     let read = context.store.newest()?;
     let found: Vec<(Id, &Script)> =
@@ -86,7 +86,7 @@ pub(super) fn create(context: &Context<'_>) -> Result<Response, Fault> {
     let data = body.long_text("data")?.value().ok_or_else(|| Fault::missing("data"))?;
     let (start, end) = (body.start()?.value(), body.end()?.value());
     if let Some(start) = start
-        && !body.arguments.flag("force")
+        && !body.arguments.flag("force")?
     {
         check_not_past(start.at, context.now)?;
     }
