@@ -53,7 +53,9 @@ fn parse_time(text: &str) -> Option<NaiveTime> {
     };
     let sound = !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit());
     let nanoseconds: u32 = format!("{fraction:0<9}").get(..9).filter(|_| sound)?.parse().ok()?;
-    NaiveTime::parse_from_str(whole, form).ok()?.with_nanosecond(nanoseconds)
+    // A leap second would be read as the second before it.
+    let time = NaiveTime::parse_from_str(whole, form).ok().filter(|time| time.nanosecond() == 0)?;
+    time.with_nanosecond(nanoseconds)
 }
 
 fn parse_offset(text: &str) -> Option<FixedOffset> {
@@ -139,6 +141,8 @@ mod tests {
             "2015-02-30",
             "2015-01-04T",
             "2015-01-04T25:00:00",
+            "2015-01-04T10:00:60",
+            "2015-01-04T10:00:60.5",
             "2015-01-04Tx",
             "2015-01-04T10:00:00+25:00",
             "2015-01-04T10:00:00.",

@@ -1,6 +1,6 @@
 //! Dates as clients send and read them: naive, UTC, whole seconds.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
 use serde::{Deserialize, Deserializer, Serializer};
 
 /// A date as it was sent.
@@ -22,6 +22,9 @@ pub(crate) fn parse(text: &str) -> Option<Sent> {
     let format = if day.contains('-') { "%Y-%m-%d" } else { "%Y%m%d" };
     let well_formed = matches!(day.len(), 8..=10) && day.starts_with(|c: char| c.is_ascii_digit());
     let day = NaiveDate::parse_from_str(day, format).ok().filter(|_| well_formed)?;
+    if !(1..=9999).contains(&day.year()) {
+        return None;
+    }
     if rest.is_empty() {
         return Some(Sent { at: day.and_time(NaiveTime::MIN), is_date: true, has_zone: false });
     }
@@ -46,7 +49,12 @@ fn is_zone(text: &str) -> bool {
         return true;
     }
     let digits: String = text[1..].chars().filter(|c| *c != ':').collect();
-    matches!(digits.len(), 2 | 4) && digits.bytes().all(|byte| byte.is_ascii_digit())
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) || !matches!(digits.len(), 2 | 4) {
+        return false;
+    }
+    let (hours, minutes) = digits.split_at(2);
+    let is_below = |text: &str, end: u8| text.parse::<u8>().is_ok_and(|number| number < end);
+    is_below(hours, 24) && (minutes.is_empty() || is_below(minutes, 60))
 }
 
 /// The moment in whole seconds.
@@ -132,6 +140,12 @@ mod tests {
         check("2014-01-01T10:11:12.999999", Some("2014-01-01T10:11:12"));
         check("20140101T101112", Some("2014-01-01T10:11:12"));
         check("2014-01-01T01:00:00+02:00", Some("2014-01-01T01:00:00"));
+        check("0000-01-01", None);
+        check("99999-1-1", None);
+        check("2014-01-01T01:00:00+24:00", None);
+        check("2014-01-01T01:00:00+99:99", None);
+        check("2014-01-01T01:00:00+é", None);
+        check("2014-01-01T01:00:00+1é", None);
         check("2014-01-01 01:00:00 -0200", Some("2014-01-01T01:00:00"));
         check("2014-01-01T01:00:00Z", Some("2014-01-01T01:00:00"));
     }
