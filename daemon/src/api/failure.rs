@@ -34,6 +34,9 @@ pub(crate) enum Dialect {
 /// How long a caller should wait before trying again, seconds.
 const RETRY_AFTER_SECS: &str = "5";
 
+/// Longest text of an error, bytes.
+const TEXT_SIZE_MAX: usize = 4096;
+
 impl Failure {
     pub(crate) fn bad_request(text: impl Into<String>) -> Failure {
         Failure::Refused { status: StatusCode::BAD_REQUEST, text: text.into() }
@@ -91,7 +94,7 @@ impl Failure {
     pub(crate) fn into_answer(self, dialect: Dialect, method: &str, accepts: &Accepts) -> Answer {
         let status = self.status();
         let body = match (self, dialect) {
-            (Failure::Refused { text, .. }, _) => document(dialect, status, &text),
+            (Failure::Refused { text, .. }, _) => document(dialect, status, &shortened(text)),
             (Failure::Broken { text, .. }, _) => document(dialect, status, text),
             (Failure::NoRoute(_), Dialect::V1) => v1_no_route(status, method, accepts),
             (Failure::NoRoute(_), Dialect::V2) => v2_no_route(status),
@@ -103,6 +106,15 @@ impl Failure {
         }
         answer
     }
+}
+
+/// Texts quote what was sent, which may be long.
+pub(crate) fn shortened(mut text: String) -> String {
+    if text.len() > TEXT_SIZE_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_SIZE_MAX));
+        text.push('…');
+    }
+    text
 }
 
 /// The body of an error that a handler found.

@@ -21,6 +21,7 @@ use super::failure::{Dialect, Failure};
 use super::negotiate::{Accepts, Format};
 use super::router::{self, Found, Target};
 use super::routes::ROUTES;
+use super::v1::arguments;
 use super::xml;
 
 /// Most requests at once, waiting ones included.
@@ -155,6 +156,7 @@ async fn handle<B: Buf, E>(
     call.body = read_body(&call.headers, body, found.body_size_max, timeout).await?;
     if found.dialect == Dialect::V1 {
         xml::into_json(call, found.body_size_max)?;
+        arguments::check_reserved(call)?;
     }
     match AssertUnwindSafe(handler(context, call)).catch_unwind().await {
         Ok(result) => result,

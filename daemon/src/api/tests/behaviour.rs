@@ -216,6 +216,17 @@ async fn odd_input_is_refused_with_a_reason() {
 }
 
 #[tokio::test]
+async fn a_long_quotation_is_cut() {
+    let api = empty();
+    let body = format!(r#"{{"enabled": "{}"}}"#, "é".repeat(100_000));
+
+    let response = api.ask("PUT", "/v1/collector/states/x", &[JSON], &body).await;
+
+    assert_eq!(response.status(), 400);
+    assert!(response.body().len() < 5000, "{}", response.body().len());
+}
+
+#[tokio::test]
 async fn a_deeply_nested_body_is_refused() {
     let api = empty();
     let nested = format!(r#"{{"resources": {}"#, "[".repeat(100_000));

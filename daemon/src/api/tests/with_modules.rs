@@ -113,6 +113,11 @@ async fn answers_of_a_module_come_in_the_form_asked_for() {
     let refused = api.ask("POST", &services, &text_body, "{}").await;
     assert_eq!(refused.status(), 415);
     assert!(text(&refused).contains("Unknown mimetype: text/plain"), "{}", text(&refused));
+    let as_xml = [("content-type", "application/xml"), ("accept", "application/xml")];
+    let refused = api.ask("POST", &services, &as_xml, "<x><name>y</name></x>").await;
+    let fault = "<error><faultcode>Client</faultcode><faultstring>Unknown mimetype: \
+                 application/xml</faultstring><debuginfo/></error>";
+    assert_eq!((refused.status().as_u16(), text(&refused).as_str()), (415, fault));
     let (status, fault) = ask(&api, "GET", &format!("{services}?colour=red"), Value::Null).await;
     assert_eq!((status, &fault["faultstring"]), (400, &json!("Unknown argument: \"colour\"")));
     let (status, fault) = ask(&api, "POST", &services, json!({"name": "café"})).await;

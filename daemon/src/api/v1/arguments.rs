@@ -101,6 +101,20 @@ impl Arguments {
     }
 }
 
+/// The one parameter that is never unknown: it would be a body in the query, of a type that nobody
+/// can name.
+pub(crate) fn check_reserved(call: &Call) -> Result<(), Failure> {
+    let is_reserved = call.query_pairs().iter().any(|(name, _)| name == "__body__");
+    if is_reserved { Err(unknown_type("")) } else { Ok(()) }
+}
+
+fn unknown_type(content_type: &str) -> Failure {
+    Failure::Refused {
+        status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        text: format!("Unknown mimetype: {content_type}"),
+    }
+}
+
 /// `Missing argument: "name"`.
 pub(crate) fn missing(name: &str) -> Failure {
     Failure::bad_request(format!("Missing argument: \"{name}\""))
@@ -223,10 +237,7 @@ pub(crate) fn boolean_of(text: &str) -> Option<bool> {
 fn body_members(call: &Call) -> Result<Map<String, Value>, Failure> {
     let content_type = call.content_type();
     if content_type != JSON {
-        return Err(Failure::Refused {
-            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            text: format!("Unknown mimetype: {content_type}"),
-        });
+        return Err(unknown_type(&content_type));
     }
     match serde_json::from_slice(&call.body) {
         Ok(Value::Object(members)) => Ok(members),

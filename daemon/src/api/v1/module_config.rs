@@ -12,7 +12,9 @@ use crate::api::backend::ModuleRoute;
 use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::etag::{self, Tag};
-use crate::api::failure::Failure;
+use crate::api::failure::{Failure, shortened};
+
+const FAULT_MEMBERS: [&str; 3] = ["faultcode", "faultstring", "debuginfo"];
 
 /// What a module answers to it changes with time, while the rules stay the same.
 const TIME_ARGUMENT: &str = "is_active";
@@ -128,6 +130,15 @@ fn method_of(method: &http::Method) -> Option<Method> {
     }
 }
 
+/// A module says what is wrong as v1 does; in XML that has a form of its own.
+fn fault_of(status: StatusCode, document: &Value) -> Option<AnswerBody> {
+    let members = document.as_object().filter(|_| status.as_u16() >= 400)?;
+    let is_fault = members.keys().all(|name| FAULT_MEMBERS.contains(&name.as_str()));
+    let text = members.get("faultstring")?.as_str().filter(|_| is_fault)?.to_owned();
+    let code = if status.is_server_error() { "Server" } else { "Client" };
+    Some(AnswerBody::Fault { code, text: shortened(text) })
+}
+
 /// A module's answer as ours. What it says is checked: it may be wrong.
 fn answer_of(response: Response, name: &str, call: &Call) -> Result<Answer, Failure> {
     let status = StatusCode::from_u16(response.status)
@@ -146,7 +157,7 @@ fn answer_of(response: Response, name: &str, call: &Call) -> Result<Answer, Fail
         let document: Value = serde_json::from_slice(&response.body).map_err(|error| {
             Failure::internal(format!("module `{name}` answered malformed JSON: {error}"))
         })?;
-        AnswerBody::Document(document)
+        fault_of(status, &document).unwrap_or(AnswerBody::Document(document))
     } else {
         AnswerBody::Ready { content_type: response.content_type, bytes: Bytes::from(response.body) }
     };
