@@ -39,6 +39,8 @@ pub(super) struct Catalog {
     pub(super) collectors: Arc<BTreeMap<String, bool>>,
     /// By number of creation.
     pub(super) mappings: Arc<BTreeMap<u64, CollectorMapping>>,
+    /// By id.
+    pub(super) reprocessings: Arc<BTreeMap<u64, ReprocessingEntry>>,
     pub(super) kv_revisions: Arc<BTreeMap<String, u64>>,
     pub(super) counters: Counters,
 }
@@ -98,6 +100,19 @@ impl From<&NewScope> for ScopeEntry {
             rank: None,
         }
     }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct ReprocessingEntry {
+    /// In the order they were given.
+    pub(super) scopes: Arc<[ScopeNumber]>,
+    pub(super) reason: String,
+    pub(super) start: DateTime<Utc>,
+    pub(super) end: DateTime<Utc>,
+    pub(super) at: DateTime<Utc>,
+    pub(super) author: String,
+    pub(super) current: Option<DateTime<Utc>>,
+    pub(super) finished: bool,
 }
 
 /// Failed attempts by metric.

@@ -14,7 +14,8 @@ use super::slice::Slice;
 use super::store::{Store, Table};
 use super::texts::Texts;
 use super::{
-    PENDING_KEY, commit, completeness, kv, load, records, reset, rows, scopes, states, summary,
+    PENDING_KEY, commit, completeness, kv, load, records, reprocessing, reset, rows, scopes,
+    states, summary, swap,
 };
 use crate::ledger::{
     CollectorMapping, CommitOutcome, Completeness, CompletenessQuery, Cursors, Enabled, Failure,
@@ -268,6 +269,38 @@ impl Ledger for SledLedger {
         self.change(move |stage| commit::note_failure(stage, &failure))
     }
 
+    fn reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError> {
+        Ok(reprocessing::list(&self.inner.catalog()))
+    }
+
+    fn add_reprocessing(&self, new: &NewReprocessing) -> Result<u64, LedgerError> {
+        let new = new.clone();
+        self.change(move |stage| reprocessing::add(stage, &new))
+    }
+
+    fn stage_reprocessed(&self, id: u64, slices: Vec<RatedSlice>) -> Result<(), LedgerError> {
+        let inner = Arc::clone(&self.inner);
+        let prepared = reprocessing::prepare(inner.writing(), &inner.catalog(), id, slices)?;
+        let change =
+            move |stage: &mut Stage| reprocessing::stage(inner.writing(), stage, id, prepared);
+        self.change_with(Company::Alone, change)
+    }
+
+    fn advance_reprocessing(&self, id: u64, staged: DateTime<Utc>) -> Result<(), LedgerError> {
+        self.change(move |stage| reprocessing::advance(stage, id, staged))
+    }
+
+    fn postpone_reprocessing(&self, id: u64, scopes: &[ScopeId]) -> Result<u64, LedgerError> {
+        let scopes = scopes.to_vec();
+        self.change(move |stage| reprocessing::postpone(stage, id, &scopes))
+    }
+
+    fn finish_reprocessing(&self, id: u64) -> Result<(), LedgerError> {
+        let inner = Arc::clone(&self.inner);
+        let change = move |stage: &mut Stage| swap::finish(inner.writing(), stage, id);
+        self.change_with(Company::Alone, change)
+    }
+
     fn summarize(&self, query: &SummaryQuery) -> Result<Vec<SummaryGroup>, LedgerError> {
         let (catalog, slices) = self.inner.snapshot(query.begin, query.end)?;
         summary::summarize(self.inner.reading(&catalog), query, &slices)
@@ -373,29 +406,5 @@ impl Ledger for SledLedger {
             bytes_on_disk: self.inner.store.size_on_disk()?,
             rows: self.inner.catalog().counters.rows,
         })
-    }
-
-    fn reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError> {
-        unimplemented!()
-    }
-
-    fn add_reprocessing(&self, _: &NewReprocessing) -> Result<u64, LedgerError> {
-        unimplemented!()
-    }
-
-    fn stage_reprocessed(&self, _: u64, _: Vec<RatedSlice>) -> Result<(), LedgerError> {
-        unimplemented!()
-    }
-
-    fn advance_reprocessing(&self, _: u64, _: DateTime<Utc>) -> Result<(), LedgerError> {
-        unimplemented!()
-    }
-
-    fn postpone_reprocessing(&self, _: u64, _: &[ScopeId]) -> Result<u64, LedgerError> {
-        unimplemented!()
-    }
-
-    fn finish_reprocessing(&self, _: u64) -> Result<(), LedgerError> {
-        unimplemented!()
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::catalog::{Catalog, Counters, MetricNotes, ScopeEntry, ScopeNumber};
 use super::codec::Damage;
+use super::slice::SliceKey;
 use super::store::{Store, Table, Write, damaged};
-use super::{COUNTERS_KEY, PENDING_KEY, cursors, records, states};
+use super::{COUNTERS_KEY, PENDING_KEY, cursors, records, reprocessing, states};
 use crate::ledger::LedgerError;
 
 pub(super) fn load(store: &Store) -> Result<Catalog, LedgerError> {
@@ -26,6 +27,7 @@ pub(super) fn load(store: &Store) -> Result<Catalog, LedgerError> {
     catalog.cursors = load_cursors(store, catalog.metrics.len())?;
     load_notes(store, &mut catalog)?;
     states::load(store, &mut catalog)?;
+    reprocessing::load(store, &mut catalog)?;
     catalog.counters = match store.get(Table::Meta, COUNTERS_KEY)? {
         Some(bytes) => records::decode_counters(&bytes)
             .map_err(|damage| damaged("counters".to_owned(), damage))?,
@@ -106,12 +108,12 @@ fn remove_pending(store: &Store, counters: &mut Counters) -> Result<(), LedgerEr
     let wrong = |damage| damaged("list of unfinished slices".to_owned(), damage);
     let mut removals = Vec::new();
     for key in records::decode_pending(&bytes).map_err(wrong)? {
-        let number = super::slice::SliceKey::read(&key).map_err(wrong)?.number;
-        counters.next_slice = counters.next_slice.max(number + 1);
-        let is_stored = store.get(Table::Slices, &key)?.is_some();
-        if is_stored || store.get(Table::Removed, &key)?.is_some() {
+        let slice = SliceKey::read(&key).map_err(wrong)?;
+        counters.next_slice = counters.next_slice.max(slice.number + 1);
+        if is_named(store, &key, slice)? {
             continue;
         }
+        let key = slice.bytes();
         for table in [Table::Blocks, Table::Rollups] {
             for entry in store.prefix(table, &key) {
                 removals.push(Write::remove(table, entry?.0.to_vec()));
@@ -119,4 +121,14 @@ fn remove_pending(store: &Store, counters: &mut Counters) -> Result<(), LedgerEr
         }
     }
     store.apply(&removals)
+}
+
+/// Whether there is a record of a slice that was being written.
+fn is_named(store: &Store, pending_key: &[u8], slice: SliceKey) -> Result<bool, LedgerError> {
+    for table in [Table::Slices, Table::Removed] {
+        if store.get(table, &slice.bytes())?.is_some() {
+            return Ok(true);
+        }
+    }
+    reprocessing::is_staged(store, pending_key)
 }

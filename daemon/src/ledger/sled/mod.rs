@@ -71,6 +71,7 @@
 //!          "counters"                     frame('O',1) rows:uint next_slice:uint next_note:uint
 //!                                         next_mapping:uint
 //!          "pending" part:u16be           long(frame('P',1) { key:bytes })
+//!                                         (a slice's key, of a staged one with its id behind)
 //!          "journal"                      frame('J',2) slot:u8 parts:uint rest
 //!                                         rest = { packed({ write }) } if parts = 0,
 //!                                         else crc32:u32le of the parts joined
@@ -91,7 +92,8 @@
 //!                                         reason:text { gap:uint more:uint }
 //!                                         (runs of scope numbers, each `more` + 1 long)
 //! kv                                      see `kv`
-//! pushes   the client's key               see `push`
+//! pushes                                  see `push`
+//! reprocessings, staged                   see `reprocessing`
 //! states   "configured" | "standing"      frame('Q',1) { metric:uint }
 //!          "module/" name                 frame('U',1) enabled:u8 priority:int
 //!          "collector/" name              frame('V',1) enabled:u8
@@ -132,6 +134,7 @@ mod query;
 mod queue;
 mod records;
 mod removal;
+mod reprocessing;
 mod reset;
 mod rows;
 mod runs;
@@ -140,6 +143,7 @@ mod slice;
 mod states;
 mod store;
 mod summary;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod texts;

@@ -33,7 +33,7 @@ pub(super) fn read_time(reader: &mut Reader<'_>) -> Result<DateTime<Utc>, Damage
     DateTime::from_timestamp(secs, nanos).ok_or(Damage("a time is out of range"))
 }
 
-fn read_bool(reader: &mut Reader<'_>) -> Result<bool, Damage> {
+pub(super) fn read_bool(reader: &mut Reader<'_>) -> Result<bool, Damage> {
     match reader.u8()? {
         0 => Ok(false),
         1 => Ok(true),

@@ -5,6 +5,7 @@ mod crash;
 mod kv;
 mod model;
 mod push;
+mod reprocessing;
 mod reset;
 mod sample;
 mod scopes;

@@ -1,0 +1,322 @@
+//! Reprocessings: which there are, and what is staged of them.
+//!
+//! ```text
+//! tree           key                       record
+//! reprocessings  id:u64be part:u16be       long(frame('T', 1) start:time end:time at:time
+//!                                          ( 0 | 1 current:time ) finished:u8 reason:text
+//!                                          author:text packed({ scope:uint }))
+//! staged         id:u64be (slice's key)    as in `slices`
+//! ```
+//!
+//! A staged slice has its rollups and blocks where those of every slice are, under a number of its
+//! own; no reader comes there, because they begin at `slices`. In the list of pending slices its
+//! key is followed by the id.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::catalog::{Catalog, ReprocessingEntry, ScopeNumber};
+use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
+use super::commit::{self, Encoded, SliceLabel, Standing, Writing};
+use super::query::Reading;
+use super::queue::Stage;
+use super::slice::{Origin, Slice, SliceKey};
+use super::store::{Store, Table, Write, damaged};
+use super::{records, states};
+use crate::ledger::{Fact, LedgerError, NewReprocessing, RatedSlice, Reprocessing};
+use crate::usage::ScopeId;
+
+const REPROCESSING: Kind = Kind(b'T', 1);
+
+fn encode(entry: &ReprocessingEntry) -> Vec<u8> {
+    let mut writer = Writer::framed(REPROCESSING);
+    for time in [entry.start, entry.end, entry.at] {
+        records::write_time(&mut writer, time);
+    }
+    writer.u8(u8::from(entry.current.is_some()));
+    if let Some(current) = entry.current {
+        records::write_time(&mut writer, current);
+    }
+    writer.u8(u8::from(entry.finished));
+    writer.text(&entry.reason);
+    writer.text(&entry.author);
+    let mut scopes = Writer::new();
+    for scope in entry.scopes.iter() {
+        scopes.uint(u64::from(*scope));
+    }
+    pack(&mut writer, &scopes.into_bytes());
+    writer.seal()
+}
+
+fn decode(bytes: &[u8]) -> Result<ReprocessingEntry, Damage> {
+    let mut reader = Reader::framed(REPROCESSING, bytes)?;
+    let mut entry = ReprocessingEntry {
+        start: records::read_time(&mut reader)?,
+        end: records::read_time(&mut reader)?,
+        at: records::read_time(&mut reader)?,
+        ..ReprocessingEntry::default()
+    };
+    if records::read_bool(&mut reader)? {
+        entry.current = Some(records::read_time(&mut reader)?);
+    }
+    entry.finished = records::read_bool(&mut reader)?;
+    reader.text()?.clone_into(&mut entry.reason);
+    reader.text()?.clone_into(&mut entry.author);
+    let scopes = Packed::read(&mut reader)?.unpack()?;
+    reader.end()?;
+    let mut scopes = Reader::new(&scopes);
+    let mut numbers = Vec::new();
+    while !scopes.is_empty() {
+        numbers.push(scopes.u32()?);
+    }
+    entry.scopes = numbers.into();
+    Ok(entry)
+}
+
+pub(super) fn load(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerError> {
+    let wrong = |damage| damaged("a reprocessing".to_owned(), damage);
+    let mut ids = BTreeSet::new();
+    for entry in store.prefix(Table::Reprocessings, &[]) {
+        let (key, _) = entry?;
+        let id = key.first_chunk::<8>().ok_or(wrong(Damage("its key is too short")))?;
+        ids.insert(u64::from_be_bytes(*id));
+    }
+    let reprocessings = Arc::make_mut(&mut catalog.reprocessings);
+    for id in ids {
+        let bytes = states::get_long(store, Table::Reprocessings, &id.to_be_bytes())?;
+        let bytes = bytes.ok_or(wrong(Damage("it is missing")))?;
+        let entry = decode(&bytes).map_err(wrong)?;
+        if entry.scopes.iter().any(|scope| *scope as usize >= catalog.scopes.len()) {
+            return Err(wrong(Damage("it names a scope that is not there")));
+        }
+        reprocessings.insert(id, entry);
+    }
+    Ok(())
+}
+
+pub(super) fn list(catalog: &Catalog) -> Vec<Reprocessing> {
+    let id_of = |scope: &ScopeNumber| catalog.scopes[*scope as usize].id.clone();
+    let reprocessing = |(id, entry): (&u64, &ReprocessingEntry)| Reprocessing {
+        id: *id,
+        scopes: entry.scopes.iter().map(id_of).collect(),
+        reason: entry.reason.clone(),
+        start: entry.start,
+        end: entry.end,
+        at: entry.at,
+        author: entry.author.clone(),
+        current: entry.current,
+        finished: entry.finished,
+    };
+    catalog.reprocessings.iter().map(reprocessing).collect()
+}
+
+/// One that is not finished.
+pub(super) fn open_entry(catalog: &Catalog, id: u64) -> Result<&ReprocessingEntry, LedgerError> {
+    let entry = catalog.reprocessings.get(&id).filter(|entry| !entry.finished);
+    entry.ok_or(LedgerError::UnknownReprocessing(id))
+}
+
+pub(super) fn put(stage: &mut Stage, id: u64, entry: ReprocessingEntry) {
+    let writes = states::put_long(Table::Reprocessings, &id.to_be_bytes(), &encode(&entry));
+    stage.journaled.extend(writes);
+    Arc::make_mut(&mut stage.catalog.reprocessings).insert(id, entry);
+}
+
+fn next_id(catalog: &Catalog) -> u64 {
+    catalog.reprocessings.last_key_value().map_or(1, |(last, _)| last + 1)
+}
+
+pub(super) fn add(stage: &mut Stage, new: &NewReprocessing) -> Result<u64, LedgerError> {
+    let scopes = numbers_of(&stage.catalog, &new.scopes)?;
+    let wanted: BTreeSet<ScopeNumber> = scopes.iter().copied().collect();
+    let is_rival = |entry: &&ReprocessingEntry| {
+        !entry.finished && entry.start <= new.end && new.start <= entry.end
+    };
+    for rival in stage.catalog.reprocessings.values().filter(is_rival) {
+        if let Some(scope) = rival.scopes.iter().find(|scope| wanted.contains(scope)) {
+            let scope = stage.catalog.scopes[*scope as usize].id.clone();
+            return Err(LedgerError::Overlaps { scope, start: rival.start, end: rival.end });
+        }
+    }
+    let id = next_id(&stage.catalog);
+    let entry = ReprocessingEntry {
+        scopes: scopes.into(),
+        reason: new.reason.clone(),
+        start: new.start,
+        end: new.end,
+        at: new.at,
+        author: new.author.clone(),
+        current: None,
+        finished: false,
+    };
+    put(stage, id, entry);
+    Ok(id)
+}
+
+/// In the order given, each once.
+fn numbers_of(catalog: &Catalog, ids: &[ScopeId]) -> Result<Vec<ScopeNumber>, LedgerError> {
+    let mut seen = BTreeSet::new();
+    let mut numbers = Vec::with_capacity(ids.len());
+    for id in ids {
+        let number = catalog.listed_number(id);
+        let number = number.ok_or_else(|| LedgerError::UnknownScope(id.clone()))?;
+        if seen.insert(number) {
+            numbers.push(number);
+        }
+    }
+    Ok(numbers)
+}
+
+pub(super) fn advance(
+    stage: &mut Stage,
+    id: u64,
+    staged: DateTime<Utc>,
+) -> Result<(), LedgerError> {
+    let before = open_entry(&stage.catalog, id)?;
+    let current = before.current.max(Some(staged));
+    if current != before.current {
+        let entry = ReprocessingEntry { current, ..before.clone() };
+        put(stage, id, entry);
+    }
+    Ok(())
+}
+
+/// Scopes that are not in the reprocessing are left out.
+pub(super) fn postpone(stage: &mut Stage, id: u64, scopes: &[ScopeId]) -> Result<u64, LedgerError> {
+    let before = open_entry(&stage.catalog, id)?.clone();
+    let postponed: BTreeSet<ScopeNumber> =
+        numbers_of(&stage.catalog, scopes)?.into_iter().collect();
+    let (later, stay): (Vec<ScopeNumber>, Vec<ScopeNumber>) =
+        before.scopes.iter().partition(|scope| postponed.contains(scope));
+    let later = ReprocessingEntry { scopes: later.into(), current: None, ..before.clone() };
+    let new_id = next_id(&stage.catalog);
+    put(stage, id, ReprocessingEntry { scopes: stay.into(), ..before });
+    put(stage, new_id, later);
+    Ok(new_id)
+}
+
+pub(super) fn staged_key(id: u64, slice: SliceKey) -> Vec<u8> {
+    [id.to_be_bytes().as_slice(), &slice.bytes()].concat()
+}
+
+/// A slice to stage, its rows encoded for those scopes that were wanted when it was prepared.
+#[derive(Debug)]
+pub(super) struct PreparedStaging {
+    label: SliceLabel,
+    facts: Vec<(ScopeNumber, Fact)>,
+    /// Kept for the case that somebody else stages the same first.
+    source: RatedSlice,
+    wanted: Standing,
+    encoded: Encoded,
+}
+
+/// Checks and encodes slices in the caller's thread.
+pub(super) fn prepare(
+    writing: Writing<'_>,
+    catalog: &Catalog,
+    id: u64,
+    slices: Vec<RatedSlice>,
+) -> Result<Vec<PreparedStaging>, LedgerError> {
+    open_entry(catalog, id)?;
+    let mut prepared: Vec<PreparedStaging> = Vec::with_capacity(slices.len());
+    for slice in slices {
+        let unknown = || LedgerError::UnknownMetric(slice.metric.clone());
+        let metric = *catalog.metric_numbers.get(&slice.metric).ok_or_else(unknown)?;
+        let facts = commit::scope_facts(catalog, &slice)?;
+        let label = SliceLabel::new(metric, &slice, Origin::Collected);
+        let wanted = vec![None; facts.len()];
+        let encoded = Encoded::default();
+        prepared.push(PreparedStaging { label, facts, source: slice, wanted, encoded });
+    }
+    encode_wanted(writing, catalog, id, &mut prepared)?;
+    Ok(prepared)
+}
+
+/// Encodes again what is not encoded for those who are wanted now.
+fn encode_wanted(
+    writing: Writing<'_>,
+    catalog: &Catalog,
+    id: u64,
+    prepared: &mut [PreparedStaging],
+) -> Result<(), LedgerError> {
+    let members: BTreeSet<ScopeNumber> = open_entry(catalog, id)?.scopes.iter().copied().collect();
+    let reading = Reading { store: writing.store, texts: writing.texts, catalog };
+    let mut staged = BTreeSet::new();
+    for slice in prepared {
+        let (metric, begin_secs) = (slice.label.metric, slice.label.period.begin_secs());
+        let mut known = staged_scopes(reading, id, &slice.label)?;
+        let mut wanted = Standing::with_capacity(slice.facts.len());
+        for (scope, _) in &slice.facts {
+            let is_new = members.contains(scope)
+                && known.insert(*scope)
+                && staged.insert((metric, begin_secs, *scope));
+            wanted.push(is_new.then_some(*scope));
+        }
+        if wanted != slice.wanted {
+            let PreparedStaging { facts, source, .. } = &*slice;
+            slice.encoded = commit::encode(writing, metric, source, facts, &wanted)?;
+            slice.wanted = wanted;
+        }
+    }
+    Ok(())
+}
+
+/// Who is staged already of a metric and period.
+fn staged_scopes(
+    reading: Reading<'_>,
+    id: u64,
+    label: &SliceLabel,
+) -> Result<BTreeSet<ScopeNumber>, LedgerError> {
+    let begin_secs = label.period.begin_secs();
+    let first = SliceKey { begin_secs, metric: label.metric, number: 0 };
+    let last = SliceKey { number: u64::MAX, ..first };
+    let range = staged_key(id, first)..=staged_key(id, last);
+    let mut scopes = BTreeSet::new();
+    for entry in reading.store.range(Table::Staged, range) {
+        let (key, value) = entry?;
+        let slice = staged_slice(reading, &key, &value)?;
+        for part in 0..slice.rollups.len() {
+            scopes.extend(reading.rollup(&slice, part)?.iter().map(|entry| entry.scope));
+        }
+    }
+    Ok(scopes)
+}
+
+pub(super) fn staged_slice(
+    reading: Reading<'_>,
+    key: &[u8],
+    record: &[u8],
+) -> Result<Slice, LedgerError> {
+    let (_, key) = key.split_at_checked(8).unwrap_or_default();
+    reading.slice(key, record)
+}
+
+pub(super) fn stage(
+    writing: Writing<'_>,
+    stage: &mut Stage,
+    id: u64,
+    mut prepared: Vec<PreparedStaging>,
+) -> Result<(), LedgerError> {
+    let catalog = stage.catalog.clone();
+    encode_wanted(writing, &catalog, id, &mut prepared)?;
+    for PreparedStaging { label, encoded, .. } in prepared {
+        if encoded.rollup.is_empty() {
+            continue;
+        }
+        let slice = commit::describe(stage, &label, &encoded);
+        let key = slice.key();
+        stage.pending.push([key.bytes().as_slice(), &id.to_be_bytes()].concat());
+        commit::write_parts(stage, key, encoded);
+        stage.journaled.push(Write::put(Table::Staged, staged_key(id, key), slice.encode()));
+    }
+    Ok(())
+}
+
+/// Whether a key in the list of pending slices is that of a slice that is staged.
+pub(super) fn is_staged(store: &Store, pending_key: &[u8]) -> Result<bool, LedgerError> {
+    let Some((slice_key, id)) = pending_key.split_last_chunk::<8>() else { return Ok(false) };
+    let key = [id.as_slice(), slice_key].concat();
+    Ok(store.get(Table::Staged, &key)?.is_some())
+}

@@ -1,0 +1,117 @@
+//! The end of a reprocessing: what it staged takes the place of what was collected before.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::catalog::{Catalog, ReprocessingEntry, ScopeNumber};
+use super::commit::Writing;
+use super::query::Reading;
+use super::queue::Stage;
+use super::slice::{Origin, RollupEntry, Slice, SliceKey};
+use super::store::{Table, Write};
+use super::{removal, reprocessing};
+use crate::ledger::{Fact, LedgerError};
+use crate::usage::Period;
+
+pub(super) fn finish(writing: Writing<'_>, stage: &mut Stage, id: u64) -> Result<(), LedgerError> {
+    let catalog: Catalog = stage.catalog.clone();
+    let entry = reprocessing::open_entry(&catalog, id)?;
+    let reading = Reading { store: writing.store, texts: writing.texts, catalog: &catalog };
+    let members = entry.scopes.iter().copied().collect();
+    let mut swap = Swap { reading, members, staged: Vec::new(), older: Older::default() };
+    // All that may fail comes before the first change.
+    for record in writing.store.prefix(Table::Staged, &id.to_be_bytes()) {
+        let (key, value) = record?;
+        let slice = reprocessing::staged_slice(reading, &key, &value)?;
+        swap.take(slice)?;
+    }
+
+    let Swap { staged, older, .. } = swap;
+    let rows = &mut stage.catalog.counters.rows;
+    *rows += staged.iter().map(|slice| slice.rows).sum::<u64>();
+    *rows -= older.rows_removed;
+    for slice in older.changed.values().chain(&staged) {
+        removal::write(stage, slice);
+    }
+    for slice in &staged {
+        let key = reprocessing::staged_key(id, slice.key());
+        stage.journaled.push(Write::remove(Table::Staged, key));
+    }
+    reprocessing::put(stage, id, ReprocessingEntry { finished: true, ..entry.clone() });
+    Ok(())
+}
+
+struct Swap<'a> {
+    reading: Reading<'a>,
+    members: BTreeSet<ScopeNumber>,
+    /// What is left of them.
+    staged: Vec<Slice>,
+    older: Older,
+}
+
+impl Swap<'_> {
+    fn take(&mut self, mut slice: Slice) -> Result<(), LedgerError> {
+        let (mut taken, mut dropped) = (Vec::new(), Vec::new());
+        for part in 0..slice.rollups.len() {
+            for entry in self.reading.rollup(&slice, part)? {
+                let list = if self.replaces(&slice, &entry) { &mut taken } else { &mut dropped };
+                list.push(entry.scope);
+            }
+        }
+        removal::leave_out(self.reading, &mut slice, &dropped)?;
+        self.older.leave_out(self.reading, &slice, &taken)?;
+        self.staged.push(slice);
+        Ok(())
+    }
+
+    /// Whether a staged scope takes the place of what was collected: it belongs to the
+    /// reprocessing (still), the source knew something, and the cycle is past the period.
+    fn replaces(&self, slice: &Slice, entry: &RollupEntry) -> bool {
+        let cursor = self.reading.catalog.cursor(slice.metric, entry.scope);
+        self.members.contains(&entry.scope)
+            && entry.fact != Fact::Lost
+            && cursor.is_some_and(|cursor| cursor.next_secs() > slice.period.begin_secs())
+    }
+}
+
+/// Slices that are replaced in part or wholly.
+#[derive(Default)]
+struct Older {
+    /// Staged slices come in order of their periods: what was collected of one is read once.
+    period: Option<Period>,
+    collected: Vec<Slice>,
+    changed: BTreeMap<SliceKey, Slice>,
+    rows_removed: u64,
+}
+
+impl Older {
+    fn leave_out(
+        &mut self,
+        reading: Reading<'_>,
+        new: &Slice,
+        scopes: &[ScopeNumber],
+    ) -> Result<(), LedgerError> {
+        if self.period != Some(new.period) {
+            self.read(reading, new.period)?;
+        }
+        for slice in self.collected.iter_mut().filter(|slice| slice.metric == new.metric) {
+            if let Some(rows) = removal::leave_out(reading, slice, scopes)? {
+                self.rows_removed += rows;
+                self.changed.insert(slice.key(), slice.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// What begins within a period: once periods were shorter than they are now, several.
+    fn read(&mut self, reading: Reading<'_>, period: Period) -> Result<(), LedgerError> {
+        self.collected.clear();
+        self.period = Some(period);
+        for slice in reading.slices_from(period.begin(), period.end()) {
+            let slice = slice?;
+            if slice.origin == Origin::Collected {
+                self.collected.push(self.changed.get(&slice.key()).cloned().unwrap_or(slice));
+            }
+        }
+        Ok(())
+    }
+}
