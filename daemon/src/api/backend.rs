@@ -23,6 +23,8 @@ pub trait Plugins: fmt::Debug + Send + Sync + 'static {
         module: &str,
         request: Request,
     ) -> BoxFuture<'_, Result<Response, CallFailure>>;
+    /// What each module says that it serves: its name, and JSON (see the plugin interface).
+    fn api_schemas(&self) -> Vec<(String, String)>;
     /// Is there a collector of that name?
     fn has_collector(&self, name: &str) -> bool;
 }

@@ -45,6 +45,12 @@ impl Plugins for PluginHost {
         async move { Ok(found?.handle(request).await?) }.boxed()
     }
 
+    fn api_schemas(&self) -> Vec<(String, String)> {
+        let generation = self.generation();
+        let modules = generation.modules().filter(|module| module.serves_api());
+        modules.map(|module| (module.name().to_owned(), module.api_schema().to_owned())).collect()
+    }
+
     fn has_collector(&self, name: &str) -> bool {
         self.generation().collector(name).is_some()
     }

@@ -62,3 +62,72 @@ pub(crate) async fn metrics(context: &Context, _: &Call) -> Result<Answer, Failu
     }
     Ok(Answer::text(metrics::CONTENT_TYPE, context.metrics.encode()))
 }
+
+/// What the documentation says of it.
+pub(crate) mod describe {
+    use serde_json::{Value, json};
+
+    use crate::api::openapi::{Operation, schemas};
+
+    pub(crate) fn versions() -> Operation {
+        let link = schemas::record(&json!({"href": {"type": "string"}, "rel": {"const": "self"}}));
+        let version = schemas::record(&json!({
+            "id": {"enum": ["v1", "v2"]},
+            "links": schemas::list(&link),
+            "status": {"enum": ["CURRENT", "EXPERIMENTAL"]},
+        }));
+        Operation::new("The versions of the API").answers(
+            200,
+            "both",
+            schemas::list_as("versions", &version),
+        )
+    }
+
+    pub(crate) fn healthcheck() -> Operation {
+        let shown = schemas::record(&json!({
+            "detailed": {"const": false},
+            "reasons": schemas::list(&json!({"const": "OK"})),
+        }));
+        Operation::new("The daemon answers").answers_with(
+            200,
+            "it does",
+            vec![("application/json", shown), ("text/plain", json!({"const": "OK"}))],
+        )
+    }
+
+    pub(crate) fn alive() -> Operation {
+        Operation::new("The daemon runs")
+            .says("For whoever restarts it: nothing else is asked.")
+            .answers_with(200, "it does", vec![("text/plain", schemas::text())])
+    }
+
+    pub(crate) fn ready() -> Operation {
+        Operation::new("The store can be read and takes changes")
+            .says("What does not work beside it is told among the troubles.")
+            .answers(200, "it does", readiness())
+            .answers(503, "it does not, or the daemon is busy", or_message())
+    }
+
+    fn readiness() -> Value {
+        schemas::record(&json!({
+            "ready": {"type": "boolean"},
+            "last_cycle_begin": schemas::date_or_null(),
+            "last_cycle_end": schemas::date_or_null(),
+            "furthest_behind": schemas::date_or_null(),
+            "troubles": schemas::list(&schemas::text()),
+        }))
+    }
+
+    fn or_message() -> Value {
+        let message = schemas::record(&json!({"message": {"type": "string"}}));
+        json!({"anyOf": [readiness(), message]})
+    }
+
+    pub(crate) fn metrics() -> Operation {
+        Operation::new("The daemon's own metrics").answers_with(
+            200,
+            "in the text format of OpenMetrics",
+            vec![("application/openmetrics-text", schemas::text())],
+        )
+    }
+}

@@ -5,6 +5,7 @@ use super::answer::Answer;
 use super::call::{Call, path_segments};
 use super::context::Context;
 use super::failure::{Dialect, Failure};
+use super::openapi::Describe;
 
 pub(crate) type Handled<'a> = BoxFuture<'a, Result<Answer, Failure>>;
 pub(crate) type Handler = for<'a> fn(&'a Context, &'a Call) -> Handled<'a>;
@@ -15,10 +16,18 @@ pub(crate) struct Route {
     /// `/v1/rating/modules/{id}`; `{*}` at the end takes any number of further parts. It is a label
     /// of the metrics too.
     pub(crate) pattern: &'static str,
-    pub(crate) methods: &'static [(Method, Handler)],
+    pub(crate) methods: &'static [Endpoint],
     /// For every other method.
     pub(crate) otherwise: StatusCode,
     pub(crate) body_size_max: usize,
+}
+
+/// One method of a path: what answers, and what the documentation says of it.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) method: Method,
+    pub(crate) handler: Handler,
+    pub(crate) describe: Describe,
 }
 
 /// Where a request goes.
@@ -51,10 +60,7 @@ const NO_PATTERN: &str = "none";
 /// Finds the route of a path. A pure function: all of the routing is in the table.
 pub(crate) fn find(routes: &'static [Route], method: &Method, path: &str) -> Found {
     let mut segments = path_segments(path);
-    let dialect = match segments.first().map(String::as_str) {
-        Some("v1") => Dialect::V1,
-        _ => Dialect::V2,
-    };
+    let dialect = dialect(segments.first().map(String::as_str));
     if dialect == Dialect::V1 && segments.get(1).is_some_and(|segment| segment == "billing") {
         "rating".clone_into(&mut segments[1]);
     }
@@ -85,11 +91,23 @@ pub(crate) fn find(routes: &'static [Route], method: &Method, path: &str) -> Fou
     }
 }
 
+/// The API that a route's pattern belongs to.
+pub(crate) fn dialect_of(pattern: &str) -> Dialect {
+    dialect(pattern.split('/').nth(1))
+}
+
+fn dialect(first: Option<&str>) -> Dialect {
+    match first {
+        Some("v1") => Dialect::V1,
+        _ => Dialect::V2,
+    }
+}
+
 fn target(route: &Route, dialect: Dialect, method: &Method) -> Target {
     let head = dialect == Dialect::V2 && method == Method::HEAD;
     let wanted = if head { &Method::GET } else { method };
-    if let Some((_, handler)) = route.methods.iter().find(|(offered, _)| offered == wanted) {
-        return Target::Handler(*handler);
+    if let Some(endpoint) = route.methods.iter().find(|endpoint| endpoint.method == *wanted) {
+        return Target::Handler(endpoint.handler);
     }
     if method == Method::OPTIONS && !route.methods.is_empty() {
         return Target::Options { allow: allow(route) };
@@ -99,7 +117,8 @@ fn target(route: &Route, dialect: Dialect, method: &Method) -> Target {
 }
 
 fn allow(route: &Route) -> String {
-    let mut names: Vec<&str> = route.methods.iter().map(|(method, _)| method.as_str()).collect();
+    let mut names: Vec<&str> =
+        route.methods.iter().map(|endpoint| endpoint.method.as_str()).collect();
     if names.contains(&"GET") {
         names.push("HEAD");
     }

@@ -1,27 +1,32 @@
 use futures_util::FutureExt as _;
 use warp::http::{Method, StatusCode};
 
-use super::root;
-use super::router::Route;
+use super::router::{Endpoint, Route};
 use super::v1::{collector, info, module_config, quote, rating, report};
 use super::v2::{modules, scope, summary};
+use super::{docs, root};
 
 /// Largest body where nothing else is said.
 const BODY_SIZE_MAX: usize = 1024 * 1024;
 
-/// `handler!(function)`: an async function as an entry of the table.
-macro_rules! handler {
-    ($function:path) => {
-        |context, call| $function(context, call).boxed()
+/// `endpoint!(GET, file::function)`: an async function as an entry of the table, with its
+/// description, which is the function of the same name in `file::describe`.
+macro_rules! endpoint {
+    ($method:ident, $file:ident :: $function:ident) => {
+        Endpoint {
+            method: Method::$method,
+            handler: |context, call| $file::$function(context, call).boxed(),
+            describe: $file::describe::$function,
+        }
     };
 }
 
 /// Methods of a path; every other one is 405.
 macro_rules! route {
-    ($pattern:literal, $($method:ident => $function:path),+) => {
+    ($pattern:literal, $($method:ident => $file:ident :: $function:ident),+) => {
         Route {
             pattern: $pattern,
-            methods: &[$((Method::$method, handler!($function))),+],
+            methods: &[$(endpoint!($method, $file::$function)),+],
             otherwise: StatusCode::METHOD_NOT_ALLOWED,
             body_size_max: BODY_SIZE_MAX,
         }
@@ -47,6 +52,10 @@ pub(crate) static ROUTES: &[Route] = &[
     route!("/healthz", GET => root::alive),
     route!("/readyz", GET => root::ready),
     route!("/metrics", GET => root::metrics),
+    route!("/openapi.json", GET => docs::openapi),
+    route!("/docs", GET => docs::page),
+    route!("/docs/page.css", GET => docs::style),
+    route!("/docs/page.js", GET => docs::script),
     // ---- v1 ----
     route!("/v1/info/config", GET => info::config),
     route!("/v1/info/metrics", GET => info::metrics),

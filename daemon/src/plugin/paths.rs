@@ -15,7 +15,10 @@ pub enum PathMatch {
     NotFound,
 }
 
-/// The `paths` object of an `OpenAPI` document, read.
+/// The key beside the paths under which schemas stand that they refer to.
+const COMPONENTS: &str = "components";
+
+/// The paths of a module's description, read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ApiPaths(Vec<Template>);
 
@@ -33,16 +36,18 @@ enum Segment {
 }
 
 impl ApiPaths {
-    /// From the `paths` object itself; an empty text serves nothing. Says for people what is wrong.
+    /// From an object of `OpenAPI` paths, with `components` beside them or without; an empty text
+    /// serves nothing. Says for people what is wrong.
     pub(super) fn parse(json: &str) -> Result<ApiPaths, String> {
         if json.trim().is_empty() {
             return Ok(ApiPaths::default());
         }
-        let paths = match serde_json::from_str::<Value>(json) {
+        let mut paths = match serde_json::from_str::<Value>(json) {
             Ok(Value::Object(paths)) => paths,
             Ok(_) => return Err("it is not a JSON object".to_owned()),
             Err(error) => return Err(error.to_string()),
         };
+        paths.remove(COMPONENTS);
         if paths.len() > PATHS_MAX {
             return Err(format!("{} paths, at most {PATHS_MAX} are accepted", paths.len()));
         }

@@ -65,6 +65,10 @@ impl Plugins for FakePlugins {
         async move { answer.map_err(CallFailure::from) }.boxed()
     }
 
+    fn api_schemas(&self) -> Vec<(String, String)> {
+        vec![("hashmap".to_owned(), r#"{"/types": {"get": {}}}"#.to_owned())]
+    }
+
     fn has_collector(&self, name: &str) -> bool {
         name == "prometheus"
     }

@@ -5,6 +5,7 @@ mod behaviour;
 mod conditional;
 mod connections;
 mod contract;
+mod documentation;
 mod fake_ledger;
 mod fake_plugins;
 mod quiet_module;

@@ -10,6 +10,7 @@ use crate::api::answer::JSON;
 use crate::api::call::{Call, decode_pairs};
 use crate::api::dates;
 use crate::api::failure::Failure;
+use crate::api::openapi::Input;
 use crate::api::python;
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -24,7 +25,7 @@ impl Arguments {
     /// From path, query and body, for a handler whose body holds nothing but arguments.
     pub(crate) fn all(
         call: &Call,
-        names: &[&str],
+        names: &[Input],
         from_path: &[(&str, Option<&str>)],
     ) -> Result<Arguments, Failure> {
         let mut arguments = Arguments::outside_body(call, names, from_path)?;
@@ -46,7 +47,7 @@ impl Arguments {
     /// From path, query and form, for a handler whose body is an object of its own.
     pub(crate) fn outside_body(
         call: &Call,
-        names: &[&str],
+        names: &[Input],
         from_path: &[(&str, Option<&str>)],
     ) -> Result<Arguments, Failure> {
         let mut arguments = Arguments::default();
@@ -127,8 +128,8 @@ pub(crate) fn invalid(name: &str, value: &str, reason: &str) -> Failure {
     ))
 }
 
-fn check_known(name: &str, names: &[&str]) -> Result<(), Failure> {
-    if names.contains(&name) {
+fn check_known(name: &str, names: &[Input]) -> Result<(), Failure> {
+    if names.iter().any(|known| known.name == name) {
         return Ok(());
     }
     Err(Failure::bad_request(format!("Unknown argument: \"{name}\"")))
@@ -146,13 +147,14 @@ impl Body {
     pub(crate) fn read(
         call: &Call,
         argument: &'static str,
-        attributes: &[&str],
+        attributes: &[Input],
     ) -> Result<Body, Failure> {
         if call.body.is_empty() || call.content_type() == FORM {
             return Err(missing(argument));
         }
         let members = body_members(call)?;
-        if let Some(name) = members.keys().find(|name| !attributes.contains(&name.as_str())) {
+        let is_known = |name: &str| attributes.iter().any(|known| known.name == name);
+        if let Some(name) = members.keys().find(|name| !is_known(name)) {
             return Err(Failure::bad_request(format!(
                 "Unknown attribute for argument {argument}: {name}"
             )));

@@ -8,10 +8,23 @@ use crate::api::answer::Answer;
 use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::failure::Failure;
+use crate::api::openapi::{Input, Kind};
 use crate::ledger::{CollectorMapping, Enabled, Ledger};
 
 /// Longest name of a service or collector that is kept, bytes.
 const NAME_SIZE_MAX: usize = 255;
+
+const COLLECTOR: Input =
+    Input::new("collector", Kind::TextMax(NAME_SIZE_MAX), "The name of a collector.");
+const SERVICE: Input =
+    Input::new("service", Kind::TextMax(NAME_SIZE_MAX), "The type of a metric.").required();
+const NAME: Input =
+    Input::new("name", Kind::TextMax(NAME_SIZE_MAX), "The name of a collector.").required();
+/// Attributes of a state; the name may stand outside the body.
+const STATE: &[Input] = &[
+    Input::new("name", Kind::TextMax(NAME_SIZE_MAX), "Where the query does not say it."),
+    Input::boolean("enabled", "False pauses the collector.").required(),
+];
 
 /// The root of the collector API has no document.
 pub(crate) async fn nothing(_: &Context, call: &Call) -> Result<Answer, Failure> {
@@ -27,7 +40,7 @@ pub(crate) async fn nowhere(_: &Context, _: &Call) -> Result<Answer, Failure> {
 // ---- mappings -----------------------------------------------------------------------------------
 
 pub(crate) async fn mappings(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let arguments = Arguments::all(call, &["collector"], &[])?;
+    let arguments = Arguments::all(call, &[COLLECTOR], &[])?;
     let wanted = arguments.text("collector");
     let mappings = context.ledger(Ledger::collector_mappings).await?;
     let shown: Vec<Value> = mappings
@@ -39,7 +52,7 @@ pub(crate) async fn mappings(context: &Context, call: &Call) -> Result<Answer, F
 }
 
 pub(crate) async fn mapping(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let arguments = Arguments::all(call, &["service"], &[("service", call.capture(0))])?;
+    let arguments = Arguments::all(call, &[SERVICE], &[("service", call.capture(0))])?;
     let service = arguments.required("service")?.to_owned();
     let mappings = context.ledger(Ledger::collector_mappings).await?;
     match mappings.iter().find(|mapping| mapping.service == service) {
@@ -50,7 +63,7 @@ pub(crate) async fn mapping(context: &Context, call: &Call) -> Result<Answer, Fa
 
 pub(crate) async fn create_mapping(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let from_path = [("collector", call.capture(0)), ("service", call.capture(1))];
-    let arguments = Arguments::all(call, &["collector", "service"], &from_path)?;
+    let arguments = Arguments::all(call, &[COLLECTOR, SERVICE], &from_path)?;
     let collector = name(&arguments, "collector")?;
     let service = name(&arguments, "service")?;
     let mapping = CollectorMapping { service, collector };
@@ -61,7 +74,7 @@ pub(crate) async fn create_mapping(context: &Context, call: &Call) -> Result<Ans
 }
 
 pub(crate) async fn delete_mapping(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let arguments = Arguments::all(call, &["service"], &[("service", call.capture(0))])?;
+    let arguments = Arguments::all(call, &[SERVICE], &[("service", call.capture(0))])?;
     let service = arguments.required("service")?.to_owned();
     let wanted = service.clone();
     if !context.ledger(move |ledger| ledger.remove_collector_mapping(&wanted)).await? {
@@ -91,7 +104,7 @@ fn show(mapping: &CollectorMapping) -> Value {
 // ---- states -------------------------------------------------------------------------------------
 
 pub(crate) async fn state(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let arguments = Arguments::all(call, &["name"], &[("name", call.capture(0))])?;
+    let arguments = Arguments::all(call, &[NAME], &[("name", call.capture(0))])?;
     let name = arguments.required("name")?;
     let states = context.ledger(Ledger::collector_states).await?;
     // Until somebody says otherwise a collector that is there is enabled.
@@ -100,8 +113,8 @@ pub(crate) async fn state(context: &Context, call: &Call) -> Result<Answer, Fail
 }
 
 pub(crate) async fn set_state(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let arguments = Arguments::outside_body(call, &["name"], &[("name", call.capture(0))])?;
-    let body = Body::read(call, "infos", &["name", "enabled"])?;
+    let arguments = Arguments::outside_body(call, &[NAME], &[("name", call.capture(0))])?;
+    let body = Body::read(call, "infos", STATE)?;
     let enabled = body
         .boolean("enabled")?
         .ok_or_else(|| invalid("enabled", "None", "Mandatory field missing."))?;
@@ -116,4 +129,74 @@ pub(crate) async fn set_state(context: &Context, call: &Call) -> Result<Answer, 
     context.ledger(move |ledger| ledger.set_collector_state(&name, state)).await?;
     context.cycle.wake();
     Ok(Answer::document(shown))
+}
+
+/// What the documentation says of it.
+pub(crate) mod describe {
+    use serde_json::{Value, json};
+
+    use super::{COLLECTOR, NAME, SERVICE, STATE};
+    use crate::api::openapi::{Operation, named, schemas};
+
+    pub(crate) fn nothing() -> Operation {
+        Operation::new("No document").answers_empty(204, "there is none")
+    }
+
+    pub(crate) fn nowhere() -> Operation {
+        Operation::new("Nothing is here").refuses_as_router(404, "always")
+    }
+
+    fn mapping_record() -> Value {
+        let text = schemas::text();
+        named("V1Mapping", &schemas::record(&json!({"service": text, "collector": text})))
+    }
+
+    pub(crate) fn mappings() -> Operation {
+        Operation::new("Which collector measures what")
+            .says("A metric type without a mapping is measured by the configured collector.")
+            .inputs(&[COLLECTOR])
+            .answers(200, "the mappings", schemas::list_as("mappings", &mapping_record()))
+    }
+
+    pub(crate) fn mapping() -> Operation {
+        Operation::new("The collector of a metric type")
+            .inputs(&[SERVICE])
+            .answers(200, "the mapping", mapping_record())
+            .refuses(404, "no mapping of that type")
+    }
+
+    pub(crate) fn create_mapping() -> Operation {
+        Operation::new("Let a collector measure a metric type")
+            .inputs(&[COLLECTOR.required(), SERVICE])
+            .answers(200, "the mapping", mapping_record())
+    }
+
+    pub(crate) fn delete_mapping() -> Operation {
+        Operation::new("Let the configured collector measure a metric type again")
+            .inputs(&[SERVICE])
+            .answers_empty(204, "deleted")
+            .refuses(404, "no mapping of that type")
+    }
+
+    fn state_record() -> Value {
+        let members = json!({"name": {"type": "string"}, "enabled": {"type": "boolean"}});
+        named("V1CollectorState", &schemas::record(&members))
+    }
+
+    pub(crate) fn state() -> Operation {
+        Operation::new("Whether a collector is enabled")
+            .says(
+                "A collector that is loaded is, until somebody disables it; an unknown one is not.",
+            )
+            .inputs(&[NAME])
+            .answers(200, "the state", state_record())
+    }
+
+    pub(crate) fn set_state() -> Operation {
+        Operation::new("Enable or pause a collector").inputs(&[NAME]).body(STATE).answers(
+            200,
+            "the state",
+            state_record(),
+        )
+    }
 }

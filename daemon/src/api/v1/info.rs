@@ -123,3 +123,71 @@ fn mutation(mutation: &Mutation) -> (Option<&'static str>, Option<Value>) {
         }
     }
 }
+
+/// What the documentation says of it.
+pub(crate) mod describe {
+    use serde_json::{Value, json};
+
+    use crate::api::openapi::{Input, Operation, named, schemas};
+
+    const ID: Input = Input::text("id", "The type of a metric: its `alt_name`, else its name.");
+
+    fn metric_record() -> Value {
+        let members = json!({
+            "metric_id": {"type": "string"},
+            "metadata": schemas::list(&schemas::text()),
+            "unit": {"type": "string"},
+        });
+        named("V1Metric", &schemas::record(&members))
+    }
+
+    pub(crate) fn config() -> Operation {
+        let definition = named("V1MetricDefinition", &definition());
+        let one_or_more = json!({"anyOf": [definition, schemas::list(&definition)]});
+        let metrics = json!({"type": "object", "additionalProperties": one_or_more});
+        Operation::new("What is measured, as it is configured")
+            .says("A source metric that is defined several times has a list of definitions.")
+            .answers(
+                200,
+                "by the name in the source",
+                schemas::record(&json!({"metrics": metrics})),
+            )
+    }
+
+    fn definition() -> Value {
+        json!({
+            "type": "object",
+            "properties": {
+                "unit": {"type": "string"},
+                "alt_name": {"type": "string"},
+                "description": {"type": "string"},
+                "groupby": schemas::list(&schemas::text()),
+                "metadata": schemas::list(&schemas::text()),
+                "factor": {"type": "string", "examples": ["1/1048576"]},
+                "offset": {"type": "string"},
+                "mutate": {"enum": ["NUMBOOL", "NOTNUMBOOL", "FLOOR", "CEIL", "MAP"]},
+                "mutate_map": {"type": "object", "additionalProperties": {"type": "string"}},
+                "collector": {"type": "string"},
+                "skip_zero": {"const": true},
+                "extra_args": {"type": "object"},
+            },
+            "required": ["unit", "groupby"],
+            "additionalProperties": false,
+        })
+    }
+
+    pub(crate) fn metrics() -> Operation {
+        Operation::new("The metrics").answers(
+            200,
+            "as configured",
+            schemas::list_as("metrics", &metric_record()),
+        )
+    }
+
+    pub(crate) fn metric() -> Operation {
+        Operation::new("A metric")
+            .inputs(&[ID])
+            .answers(200, "the metric", metric_record())
+            .refuses(404, "no metric of that type")
+    }
+}

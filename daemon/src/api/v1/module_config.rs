@@ -175,3 +175,12 @@ fn answer_of(response: Response, name: &str, call: &Call) -> Result<Answer, Fail
         None => answer,
     })
 }
+
+/// What the documentation says of it.
+pub(crate) mod describe {
+    use crate::api::openapi::Operation;
+
+    pub(crate) fn serve() -> Operation {
+        Operation::of_modules()
+    }
+}

@@ -10,6 +10,7 @@ use crate::api::answer::Answer;
 use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::failure::Failure;
+use crate::api::openapi::{Input, Kind, schemas};
 use crate::api::python;
 use crate::rating::QuoteResource;
 use crate::report::text;
@@ -18,9 +19,21 @@ use crate::usage::ScopeId;
 /// Most resources of one quote.
 pub(crate) const RESOURCES_MAX: usize = 10_000;
 
+/// Attributes of a quote.
+const QUOTE: &[Input] =
+    &[Input::new("resources", Kind::Schema(describe::resources), "What is to be priced.")
+        .required()];
+/// Attributes of a resource.
+const RESOURCE: &[Input] = &[
+    Input::text("service", "The type of a metric.").required(),
+    Input::new("volume", Kind::Schema(schemas::decimal_input), "How much of it.").required(),
+    Input::new("desc", Kind::Schema(describe::attributes), "Attributes, for the rules."),
+    Input::new("rating", Kind::Schema(describe::ignored), "Not used."),
+];
+
 pub(crate) async fn quote(context: &Context, call: &Call) -> Result<Answer, Failure> {
     Arguments::outside_body(call, &[], &[])?;
-    let body = Body::read(call, "res_data", &["resources"])?;
+    let body = Body::read(call, "res_data", QUOTE)?;
     let resources = match body.get("resources") {
         None | Some(Value::Null) => {
             return Err(invalid("resources", "None", "Mandatory field missing."));
@@ -51,8 +64,8 @@ fn read_resource(resource: &Value, scope_key: &str) -> Result<QuoteResource, Fai
     let Value::Object(members) = resource else {
         return Err(wrong_type("resources", resource, "<class 'dict'>"));
     };
-    let known = ["service", "volume", "desc", "rating"];
-    if let Some(name) = members.keys().find(|name| !known.contains(&name.as_str())) {
+    let is_known = |name: &str| RESOURCE.iter().any(|known| known.name == name);
+    if let Some(name) = members.keys().find(|name| !is_known(name)) {
         let text = format!("Unknown attribute for argument res_data.resources: {name}");
         return Err(Failure::bad_request(text));
     }
@@ -115,4 +128,40 @@ fn add_attribute(
         attributes.insert(name.to_owned(), python::text(value));
     }
     Ok(())
+}
+
+/// What the documentation says of it.
+pub(crate) mod describe {
+    use serde_json::{Value, json};
+
+    use super::{QUOTE, RESOURCE, RESOURCES_MAX};
+    use crate::api::openapi::{Operation, named, object, schemas};
+
+    pub(crate) fn quote() -> Operation {
+        Operation::new("What something would cost")
+            .says("By the rules that are in force now; the answer is one text.")
+            .body(QUOTE)
+            .answers(200, "the price of all resources together", schemas::decimal_text())
+            .refuses(422, "a module cannot price what was sent")
+    }
+
+    pub(super) fn resources() -> Value {
+        let resource = named("V1QuoteResource", &object(RESOURCE));
+        json!({"type": "array", "items": resource, "maxItems": RESOURCES_MAX})
+    }
+
+    pub(super) fn attributes() -> Value {
+        let scalar = json!({"type": ["string", "number", "boolean", "null"]});
+        let flat = json!({"type": "object", "additionalProperties": scalar});
+        json!({
+            "type": ["object", "null"],
+            "description": "Attributes stand here, under `metadata` or under `groupby`.",
+            "properties": {"metadata": flat, "groupby": flat},
+            "additionalProperties": scalar,
+        })
+    }
+
+    pub(super) fn ignored() -> Value {
+        json!({})
+    }
 }

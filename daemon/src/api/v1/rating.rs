@@ -11,8 +11,19 @@ use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::etag::{self, Tag};
 use crate::api::failure::Failure;
+use crate::api::openapi::Input;
 use crate::api::turns::STATES;
 use crate::rating::ModuleView;
+
+const MODULE_ID: Input = Input::text("module_id", "The name of a rating module.").required();
+/// Attributes of a module; what cannot be changed is taken and not looked at.
+const MODULE: &[Input] = &[
+    Input::text("module_id", "The name, where the address does not say it.").required(),
+    Input::text("description", "Not looked at.").or_null(),
+    Input::boolean("enabled", "Does it rate?").or_null(),
+    Input::boolean("hot-config", "Not looked at.").or_null(),
+    Input::integer("priority", i64::MIN, "The highest is asked first."),
+];
 
 pub(crate) async fn modules(context: &Context, call: &Call) -> Result<Answer, Failure> {
     Arguments::all(call, &[], &[])?;
@@ -21,7 +32,7 @@ pub(crate) async fn modules(context: &Context, call: &Call) -> Result<Answer, Fa
 }
 
 pub(crate) async fn module(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let arguments = Arguments::all(call, &["module_id"], &[("module_id", call.capture(0))])?;
+    let arguments = Arguments::all(call, &[MODULE_ID], &[("module_id", call.capture(0))])?;
     let name = arguments.required("module_id")?;
     let module = context.rating.module(name).await?;
     Ok(etag::tagged(show(&module), call))
@@ -29,10 +40,8 @@ pub(crate) async fn module(context: &Context, call: &Call) -> Result<Answer, Fai
 
 /// Answers with a redirect to the request's own address: clients rely on it.
 pub(crate) async fn set_module(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let arguments =
-        Arguments::outside_body(call, &["module_id"], &[("module_id", call.capture(0))])?;
-    let attributes = ["module_id", "description", "enabled", "hot-config", "priority"];
-    let body = Body::read(call, "module", &attributes)?;
+    let arguments = Arguments::outside_body(call, &[MODULE_ID], &[("module_id", call.capture(0))])?;
+    let body = Body::read(call, "module", MODULE)?;
     let in_body = body.text("module_id")?;
     let (enabled, priority) = (body.boolean("enabled")?, body.integer("priority")?);
     let name = arguments.text("module_id").unwrap_or(in_body);
@@ -69,4 +78,55 @@ fn show(module: &ModuleView) -> Value {
         "hot-config": module.hot_config,
         "priority": module.priority,
     })
+}
+
+/// What the documentation says of it.
+pub(crate) mod describe {
+    use serde_json::{Value, json};
+
+    use super::{MODULE, MODULE_ID};
+    use crate::api::openapi::{Operation, named, schemas};
+
+    fn module_record() -> Value {
+        let members = json!({
+            "module_id": {"type": "string"},
+            "description": {"type": "string"},
+            "enabled": {"type": "boolean"},
+            "hot-config": {"type": "boolean", "description": "its rules change while it runs"},
+            "priority": {"type": "integer"},
+        });
+        named("V1Module", &schemas::record(&members))
+    }
+
+    pub(crate) fn modules() -> Operation {
+        Operation::new("The rating modules").answers(
+            200,
+            "all of them",
+            schemas::list_as("modules", &module_record()),
+        )
+    }
+
+    pub(crate) fn module() -> Operation {
+        Operation::new("A rating module")
+            .inputs(&[MODULE_ID])
+            .tagged()
+            .answers(200, "the module", module_record())
+            .refuses(404, "no such module")
+    }
+
+    pub(crate) fn set_module() -> Operation {
+        Operation::new("Enable a module, disable it or change its priority")
+            .inputs(&[MODULE_ID])
+            .body(MODULE)
+            .conditional()
+            .answers(302, "done; the address is the request's own", json!({"type": "null"}))
+            .header("Location", "the module")
+            .refuses(404, "no such module")
+    }
+
+    pub(crate) fn reload() -> Operation {
+        Operation::new("Load new and changed plugins")
+            .answers_empty(204, "loaded")
+            .refuses(409, "they could not be loaded, and everything stays as it was")
+    }
 }

@@ -14,6 +14,7 @@ use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
+use crate::api::openapi::Input;
 use crate::ledger::{Filters, GroupKey, Measures, RowsQuery, SummaryQuery};
 use crate::report::{self, Frame, Frames, Points, SummaryRequest, text};
 
@@ -25,9 +26,22 @@ pub(crate) const DATAFRAME_ROWS_MAX: usize = 200_000;
 
 const ALL: &str = "ALL";
 
+const BEGIN: Input = Input::date("begin", "The begin of the range; else that of this month.");
+const END: Input = Input::date("end", "The end of the range; else that of this month.");
+const TENANT_ID: Input = Input::text("tenant_id", "One scope only.");
+const SERVICE: Input = Input::text("service", "One metric type only.");
+const ALL_TENANTS: Input = Input::text("all_tenants", "Any text: `tenant_id` does not count.");
+const GROUPBY: Input =
+    Input::text("groupby", "`tenant_id`, `res_type` or both; nothing else counts.");
+const RESOURCE_TYPE: Input = Input::text("resource_type", "One metric type only.");
+
+const TOTAL: &[Input] = &[BEGIN, END, TENANT_ID, SERVICE, ALL_TENANTS];
+const SUMMARY: &[Input] = &[BEGIN, END, TENANT_ID, SERVICE, GROUPBY, ALL_TENANTS];
+const TENANTS: &[Input] = &[BEGIN, END];
+const DATAFRAMES: &[Input] = &[BEGIN, END, TENANT_ID, RESOURCE_TYPE];
+
 pub(crate) async fn total(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let names = ["begin", "end", "tenant_id", "service", "all_tenants"];
-    let arguments = Arguments::all(call, &names, &[])?;
+    let arguments = Arguments::all(call, TOTAL, &[])?;
     let (begin, end) = range(context, &arguments)?;
     let filters = filters(context, &arguments, "service");
     let total = context.ledger(move |ledger| report::total(ledger, begin, end, filters)).await?;
@@ -35,8 +49,7 @@ pub(crate) async fn total(context: &Context, call: &Call) -> Result<Answer, Fail
 }
 
 pub(crate) async fn summary(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let names = ["begin", "end", "tenant_id", "service", "groupby", "all_tenants"];
-    let arguments = Arguments::all(call, &names, &[])?;
+    let arguments = Arguments::all(call, SUMMARY, &[])?;
     let (begin, end) = range(context, &arguments)?;
     let filters = filters(context, &arguments, "service");
     // Any text will do; only these two words in it count, and the order is always the same.
@@ -68,7 +81,7 @@ pub(crate) async fn summary(context: &Context, call: &Call) -> Result<Answer, Fa
 
 /// The scopes that have rated rows in the time range.
 pub(crate) async fn tenants(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let arguments = Arguments::all(call, &["begin", "end"], &[])?;
+    let arguments = Arguments::all(call, TENANTS, &[])?;
     let (begin, end) = range(context, &arguments)?;
     let scopes = context.ledger(move |ledger| report::scopes_with_rows(ledger, begin, end)).await?;
     let scopes: Vec<Value> = scopes.iter().map(|scope| json!(&**scope)).collect();
@@ -77,8 +90,7 @@ pub(crate) async fn tenants(context: &Context, call: &Call) -> Result<Answer, Fa
 
 /// One frame for each period and tenant.
 pub(crate) async fn dataframes(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let names = ["begin", "end", "tenant_id", "resource_type"];
-    let arguments = Arguments::all(call, &names, &[])?;
+    let arguments = Arguments::all(call, DATAFRAMES, &[])?;
     let (begin, end) = range(context, &arguments)?;
     let filters = filters(context, &arguments, "resource_type");
     let query = RowsQuery { begin, end, filters, offset: 0, limit: DATAFRAME_ROWS_MAX };
@@ -179,4 +191,62 @@ fn write_points<S: Serializer>(
         })?;
     }
     resources.end()
+}
+
+/// What the documentation says of it.
+pub(crate) mod describe {
+    use serde_json::json;
+
+    use super::{DATAFRAMES, SUMMARY, TENANTS, TOTAL};
+    use crate::api::openapi::{Operation, named, schemas};
+
+    pub(crate) fn total() -> Operation {
+        Operation::new("What everything cost")
+            .says("Nothing rated is `0`. Old: `/v2/summary` says more.")
+            .inputs(TOTAL)
+            .answers(200, "one text", schemas::decimal_text())
+    }
+
+    pub(crate) fn summary() -> Operation {
+        let row = schemas::record(&json!({
+            "begin": schemas::naive_date(),
+            "end": schemas::naive_date(),
+            "tenant_id": {"type": "string", "description": "`ALL` unless grouped by it"},
+            "res_type": {"type": "string", "description": "`ALL` unless grouped by it"},
+            "rate": schemas::decimal_text(),
+        }));
+        let rows = schemas::list_as("summary", &named("V1SummaryRow", &row));
+        Operation::new("What everything cost, by scope and type")
+            .says("Old: `/v2/summary` says more.")
+            .inputs(SUMMARY)
+            .answers(200, "a row for each group", rows)
+    }
+
+    pub(crate) fn tenants() -> Operation {
+        Operation::new("The scopes that have rated data").inputs(TENANTS).answers(
+            200,
+            "their ids",
+            schemas::list(&schemas::text()),
+        )
+    }
+
+    pub(crate) fn dataframes() -> Operation {
+        let resource = schemas::record(&json!({
+            "rating": schemas::decimal_text(),
+            "service": {"type": "string"},
+            "desc": {"type": "object", "additionalProperties": {"type": "string"}},
+            "volume": schemas::decimal_text(),
+        }));
+        let frame = schemas::record(&json!({
+            "begin": schemas::naive_date(),
+            "end": schemas::naive_date(),
+            "tenant_id": {"type": "string"},
+            "resources": schemas::list(&named("V1RatedResource", &resource)),
+        }));
+        let frames = schemas::list_as("dataframes", &named("V1Dataframe", &frame));
+        Operation::new("What was used, with its price")
+            .says("One frame for each period and scope. There is no paging: too many rows are 400.")
+            .inputs(DATAFRAMES)
+            .answers(200, "the frames", frames)
+    }
 }

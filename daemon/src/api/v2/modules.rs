@@ -10,8 +10,15 @@ use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::etag::{self, Tag};
 use crate::api::failure::Failure;
+use crate::api::openapi::Input;
 use crate::api::turns::STATES;
 use crate::rating::{ModuleView, RatingError};
+
+/// Members of the body of a change.
+const CHANGE: &[Input] = &[
+    Input::boolean("enabled", "Does it rate?"),
+    Input::integer("priority", i64::MIN, "The highest is asked first."),
+];
 
 /// Unknown parameters are ignored here, as in the contract.
 pub(crate) async fn modules(context: &Context, call: &Call) -> Result<Answer, Failure> {
@@ -27,7 +34,7 @@ pub(crate) async fn module(context: &Context, call: &Call) -> Result<Answer, Fai
 
 pub(crate) async fn set_module(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let name = call.capture(0).unwrap_or_default();
-    let body = Body::read(call, &["enabled", "priority"])?;
+    let body = Body::read(call, CHANGE)?;
     let (enabled, priority) = (body.boolean("enabled")?, body.integer("priority")?);
     let _turn = context.write_turns.wait(STATES).await?;
     if etag::is_conditional(call) {
@@ -57,4 +64,50 @@ fn show(module: &ModuleView) -> Value {
         "hot_config": module.hot_config,
         "priority": module.priority,
     })
+}
+
+/// What the documentation says of it.
+pub(crate) mod describe {
+    use serde_json::{Value, json};
+
+    use super::CHANGE;
+    use crate::api::openapi::{Input, Operation, named, schemas};
+
+    const ID: Input = Input::text("id", "The name of a rating module.");
+
+    fn module_record() -> Value {
+        let members = json!({
+            "module_id": {"type": "string"},
+            "description": {"type": "string"},
+            "enabled": {"type": "boolean"},
+            "hot_config": {"type": "boolean", "description": "its rules change while it runs"},
+            "priority": {"type": "integer"},
+        });
+        named("V2Module", &schemas::record(&members))
+    }
+
+    pub(crate) fn modules() -> Operation {
+        Operation::new("The rating modules").tagged().answers(
+            200,
+            "all of them",
+            schemas::list_as("modules", &module_record()),
+        )
+    }
+
+    pub(crate) fn module() -> Operation {
+        Operation::new("A rating module")
+            .inputs(&[ID])
+            .tagged()
+            .answers(200, "the module", module_record())
+            .refuses(404, "no such module")
+    }
+
+    pub(crate) fn set_module() -> Operation {
+        Operation::new("Enable a module, disable it or change its priority")
+            .inputs(&[ID])
+            .body(CHANGE)
+            .conditional()
+            .answers_empty(204, "done")
+            .refuses(404, "no such module")
+    }
 }

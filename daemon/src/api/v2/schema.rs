@@ -8,10 +8,17 @@ use crate::api::answer::JSON;
 use crate::api::call::Call;
 use crate::api::dates;
 use crate::api::failure::Failure;
+use crate::api::openapi::Input;
 use crate::api::python;
 
 /// The page size when nobody says.
 const LIMIT_DEFAULT: usize = 100;
+
+/// The parameters of a page: [`Parameters::page`] reads them.
+pub(crate) const LIMIT: Input =
+    Input::integer("limit", 1, "How many results at most.").default("100");
+pub(crate) const OFFSET: Input =
+    Input::integer("offset", 0, "How many results to leave out before.").default("0");
 
 /// The parameters of a query, in the order in which they first stand there.
 #[derive(Debug)]
@@ -21,7 +28,7 @@ pub(crate) struct Parameters {
 
 impl Parameters {
     /// None but the known ones.
-    pub(crate) fn read(call: &Call, known: &[&str]) -> Result<Parameters, Failure> {
+    pub(crate) fn read(call: &Call, known: &[Input]) -> Result<Parameters, Failure> {
         let mut given: Vec<(String, Vec<String>)> = Vec::new();
         for (name, value) in call.query_pairs() {
             match given.iter_mut().find(|(known, _)| *known == name) {
@@ -31,7 +38,7 @@ impl Parameters {
         }
         let parameters = Parameters { given };
         let mut names = parameters.given.iter().map(|(name, _)| name);
-        match names.find(|name| !known.contains(&name.as_str())) {
+        match names.find(|name| !is_known(name, known)) {
             Some(unknown) => Err(parameters.refuse(unknown, "extra keys not allowed")),
             None => Ok(parameters),
         }
@@ -114,7 +121,7 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    pub(crate) fn read(call: &Call, known: &[&str]) -> Result<Body, Failure> {
+    pub(crate) fn read(call: &Call, known: &[Input]) -> Result<Body, Failure> {
         let unreadable =
             "The browser (or proxy) sent a request that this server could not understand.";
         if call.body.is_empty() {
@@ -135,7 +142,7 @@ impl Body {
             return Err(Failure::bad_request(text));
         };
         let body = Body { members };
-        let unknown = body.members.keys().find(|name| !known.contains(&name.as_str()));
+        let unknown = body.members.keys().find(|name| !is_known(name, known));
         match unknown {
             Some(unknown) => Err(body.refuse(unknown, "extra keys not allowed")),
             None => Ok(body),
@@ -252,6 +259,10 @@ fn is_true(value: &Value) -> bool {
         Value::Array(items) => !items.is_empty(),
         Value::Object(members) => !members.is_empty(),
     }
+}
+
+fn is_known(name: &str, known: &[Input]) -> bool {
+    known.iter().any(|input| input.name == name)
 }
 
 fn boolean_of(text: &str) -> Option<bool> {

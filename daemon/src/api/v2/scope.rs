@@ -5,17 +5,25 @@ use serde_json::{Value, json};
 use tracing::info;
 use warp::http::StatusCode;
 
-use super::schema::{Body, Parameters};
+use super::schema::{Body, LIMIT, OFFSET, Parameters};
 use crate::api::answer::{Answer, AnswerBody};
 use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
+use crate::api::openapi::{Input, Kind};
 use crate::ledger::{Ledger, NewScope, Reset, Scope, ScopeChange};
 use crate::usage::{Period, ScopeId};
 
-const PARAMETERS: [&str; 7] =
-    ["scope_id", "scope_key", "fetcher", "collector", "active", "limit", "offset"];
+const PARAMETERS: &[Input] = &[
+    Input::list("scope_id", "These scopes only."),
+    Input::list("scope_key", "Scopes with one of these keys only."),
+    Input::list("fetcher", "Scopes found by one of these fetchers only."),
+    Input::list("collector", "Scopes measured by one of these collectors only."),
+    Input::integer("active", 0, "0: inactive scopes only; another number: active ones only."),
+    LIMIT,
+    OFFSET,
+];
 
 /// The moment up to which a scope is processed; the other is how older clients call it.
 const TIMESTAMP: &str = "last_processed_timestamp";
@@ -29,8 +37,46 @@ const FETCHER_UNKNOWN: &str = "unknown";
 
 const NOTHING_FOUND: &str = "No resource found for provided filters.";
 
+const SCOPE_KEY: Input = name_input("scope_key", "The attribute that names the scope.");
+const FETCHER: Input = name_input("fetcher", "Who finds it.");
+const COLLECTOR: Input = name_input("collector", "Who measures it.");
+const ACTIVE: Input =
+    Input::boolean("active", "Is it collected? Other types count as Python has it.").or_null();
+const SCOPE_ID: Input =
+    Input::new("scope_id", Kind::Schema(describe::scope_id), "The id of a scope.").required();
+
+/// Members of the body that makes a scope.
+const CREATION: &[Input] = &[
+    SCOPE_ID,
+    SCOPE_KEY,
+    FETCHER,
+    COLLECTOR,
+    ACTIVE,
+    Input::date(TIMESTAMP, "Up to when somebody else has processed it.").required(),
+];
+/// Of the body that changes one.
+const CHANGE: &[Input] = &[SCOPE_ID, SCOPE_KEY, FETCHER, COLLECTOR, ACTIVE];
+/// Of the body that resets some.
+const RESET: &[Input] = &[
+    Input::boolean("all_scopes", "Instead of `scope_id`."),
+    among("scope_id", "These scopes."),
+    among("scope_key", "Of them those with one of these keys."),
+    among("fetcher", "Of them those found by one of these fetchers."),
+    among("collector", "Of them those measured by one of these collectors."),
+    Input::date(TIMESTAMP, "What is later is collected again.").or_null(),
+    Input::date(TIMESTAMP_OLD, "As older clients call it.").or_null(),
+];
+
+const fn name_input(name: &'static str, text: &'static str) -> Input {
+    Input::new(name, Kind::Schema(describe::name), text).or_null()
+}
+
+const fn among(name: &'static str, text: &'static str) -> Input {
+    Input::new(name, Kind::Schema(describe::texts), text)
+}
+
 pub(crate) async fn scopes(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let parameters = Parameters::read(call, &PARAMETERS)?;
+    let parameters = Parameters::read(call, PARAMETERS)?;
     let (offset, limit) = parameters.page()?;
     let active = parameters.integer("active")?.map(|active| active != 0);
     let among = |name| parameters.multiple(name);
@@ -55,8 +101,7 @@ pub(crate) async fn scopes(context: &Context, call: &Call) -> Result<Answer, Fai
 /// A scope that somebody else has processed up to some moment; the period after the one that
 /// contains it is the first that is collected here.
 pub(crate) async fn create(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let known = ["scope_id", "scope_key", "fetcher", "collector", "active", TIMESTAMP];
-    let body = Body::read(call, &known)?;
+    let body = Body::read(call, CREATION)?;
     body.require("scope_id")?;
     body.require(TIMESTAMP)?;
     let id = scope_id(&body)?;
@@ -99,7 +144,7 @@ fn exists(scope: &Scope) -> Failure {
 }
 
 pub(crate) async fn change(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let body = Body::read(call, &["scope_id", "scope_key", "fetcher", "collector", "active"])?;
+    let body = Body::read(call, CHANGE)?;
     body.require("scope_id")?;
     let id = scope_id(&body)?;
     let now = context.clock.now().trunc_subsecs(0);
@@ -117,9 +162,7 @@ pub(crate) async fn change(context: &Context, call: &Call) -> Result<Answer, Fai
 
 /// Removes what is in the ledger from some moment on, so that it is collected again.
 pub(crate) async fn reset(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let known =
-        ["all_scopes", "scope_id", "scope_key", "fetcher", "collector", TIMESTAMP, TIMESTAMP_OLD];
-    let body = Body::read(call, &known)?;
+    let body = Body::read(call, RESET)?;
     body.exclude("scope_selector", ["all_scopes", "scope_id"])?;
     body.exclude("timestamp", [TIMESTAMP, TIMESTAMP_OLD])?;
     let all = body.boolean("all_scopes")?.unwrap_or(false);
@@ -209,4 +252,74 @@ fn show(scope: &Scope) -> Value {
         "active": scope.active,
         "scope_activation_toggle_date": dates::zoned(scope.activation_toggled),
     })
+}
+
+/// What the documentation says of it.
+pub(crate) mod describe {
+    use serde_json::{Value, json};
+
+    use super::{CHANGE, CREATION, NAME_SIZE_MAX, PARAMETERS, RESET};
+    use crate::api::openapi::{Operation, named, schemas};
+
+    fn scope_record() -> Value {
+        let members = json!({
+            "scope_id": {"type": "string"},
+            "scope_key": {"type": "string"},
+            "fetcher": {"type": "string"},
+            "collector": {"type": "string"},
+            "last_processed_timestamp": schemas::date_or_null(),
+            "active": {"type": "boolean"},
+            "scope_activation_toggle_date": schemas::date(),
+        });
+        named("V2Scope", &schemas::record(&members))
+    }
+
+    pub(crate) fn scopes() -> Operation {
+        Operation::new("The scopes")
+            .inputs(PARAMETERS)
+            .answers(200, "those asked for", schemas::list_as("results", &scope_record()))
+            .refuses(404, "none")
+    }
+
+    pub(crate) fn create() -> Operation {
+        Operation::new("Make a scope that somebody else has processed so far")
+            .says("The period after the one that contains the moment is the first collected here.")
+            .body(CREATION)
+            .answers(200, "the scope", scope_record())
+            .refuses(404, "there is one with that id")
+    }
+
+    pub(crate) fn change() -> Operation {
+        Operation::new("Change a scope")
+            .body(CHANGE)
+            .answers(200, "the scope", scope_record())
+            .refuses(404, "no such scope")
+    }
+
+    pub(crate) fn reset() -> Operation {
+        Operation::new("Collect again what came after a moment")
+            .says(
+                "What is in the ledger from then on is removed. Either `all_scopes` or `scope_id` \
+                 is needed, and one of the two names of the moment; it must not lie in the future.",
+            )
+            .body(RESET)
+            .answers(202, "they will be", json!({"type": "object", "maxProperties": 0}))
+            .refuses(404, "no such scope")
+    }
+
+    pub(super) fn scope_id() -> Value {
+        json!({"type": "string", "minLength": 1})
+    }
+
+    pub(super) fn name() -> Value {
+        json!({"type": "string", "minLength": 1, "maxLength": NAME_SIZE_MAX})
+    }
+
+    pub(super) fn texts() -> Value {
+        json!({"anyOf": [
+            {"type": "string", "description": "between commas"},
+            {"type": "array", "items": {"type": "string"}},
+            {"type": "null"},
+        ]})
+    }
 }

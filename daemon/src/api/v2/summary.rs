@@ -2,17 +2,29 @@
 
 use serde_json::{Map, Number, Value, json};
 
-use super::schema::Parameters;
+use super::schema::{LIMIT, OFFSET, Parameters};
 use crate::api::answer::Answer;
 use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
+use crate::api::openapi::{Input, Kind};
 use crate::ledger::{Filters, GroupKey, SummaryGroup, SummaryQuery};
 use crate::report::{self, FieldRangeError, FieldValue, Fields, Summary, SummaryRequest, text};
 
-const PARAMETERS: [&str; 8] =
-    ["begin", "end", "groupby", "filters", "custom_fields", "response_format", "limit", "offset"];
+const PARAMETERS: &[Input] = &[
+    Input::date("begin", "The begin of the range; else that of this month."),
+    Input::date("end", "The end of the range; else that of this month."),
+    Input::list("groupby", "Attributes, `type`, the scope key, or `time` and its parts."),
+    Input::new("filters", Kind::Schema(describe::filters), "`name:value` pairs."),
+    Input::text("custom_fields", "Columns, as in `SUM(price) AS cost, MAX(qty) AS most`."),
+    Input::new("response_format", Kind::Words(&FORMATS), "How rows are shown.")
+        .default("\"table\""),
+    LIMIT,
+    OFFSET,
+];
+
+const FORMATS: [&str; 2] = ["table", "object"];
 
 /// What is summed when nobody says.
 const FIELDS_USUAL: &str = "SUM(qty) AS qty, SUM(price) AS rate";
@@ -27,7 +39,7 @@ enum Format {
 }
 
 pub(crate) async fn summary(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let parameters = Parameters::read(call, &PARAMETERS)?;
+    let parameters = Parameters::read(call, PARAMETERS)?;
     let format = match parameters.single("response_format")? {
         None | Some("table") => Format::Table,
         Some("object") => Format::Object,
@@ -157,4 +169,48 @@ fn object(columns: &[&str], row: Vec<Value>) -> Value {
     let members: Map<String, Value> =
         columns.iter().map(|column| (*column).to_owned()).zip(row).collect();
     Value::Object(members)
+}
+
+/// What the documentation says of it.
+pub(crate) mod describe {
+    use serde_json::{Value, json};
+
+    use super::PARAMETERS;
+    use crate::api::openapi::{Operation, named, schemas};
+
+    pub(crate) fn summary() -> Operation {
+        let total = json!({"type": "integer", "minimum": 0, "description": "of all pages"});
+        let table = schemas::record(&json!({
+            "total": total,
+            "columns": schemas::list(&schemas::text()),
+            "results": schemas::list(&json!({"type": "array"})),
+            "format": {"const": "table"},
+        }));
+        let row = json!({
+            "type": "object",
+            "description": "`begin`, `end`, the figures (`qty` and `rate` unless others were \
+                            asked for) and the groups, by their names",
+            "properties": {"begin": schemas::date(), "end": schemas::date()},
+            "required": ["begin", "end"],
+            "additionalProperties": {"type": ["number", "string", "null"]},
+        });
+        let objects = schemas::record(&json!({
+            "total": total,
+            "results": schemas::list(&named("V2SummaryRow", &row)),
+            "format": {"const": "object"},
+        }));
+        let both = json!({"oneOf": [
+            named("V2SummaryTable", &table),
+            named("V2SummaryObjects", &objects),
+        ]});
+        Operation::new("Sums by any attribute")
+            .says("Sorted by time, then by the groups in the order asked for.")
+            .inputs(PARAMETERS)
+            .answers(200, "a row for each group", both)
+    }
+
+    pub(super) fn filters() -> Value {
+        let pair = json!({"type": "string", "pattern": "^[^:,]*:[^:,]*$"});
+        json!({"type": "array", "items": pair})
+    }
 }
