@@ -62,9 +62,9 @@ impl Pool {
         Ok(found)
     }
 
-    /// Can a process be had?
+    /// Can a process be had? None is kept: perhaps nobody has a script.
     pub(crate) fn try_out(&self, call: &Call) -> Result<()> {
-        self.lend(call).map(drop)
+        self.start(call).map(drop)
     }
 
     /// A process, when one is free.
