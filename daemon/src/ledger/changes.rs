@@ -31,6 +31,13 @@ pub struct ResetOutcome {
     pub rows_removed: u64,
 }
 
+/// How rows came into the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Collected,
+    Pushed,
+}
+
 /// Rows from outside. A slice's metric is its type, twice; its scopes need not be there before.
 #[derive(Debug, Clone)]
 pub struct Push {

@@ -8,7 +8,7 @@ use arrow_array::RecordBatch;
 use chrono::{DateTime, Utc};
 
 use super::changes::{
-    NewReprocessing, Push, PushOutcome, Reprocessing, Reset, ResetOutcome, ScopeChange,
+    NewReprocessing, Origin, Push, PushOutcome, Reprocessing, Reset, ResetOutcome, ScopeChange,
 };
 use crate::usage::{MetricId, Period, ScopeId, Sum};
 
@@ -359,6 +359,7 @@ pub struct RowsGroup {
     pub metric_type: String,
     pub unit: String,
     pub description: Option<String>,
+    pub origin: Origin,
     /// Empty = the rows have no scope: theirs is [`ScopeId::nobody`].
     pub scope_key: String,
     /// Schema `usage/1` with `price`.

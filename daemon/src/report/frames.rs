@@ -4,7 +4,7 @@ use rated_plugin::{Attribute, UsageBatch, text_at};
 use rust_decimal::Decimal;
 
 use super::matches_nothing;
-use crate::ledger::{Ledger, LedgerError, RowsGroup, RowsQuery};
+use crate::ledger::{Ledger, LedgerError, Origin, RowsGroup, RowsQuery};
 use crate::usage::{Period, calendar_attributes};
 
 /// Rows as frames, in order of period and scope. The rows stay in the columns they came in: as
@@ -95,8 +95,11 @@ impl Points<'_> {
 
 fn point(group: &RowsGroup, batch: &UsageBatch<'_>, row: usize) -> Point {
     let calendar = calendar_attributes(group.period.begin());
-    let mut groupby: BTreeMap<String, String> =
-        calendar.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let mut groupby: BTreeMap<String, String> = BTreeMap::new();
+    // What is pushed is shown as it was pushed.
+    if group.origin == Origin::Collected {
+        groupby.extend(calendar.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    }
     if !group.scope_key.is_empty() {
         groupby.insert(group.scope_key.clone(), batch.scope_at(row).to_owned());
     }
@@ -120,7 +123,7 @@ fn attributes_at<'a>(
         .filter_map(move |(name, column)| Some((name.to_owned(), text_at(column, row)?.to_owned())))
 }
 
-fn view(group: &RowsGroup) -> Result<UsageBatch<'_>, LedgerError> {
+pub(super) fn view(group: &RowsGroup) -> Result<UsageBatch<'_>, LedgerError> {
     let damaged = |detail: String| LedgerError::Damaged {
         place: format!("rows of `{}` in {}", group.metric_type, group.period),
         detail,

@@ -8,11 +8,11 @@ use super::cursors::{self, Cursor};
 use super::gather::{CheckedSlice, Gathered};
 use super::queue::Stage;
 use super::runs::ScopeRuns;
-use super::slice::{Origin, Part, ROLLUP_SCOPES_MAX, RollupEntry, Slice, SliceKey, encode_rollup};
+use super::slice::{Part, ROLLUP_SCOPES_MAX, RollupEntry, Slice, SliceKey, encode_rollup};
 use super::store::{Store, Table, Write};
 use super::texts::Texts;
 use super::{COUNTERS_KEY, records, states};
-use crate::ledger::{CommitOutcome, Fact, Failure, LedgerError, RatedBy, RatedSlice};
+use crate::ledger::{CommitOutcome, Fact, Failure, LedgerError, Origin, RatedBy, RatedSlice};
 use crate::usage::Period;
 
 /// Where rows and their texts go.

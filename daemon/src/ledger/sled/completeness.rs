@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::catalog::ScopeNumber;
 use super::query::Reading;
-use super::slice::{Origin, Slice};
-use crate::ledger::{Completeness, CompletenessQuery, CompletenessState, LedgerError};
+use super::slice::Slice;
+use crate::ledger::{Completeness, CompletenessQuery, CompletenessState, LedgerError, Origin};
 use crate::usage::Period;
 
 /// By period, metric and scope; failures after facts.

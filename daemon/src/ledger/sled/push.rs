@@ -16,10 +16,9 @@ use super::commit::{self, Encoded, SliceLabel, Standing, Writing};
 use super::cursors::SCOPES_MAX;
 use super::gather::too_much;
 use super::queue::Stage;
-use super::slice::Origin;
 use super::store::{Store, Table, Write, damaged};
 use super::{records, scopes};
-use crate::ledger::{LedgerError, Push, PushKey, PushOutcome, RatedSlice, ShapeErrorKind};
+use crate::ledger::{LedgerError, Origin, Push, PushKey, PushOutcome, RatedSlice, ShapeErrorKind};
 use crate::usage::{MetricId, ScopeId};
 
 const PUSH: Kind = Kind(b'Y', 1);

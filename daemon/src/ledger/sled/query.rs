@@ -31,9 +31,7 @@ impl<'a> Reading<'a> {
         end: DateTime<Utc>,
     ) -> Result<Vec<Slice>, LedgerError> {
         let mut slices = self.slices_from(begin, end).collect::<Result<Vec<Slice>, _>>()?;
-        slices.sort_by_key(|slice| {
-            (slice.period.begin_secs(), self.metric_type(slice), slice.number)
-        });
+        slices.sort_by_key(|slice| (slice.period, self.metric_type(slice), slice.number));
         Ok(slices)
     }
 

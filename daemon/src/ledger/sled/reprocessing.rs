@@ -22,10 +22,10 @@ use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
 use super::commit::{self, Encoded, SliceLabel, Standing, Writing};
 use super::query::Reading;
 use super::queue::Stage;
-use super::slice::{Origin, Slice, SliceKey};
+use super::slice::{Slice, SliceKey};
 use super::store::{Store, Table, Write, damaged};
 use super::{records, states};
-use crate::ledger::{Fact, LedgerError, NewReprocessing, RatedSlice, Reprocessing};
+use crate::ledger::{Fact, LedgerError, NewReprocessing, Origin, RatedSlice, Reprocessing};
 use crate::usage::ScopeId;
 
 const REPROCESSING: Kind = Kind(b'T', 1);

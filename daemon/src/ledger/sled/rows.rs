@@ -110,6 +110,7 @@ fn group(reading: Reading<'_>, slice: &Slice, scope_key: String, rows: RecordBat
         metric_type: reading.metric_type(slice).to_owned(),
         unit: slice.unit.clone(),
         description: slice.description.clone(),
+        origin: slice.origin,
         scope_key,
         rows,
     }

@@ -32,7 +32,7 @@ use super::catalog::{MetricNumber, ScopeNumber};
 use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
 use super::gather::ScopeSums;
 use super::runs::ScopeRuns;
-use crate::ledger::Fact;
+use crate::ledger::{Fact, Origin};
 use crate::usage::{Period, SUM_SCALE, Sum};
 
 const SLICE: Kind = Kind(b'I', 2);
@@ -84,13 +84,6 @@ const SIGN: u64 = 1 << 63;
 /// Sorts as the number does.
 pub(super) fn time_bytes(secs: i64) -> [u8; 8] {
     (secs.cast_unsigned() ^ SIGN).to_be_bytes()
-}
-
-/// How a slice came into the ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
-    Collected,
-    Pushed,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use super::catalog::{Catalog, ReprocessingEntry, ScopeNumber};
 use super::commit::Writing;
 use super::query::Reading;
 use super::queue::Stage;
-use super::slice::{Origin, RollupEntry, Slice, SliceKey};
+use super::slice::{RollupEntry, Slice, SliceKey};
 use super::store::{Table, Write};
 use super::{removal, reprocessing};
-use crate::ledger::{Fact, LedgerError};
+use crate::ledger::{Fact, LedgerError, Origin};
 use crate::usage::Period;
 
 pub(super) fn finish(writing: Writing<'_>, stage: &mut Stage, id: u64) -> Result<(), LedgerError> {
