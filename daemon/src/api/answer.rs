@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 use warp::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::negotiate::{Accepts, Format};
+use super::outgoing::Chunks;
 use super::xml;
 
 pub(crate) const JSON: &str = "application/json";
@@ -32,6 +33,18 @@ pub(crate) enum AnswerBody {
         content_type: String,
         bytes: Bytes,
     },
+    /// Sent while it is made.
+    Chunks {
+        content_type: String,
+        chunks: Chunks,
+    },
+}
+
+/// What is sent after the head.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Whole(Bytes),
+    Chunks(Chunks),
 }
 
 impl Answer {
@@ -59,8 +72,12 @@ impl Answer {
     }
 
     /// The bytes to send. Everything that knows JSON from XML is here and in [`xml`].
-    pub(crate) fn into_response(self, format: Format) -> Response<Bytes> {
+    pub(crate) fn into_response(self, format: Format) -> Response<Content> {
         let (content_type, bytes) = match self.body {
+            AnswerBody::Chunks { content_type, chunks } => {
+                let content_type = Some(content_type);
+                return respond(self.status, self.headers, content_type, Content::Chunks(chunks));
+            }
             AnswerBody::Empty => (None, Bytes::new()),
             AnswerBody::Ready { content_type, bytes } => (Some(content_type), bytes),
             AnswerBody::Json(text) if format == Format::Json => {
@@ -80,17 +97,26 @@ impl Answer {
                 (Some(content_type), Bytes::from(text))
             }
         };
-        let mut response = Response::new(bytes);
-        *response.status_mut() = self.status;
-        let content_type = content_type.map(|value| (header::CONTENT_TYPE, value));
-        for (name, value) in self.headers.into_iter().chain(content_type) {
-            // A value that no header may hold (a Host with odd bytes) is left out.
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                response.headers_mut().append(name, value);
-            }
-        }
-        response
+        respond(self.status, self.headers, content_type, Content::Whole(bytes))
     }
+}
+
+fn respond(
+    status: StatusCode,
+    headers: Vec<(HeaderName, String)>,
+    content_type: Option<String>,
+    content: Content,
+) -> Response<Content> {
+    let mut response = Response::new(content);
+    *response.status_mut() = status;
+    let content_type = content_type.map(|value| (header::CONTENT_TYPE, value));
+    for (name, value) in headers.into_iter().chain(content_type) {
+        // A value that no header may hold (a Host with odd bytes) is left out.
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().append(name, value);
+        }
+    }
+    response
 }
 
 fn render(value: &Value, format: Format) -> (String, String) {

@@ -3,7 +3,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use warp::http::{HeaderMap, HeaderName, Method, header};
 
-/// One request, read whole.
+use super::body::Unread;
+
+/// One request.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
@@ -12,7 +14,10 @@ pub(crate) struct Call {
     /// As sent.
     pub(crate) query: String,
     pub(crate) headers: HeaderMap,
+    /// Empty where the route takes the body as a stream.
     pub(crate) body: Bytes,
+    /// The body where the route takes it as a stream.
+    pub(crate) unread: Unread,
     /// What the route's pattern left open, percent-decoded, in order.
     pub(crate) captures: Vec<String>,
 }

@@ -16,6 +16,10 @@ use crate::rating::Rating;
 /// Most blocking calls at once that requests make. The cycle's work is not counted here.
 pub const BLOCKING_CALLS_MAX: usize = 16;
 
+/// Most jobs at once that read a body or write an answer piece by piece: a slow caller holds one of
+/// these threads for a while, and none of the others.
+pub const LONG_CALLS_MAX: usize = 8;
+
 /// How long a request waits for its turn before it is told to come back.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -31,6 +35,7 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     pub(crate) write_turns: WriteTurns,
     turns: Arc<Semaphore>,
+    long_turns: Arc<Semaphore>,
 }
 
 /// The parts of a [`Context`].
@@ -60,8 +65,20 @@ impl Context {
     pub fn new(parts: Parts) -> Context {
         let Parts { ledger, rating, plugins, cycle, config, metrics, clock } = parts;
         let turns = Arc::new(Semaphore::new(BLOCKING_CALLS_MAX));
+        let long_turns = Arc::new(Semaphore::new(LONG_CALLS_MAX));
         let write_turns = WriteTurns::default();
-        Context { ledger, rating, plugins, cycle, config, metrics, clock, write_turns, turns }
+        Context {
+            ledger,
+            rating,
+            plugins,
+            cycle,
+            config,
+            metrics,
+            clock,
+            write_turns,
+            turns,
+            long_turns,
+        }
     }
 
     /// Runs a blocking job off the async threads, a bounded number of them at once.
@@ -72,17 +89,7 @@ impl Context {
         Failure: From<E>,
         F: FnOnce() -> Result<T, E> + Send + 'static,
     {
-        let turn = tokio::time::timeout(TURN_TIMEOUT, Arc::clone(&self.turns).acquire_owned());
-        let Ok(Ok(turn)) = turn.await else { return Err(Failure::busy()) };
-        let job = tokio::task::spawn_blocking(move || {
-            // Held until the job has ended, even when nobody waits for it any more.
-            let _turn = turn;
-            job()
-        });
-        match job.await {
-            Ok(result) => result.map_err(Failure::from),
-            Err(error) => Err(Failure::internal(format!("a blocking call ended early: {error}"))),
-        }
+        in_turn(&self.turns, job).await?.map_err(Failure::from)
     }
 
     /// Asks or changes the ledger.
@@ -94,4 +101,33 @@ impl Context {
         let ledger = Arc::clone(&self.ledger);
         self.block(move || job(&*ledger)).await
     }
+
+    /// Runs a job that takes as long as a caller sends or reads.
+    pub(crate) fn ledger_for_long<T, F>(
+        &self,
+        job: F,
+    ) -> impl Future<Output = Result<T, Failure>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Ledger) -> Result<T, Failure> + Send + 'static,
+    {
+        let (ledger, turns) = (Arc::clone(&self.ledger), Arc::clone(&self.long_turns));
+        async move { in_turn(&turns, move || job(&*ledger)).await? }
+    }
+}
+
+async fn in_turn<T, F>(turns: &Arc<Semaphore>, job: F) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let turn = tokio::time::timeout(TURN_TIMEOUT, Arc::clone(turns).acquire_owned());
+    let Ok(Ok(turn)) = turn.await else { return Err(Failure::busy()) };
+    let job = tokio::task::spawn_blocking(move || {
+        // Held until the job has ended, even when nobody waits for it any more.
+        let _turn = turn;
+        job()
+    });
+    let ended_early = |error| Failure::internal(format!("a blocking call ended early: {error}"));
+    job.await.map_err(ended_early)
 }

@@ -12,10 +12,12 @@
 
 mod answer;
 mod backend;
+mod body;
 mod call;
 mod connections;
 mod context;
 mod cors;
+mod csv;
 mod dates;
 mod docs;
 mod etag;
@@ -23,6 +25,7 @@ mod failure;
 mod host;
 mod negotiate;
 mod openapi;
+mod outgoing;
 mod python;
 mod root;
 mod router;
@@ -36,5 +39,5 @@ mod v2;
 mod xml;
 
 pub use backend::*;
-pub use context::{BLOCKING_CALLS_MAX, Context, Parts};
+pub use context::{BLOCKING_CALLS_MAX, Context, LONG_CALLS_MAX, Parts};
 pub use serve::{REQUESTS_IN_FLIGHT_MAX, STOP_TIMEOUT, serve};

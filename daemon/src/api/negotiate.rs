@@ -1,5 +1,6 @@
 use warp::http::header;
 
+use super::answer::JSON;
 use super::call::Call;
 
 /// In which form a document is sent.
@@ -10,9 +11,34 @@ pub(crate) enum Format {
     Xml(&'static str),
 }
 
+/// In which form v2 sends figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Figures {
+    Json(Decimals),
+    Csv,
+}
+
+/// How decimals stand in JSON; the digits are exact either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decimals {
+    Numbers,
+    /// For readers that would take a number for a double.
+    Texts,
+}
+
+impl Figures {
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Figures::Json(Decimals::Numbers) => JSON,
+            Figures::Json(Decimals::Texts) => "application/json; decimal=string",
+            Figures::Csv => "text/csv; charset=utf-8",
+        }
+    }
+}
+
 /// What v1 can send, best first.
 const FORMATS: [(&str, Format); 3] = [
-    ("application/json", Format::Json),
+    (JSON, Format::Json),
     ("application/xml", Format::Xml("application/xml")),
     ("text/xml", Format::Xml("text/xml")),
 ];
@@ -52,6 +78,23 @@ impl Accepts {
         best.map(|(_, format)| format)
     }
 
+    /// The form of v2's figures. CSV is for those who prefer it to JSON; everybody else gets JSON,
+    /// as v2 always did.
+    pub(crate) fn figures(&self) -> Figures {
+        let json = self.quality(JSON);
+        if self.quality("text/csv") > json {
+            return Figures::Csv;
+        }
+        let best = self.ranges().filter(|range| range.covers(JSON).is_some());
+        let best = best.max_by_key(|range| (range.quality(), range.has("decimal", "string")));
+        match best {
+            Some(range) if range.quality() > 0 && range.has("decimal", "string") => {
+                Figures::Json(Decimals::Texts)
+            }
+            _ => Figures::Json(Decimals::Numbers),
+        }
+    }
+
     /// Is an error of the router shown as HTML?
     pub(crate) fn html(&self) -> bool {
         let html = self.quality("text/html");
@@ -67,24 +110,57 @@ impl Accepts {
         self.text.as_deref().unwrap_or_default()
     }
 
-    /// Thousandths; the most exact range that covers the media type counts.
+    /// Thousandths; the most exact range that covers the media type counts, of equal ones the
+    /// first.
     fn quality(&self, media: &str) -> u32 {
-        let kind = media.split('/').next().unwrap_or_default();
         let mut best = (0, 0);
-        for range in self.text().split(',') {
-            let mut parts = range.split(';').map(str::trim);
-            let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let exactness = match name.as_str() {
-                "*/*" => 1,
-                name if name.strip_suffix("/*") == Some(kind) => 2,
-                name if name == media => 3,
-                _ => continue,
-            };
-            if exactness > best.0 {
-                best = (exactness, parts.find_map(quality_of).unwrap_or(1000));
+        for range in self.ranges() {
+            match range.covers(media) {
+                Some(exactness) if exactness > best.0 => best = (exactness, range.quality()),
+                _ => {}
             }
         }
         best.1
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = Range<'_>> {
+        self.text().split(',').map(|text| Range { text })
+    }
+}
+
+/// `text/*;q=0.5`.
+#[derive(Debug, Clone, Copy)]
+struct Range<'a> {
+    text: &'a str,
+}
+
+impl<'a> Range<'a> {
+    /// How exactly it names the media type; `None` = not at all.
+    fn covers(self, media: &str) -> Option<u32> {
+        let kind = media.split('/').next().unwrap_or_default();
+        let name = self.text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        match name.as_str() {
+            "*/*" => Some(1),
+            name if name.strip_suffix("/*") == Some(kind) => Some(2),
+            name if name == media => Some(3),
+            _ => None,
+        }
+    }
+
+    fn parameters(self) -> impl Iterator<Item = &'a str> {
+        self.text.split(';').skip(1).map(str::trim)
+    }
+
+    fn quality(self) -> u32 {
+        self.parameters().find_map(quality_of).unwrap_or(1000)
+    }
+
+    fn has(self, name: &str, value: &str) -> bool {
+        let unquoted = |text: &'a str| text.trim().trim_matches('"');
+        let mut parameters = self.parameters().filter_map(|parameter| parameter.split_once('='));
+        parameters.any(|(found, text)| {
+            found.trim().eq_ignore_ascii_case(name) && unquoted(text).eq_ignore_ascii_case(value)
+        })
     }
 }
 
@@ -122,6 +198,24 @@ mod tests {
         assert_eq!(format_of("text/html"), None);
         assert_eq!(format_of("image/png"), None);
         assert_eq!(format_of("application/json;q=0"), None);
+    }
+
+    #[test]
+    fn figures_are_json_numbers_unless_something_else_is_preferred() {
+        let figures = |text: &str| Accepts { text: Some(text.to_owned()) }.figures();
+        let (numbers, texts) = (Figures::Json(Decimals::Numbers), Figures::Json(Decimals::Texts));
+        assert_eq!(Accepts { text: None }.figures(), numbers);
+        for text in ["*/*", "image/png", "application/json; v=1", "text/csv, application/json"] {
+            assert_eq!(figures(text), numbers, "{text}");
+        }
+        assert_eq!(figures("application/json; decimal=string"), texts);
+        assert_eq!(figures("application/json;v=1; Decimal=\"String\" ;q=0.9, */*;q=0.1"), texts);
+        assert_eq!(figures("application/json, application/json;decimal=string"), texts);
+        assert_eq!(figures("application/json;decimal=string;q=0.5, application/json"), numbers);
+        assert_eq!(figures("application/json;decimal=string;q=0, */*;q=0"), numbers);
+        assert_eq!(figures("text/csv"), Figures::Csv);
+        assert_eq!(figures("text/csv, application/json;q=0.9"), Figures::Csv);
+        assert_eq!(figures("text/csv;q=0.5, */*"), numbers);
     }
 
     #[test]

@@ -31,6 +31,31 @@ pub(crate) fn text(value: &Value) -> String {
     }
 }
 
+/// `str()` of a value that is to be an attribute; a number with a point or an exponent is a double
+/// in Python.
+pub(crate) fn attribute(value: &Value) -> String {
+    let Value::Number(number) = value else { return text(value) };
+    let written = number.to_string();
+    match written.parse::<f64>() {
+        Ok(double) if written.contains(['.', 'e', 'E']) => repr_double(double),
+        _ if written == "-0" => "0".to_owned(),
+        _ => written,
+    }
+}
+
+/// The shortest digits that mean this double; an exponent below -4 and from 16 on.
+fn repr_double(value: f64) -> String {
+    let scientific = format!("{value:e}");
+    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    if (-4..16).contains(&exponent) {
+        let plain = value.to_string();
+        return if plain.contains('.') { plain } else { format!("{plain}.0") };
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs())
+}
+
 /// `repr()` of a text: in single quotes, or in double ones when only single ones are inside.
 pub(crate) fn repr_text(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
@@ -75,6 +100,31 @@ pub(crate) fn class(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attributes_are_what_str_makes_of_them() {
+        for (json, expected) in [
+            ("1", "1"),
+            ("1.0", "1.0"),
+            ("1.50", "1.5"),
+            ("-0", "0"),
+            ("1e3", "1000.0"),
+            ("1e16", "1e+16"),
+            ("123456789012345680.0", "1.2345678901234568e+17"),
+            ("0.0001", "0.0001"),
+            ("0.00001", "1e-05"),
+            ("1e-7", "1e-07"),
+            ("1e400", "inf"),
+            ("123456789012345678901", "123456789012345678901"),
+            ("true", "True"),
+            ("null", "None"),
+            ("[1, \"a\"]", "[1, 'a']"),
+            ("\"a\"", "a"),
+        ] {
+            let value: Value = serde_json::from_str(json).unwrap();
+            assert_eq!(attribute(&value), expected, "{json}");
+        }
+    }
 
     #[test]
     fn values_look_as_in_python() {

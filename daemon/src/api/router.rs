@@ -19,7 +19,17 @@ pub(crate) struct Route {
     pub(crate) methods: &'static [Endpoint],
     /// For every other method.
     pub(crate) otherwise: StatusCode,
-    pub(crate) body_size_max: usize,
+    pub(crate) body: BodyUse,
+}
+
+/// How a handler gets the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyUse {
+    Whole {
+        size_max: usize,
+    },
+    /// It takes the body itself, and says how large it may be.
+    Stream,
 }
 
 /// One method of a path: what answers, and what the documentation says of it.
@@ -37,7 +47,7 @@ pub(crate) struct Found {
     pub(crate) pattern: &'static str,
     pub(crate) dialect: Dialect,
     pub(crate) captures: Vec<String>,
-    pub(crate) body_size_max: usize,
+    pub(crate) body: BodyUse,
     pub(crate) target: Target,
 }
 
@@ -68,7 +78,7 @@ pub(crate) fn find(routes: &'static [Route], method: &Method, path: &str) -> Fou
         pattern: NO_PATTERN,
         dialect,
         captures: Vec::new(),
-        body_size_max: 0,
+        body: BodyUse::Whole { size_max: 0 },
         target: Target::Refused { status, allow: None },
     };
     // v1 ignores a trailing slash, v2 knows no path that has one.
@@ -86,7 +96,7 @@ pub(crate) fn find(routes: &'static [Route], method: &Method, path: &str) -> Fou
         pattern: route.pattern,
         dialect,
         captures,
-        body_size_max: route.body_size_max,
+        body: route.body,
         target: target(route, dialect, method),
     }
 }

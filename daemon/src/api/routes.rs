@@ -1,9 +1,9 @@
 use futures_util::FutureExt as _;
 use warp::http::{Method, StatusCode};
 
-use super::router::{Endpoint, Route};
+use super::router::{BodyUse, Endpoint, Route};
 use super::v1::{collector, info, module_config, quote, rating, report};
-use super::v2::{modules, scope, summary};
+use super::v2::{dataframes, modules, scope, summary};
 use super::{docs, root};
 
 /// Largest body where nothing else is said.
@@ -28,7 +28,7 @@ macro_rules! route {
             pattern: $pattern,
             methods: &[$(endpoint!($method, $file::$function)),+],
             otherwise: StatusCode::METHOD_NOT_ALLOWED,
-            body_size_max: BODY_SIZE_MAX,
+            body: BodyUse::Whole { size_max: BODY_SIZE_MAX },
         }
     };
 }
@@ -40,7 +40,7 @@ macro_rules! nothing {
             pattern: $pattern,
             methods: &[],
             otherwise: StatusCode::NOT_FOUND,
-            body_size_max: 0,
+            body: BodyUse::Whole { size_max: 0 },
         }
     };
 }
@@ -103,6 +103,10 @@ pub(crate) static ROUTES: &[Route] = &[
     route!("/v1/storage/dataframes", GET => report::dataframes),
     // ---- v2 ----
     route!("/v2/summary", GET => summary::summary),
+    Route {
+        body: BodyUse::Stream,
+        ..route!("/v2/dataframes", GET => dataframes::dataframes, POST => dataframes::push)
+    },
     route!("/v2/scope",
         GET => scope::scopes,
         POST => scope::create,

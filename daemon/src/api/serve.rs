@@ -3,23 +3,24 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{debug, error, warn};
-use warp::Filter as _;
-use warp::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use warp::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use warp::{Filter as _, Reply as _};
 
-use super::answer::Answer;
+use super::answer::{Answer, Content};
+use super::body::{BodyLimits, BrokenOff, Unread, read_whole};
 use super::call::Call;
 use super::connections::{self, Limits};
 use super::context::Context;
 use super::cors;
 use super::failure::{Dialect, Failure};
 use super::negotiate::{Accepts, Format};
-use super::router::{self, Found, Target};
+use super::router::{self, BodyUse, Found, Target};
 use super::routes::ROUTES;
 use super::v1::arguments;
 use super::xml;
@@ -59,12 +60,13 @@ pub async fn serve(
                 query,
                 headers,
                 body: Bytes::new(),
+                unread: Unread::default(),
                 captures: Vec::new(),
             };
             async move {
                 let place = room.try_acquire();
                 let load = if place.is_ok() { Load::Usual } else { Load::Full };
-                answer(&context, load, call, body).await
+                into_reply(answer(&context, load, call, body).await)
             }
         });
     let (stopped, mut is_stopped) = tokio::sync::watch::channel(false);
@@ -88,6 +90,17 @@ pub async fn serve(
     }
 }
 
+fn into_reply(response: Response<Content>) -> warp::reply::Response {
+    let (head, content) = response.into_parts();
+    let mut reply = match content {
+        Content::Whole(bytes) => Response::new(bytes).into_response(),
+        Content::Chunks(chunks) => warp::reply::stream(chunks.into_stream()).into_response(),
+    };
+    *reply.status_mut() = head.status;
+    *reply.headers_mut() = head.headers;
+    reply
+}
+
 /// Is there room for another request?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Load {
@@ -103,8 +116,8 @@ pub(crate) async fn answer<B: Buf, E>(
     context: &Context,
     load: Load,
     mut call: Call,
-    body: impl Stream<Item = Result<B, E>> + Send,
-) -> Response<Bytes> {
+    body: impl Stream<Item = Result<B, E>> + Send + 'static,
+) -> Response<Content> {
     let begin = Instant::now();
     let request_id = format!("req-{}", uuid::Uuid::new_v4());
     let mut found = router::find(ROUTES, &call.method, &call.path);
@@ -142,7 +155,7 @@ async fn handle<B: Buf, E>(
     call: &mut Call,
     found: &Found,
     accepts: &Accepts,
-    body: impl Stream<Item = Result<B, E>> + Send,
+    body: impl Stream<Item = Result<B, E>> + Send + 'static,
 ) -> Result<Answer, Failure> {
     let handler = match &found.target {
         Target::Handler(handler) => *handler,
@@ -152,11 +165,21 @@ async fn handle<B: Buf, E>(
     if found.dialect == Dialect::V1 && accepts.format().is_none() {
         return Err(Failure::NotAcceptable);
     }
-    let timeout = context.config.api.body_timeout;
-    call.body = read_body(&call.headers, body, found.body_size_max, timeout).await?;
-    if found.dialect == Dialect::V1 {
-        xml::into_json(call, found.body_size_max)?;
-        arguments::check_reserved(call)?;
+    let bytes = |part: Result<B, E>| match part {
+        Ok(mut part) => Ok(part.copy_to_bytes(part.remaining())),
+        Err(_) => Err(BrokenOff),
+    };
+    let body = body.map(bytes).boxed();
+    match found.body {
+        BodyUse::Whole { size_max } => {
+            let limits = BodyLimits::whole(size_max, context.config.api.body_timeout);
+            call.body = read_whole(&call.headers, body, limits).await?;
+            if found.dialect == Dialect::V1 {
+                xml::into_json(call, size_max)?;
+                arguments::check_reserved(call)?;
+            }
+        }
+        BodyUse::Stream => call.unread = Unread::new(body),
     }
     match AssertUnwindSafe(handler(context, call)).catch_unwind().await {
         Ok(result) => result,
@@ -179,46 +202,6 @@ fn refused(status: StatusCode, allow: Option<&str>) -> Result<Answer, Failure> {
     let accepts = Accepts::of_nobody();
     let answer = Failure::NoRoute(status).into_answer(Dialect::V2, "", &accepts);
     Ok(answer.header(header::ALLOW, allow))
-}
-
-async fn read_body<B: Buf, E>(
-    headers: &HeaderMap,
-    body: impl Stream<Item = Result<B, E>> + Send,
-    size_max: usize,
-    timeout: Duration,
-) -> Result<Bytes, Failure> {
-    let too_large = || Failure::Refused {
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-        text: format!("the body must be at most {size_max} bytes long"),
-    };
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if announced.and_then(|text| text.parse::<usize>().ok()).is_some_and(|size| size > size_max) {
-        return Err(too_large());
-    }
-    let read = async {
-        let mut body = std::pin::pin!(body);
-        let mut bytes = BytesMut::new();
-        while let Some(part) = body.next().await {
-            let Ok(mut part) = part else {
-                return Err(Failure::bad_request("the body ended before its end"));
-            };
-            if bytes.len() + part.remaining() > size_max {
-                return Err(too_large());
-            }
-            while part.has_remaining() {
-                let chunk = part.chunk();
-                bytes.extend_from_slice(chunk);
-                let size = chunk.len();
-                part.advance(size);
-            }
-        }
-        Ok(bytes.freeze())
-    };
-    let timed_out = |_| Failure::Refused {
-        status: StatusCode::REQUEST_TIMEOUT,
-        text: format!("the body must be sent within {} seconds", timeout.as_secs()),
-    };
-    tokio::time::timeout(timeout, read).await.map_err(timed_out)?
 }
 
 fn log_failure(failure: &Failure, call: &Call, request_id: &str) {

@@ -114,6 +114,9 @@ fn read_api(mut section: TableReader<'_>) -> ApiConfig {
     let head_timeout_secs = section.integer("head_timeout_secs", 1..=600, 15_u32, hint);
     let hint = "`body_timeout_secs` is how long the body of a request may take, in seconds";
     let body_timeout_secs = section.integer("body_timeout_secs", 1..=3600, 30_u32, hint);
+    let hint = "`body_size_max_mib` is how much may be pushed at once, in MiB";
+    let body_size_max_mib = section.integer("body_size_max_mib", 1..=1024, 64_u32, hint);
+    let body_size_max = usize::try_from(body_size_max_mib).expect("at most 1024") << 20;
     let mut cors = section.table("cors");
     let origins = cors.texts("allowed_origins").map_or(Vec::new(), |list| list.value);
     for origin in &origins {
@@ -128,6 +131,7 @@ fn read_api(mut section: TableReader<'_>) -> ApiConfig {
         connections_max: usize::try_from(connections_max).expect("at most 100000"),
         head_timeout: Duration::from_secs(head_timeout_secs.into()),
         body_timeout: Duration::from_secs(body_timeout_secs.into()),
+        body_size_max,
         cors_allowed_origins,
     }
 }

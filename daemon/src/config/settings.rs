@@ -63,6 +63,8 @@ pub struct ApiConfig {
     pub head_timeout: Duration,
     /// For the body of a request.
     pub body_timeout: Duration,
+    /// Of a push, bytes.
+    pub body_size_max: usize,
     pub cors_allowed_origins: Vec<String>,
 }
 

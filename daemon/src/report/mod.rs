@@ -7,9 +7,11 @@
 
 mod fields;
 mod frames;
+mod rows;
 mod summary;
 pub mod text;
 
 pub use fields::*;
 pub use frames::*;
+pub use rows::*;
 pub use summary::*;

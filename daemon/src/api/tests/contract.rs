@@ -1,7 +1,9 @@
 //! The recorded examples, area by area. Where the files differ from the record, a remark says why.
 
 use super::replay::replay;
-use super::setup::{empty, with_rows, with_rows_on_disk, with_scopes, with_scopes_on_disk};
+use super::setup::{
+    empty, empty_on_disk, with_rows, with_rows_on_disk, with_scopes, with_scopes_on_disk,
+};
 
 macro_rules! contract {
     ($name:ident, $api:ident) => {
@@ -16,6 +18,8 @@ macro_rules! contract {
 
 contract!(collector, empty);
 contract!(cors, empty);
+contract!(dataframes, with_rows_on_disk);
+contract!(dataframes_push, empty_on_disk);
 contract!(info, empty);
 contract!(modules, empty);
 contract!(modules_v2, empty);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use rust_decimal::Decimal;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
@@ -14,6 +14,8 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 
 use super::fake_ledger::{FakeLedger, Row};
 use super::fake_plugins::{FakeCycle, FakePlugins};
+use crate::api::answer::Content;
+use crate::api::body::Unread;
 use crate::api::call::Call;
 use crate::api::dates;
 use crate::api::serve::{Load, answer};
@@ -110,6 +112,13 @@ pub(super) struct Api {
 /// Nothing in the ledger.
 pub(super) fn empty() -> Api {
     over(Arc::new(FakeLedger::default()))
+}
+
+/// Nothing in a ledger kept by sled.
+pub(super) fn empty_on_disk() -> Api {
+    let folder = TempDir::new().unwrap();
+    let ledger = SledLedger::open(folder.path(), SledOptions::default()).unwrap();
+    Api { _folder: Some(folder), ..over(Arc::new(ledger)) }
 }
 
 /// Two tenants with two and four hours.
@@ -256,7 +265,7 @@ impl Api {
         method: &str,
         target: &str,
         headers: &[(&str, &str)],
-        body: Vec<Result<Bytes, &str>>,
+        body: Vec<Result<Bytes, &'static str>>,
     ) -> Response<Bytes> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut map = HeaderMap::new();
@@ -271,15 +280,29 @@ impl Api {
             query: query.to_owned(),
             headers: map,
             body: Bytes::new(),
+            unread: Unread::default(),
             captures: Vec::new(),
         };
-        answer(&self.context, self.load, call, stream::iter(body)).await
+        let response = answer(&self.context, self.load, call, stream::iter(body)).await;
+        let (head, content) = response.into_parts();
+        Response::from_parts(head, collect(content).await)
     }
 
     /// Status and JSON text of a GET.
     pub(super) async fn get(&self, target: &str) -> (u16, String) {
         let response = self.ask("GET", target, &[("accept", "application/json")], "").await;
         (response.status().as_u16(), text(&response))
+    }
+}
+
+/// All of it; the test fails when it breaks off.
+async fn collect(content: Content) -> Bytes {
+    match content {
+        Content::Whole(bytes) => bytes,
+        Content::Chunks(chunks) => {
+            let chunks: Vec<_> = chunks.into_stream().collect().await;
+            chunks.into_iter().flat_map(Result::unwrap).collect()
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The second API: checked parameters, JSON only, numbers as numbers, dates with a zone.
 
+pub(crate) mod dataframes;
 pub(crate) mod modules;
 pub(crate) mod schema;
 pub(crate) mod scope;

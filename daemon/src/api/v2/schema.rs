@@ -87,7 +87,12 @@ impl Parameters {
 
     /// `offset` and `limit`.
     pub(crate) fn page(&self) -> Result<(usize, usize), Failure> {
-        let limit = self.at_least("limit", 1)?.unwrap_or(LIMIT_DEFAULT);
+        self.page_or(LIMIT_DEFAULT)
+    }
+
+    /// The same with another size of the page when nobody says.
+    pub(crate) fn page_or(&self, limit_default: usize) -> Result<(usize, usize), Failure> {
+        let limit = self.at_least("limit", 1)?.unwrap_or(limit_default);
         let offset = self.at_least("offset", 0)?.unwrap_or(0);
         Ok((offset, limit))
     }
@@ -122,21 +127,14 @@ pub(crate) struct Body {
 
 impl Body {
     pub(crate) fn read(call: &Call, known: &[Input]) -> Result<Body, Failure> {
-        let unreadable =
-            "The browser (or proxy) sent a request that this server could not understand.";
         if call.body.is_empty() {
-            return Err(Failure::bad_request(unreadable));
+            return Err(Failure::bad_request(UNREADABLE));
         }
         if call.content_type() != JSON {
-            return Err(Failure::Refused {
-                status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                text: "Did not attempt to load JSON data because the request Content-Type was not \
-                       'application/json'."
-                    .to_owned(),
-            });
+            return Err(no_json());
         }
         let body: Value =
-            serde_json::from_slice(&call.body).map_err(|_| Failure::bad_request(unreadable))?;
+            serde_json::from_slice(&call.body).map_err(|_| Failure::bad_request(UNREADABLE))?;
         let Value::Object(members) = body else {
             let text = format!("Invalid data '{}' : expected a dictionary", python::repr(&body));
             return Err(Failure::bad_request(text));
@@ -263,6 +261,20 @@ fn is_true(value: &Value) -> bool {
 
 fn is_known(name: &str, known: &[Input]) -> bool {
     known.iter().any(|input| input.name == name)
+}
+
+/// What is said of a body that is no JSON.
+pub(crate) const UNREADABLE: &str =
+    "The browser (or proxy) sent a request that this server could not understand.";
+
+/// The body says that it is something else.
+pub(crate) fn no_json() -> Failure {
+    Failure::Refused {
+        status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        text: "Did not attempt to load JSON data because the request Content-Type was not \
+               'application/json'."
+            .to_owned(),
+    }
 }
 
 fn boolean_of(text: &str) -> Option<bool> {

@@ -1,0 +1,161 @@
+use std::io::{self, BufReader, Read};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::de::DeserializeSeed as _;
+use sha2::{Digest as _, Sha256};
+use warp::http::{HeaderName, StatusCode};
+
+use super::json::At;
+use super::problem::BODY_SHOWN_SIZE_MAX;
+use super::read::{BodyPlace, Reading};
+use crate::api::answer::{Answer, AnswerBody, JSON};
+use crate::api::body::{self, BodyLimits, BodyReader};
+use crate::api::call::Call;
+use crate::api::context::Context;
+use crate::api::failure::{Failure, chain};
+use crate::api::v2::schema::{UNREADABLE, no_json};
+use crate::ledger::{Ledger, LedgerError, Push, PushKey, PushOutcome, RatedSlice};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Longest key, bytes.
+const KEY_SIZE_MAX: usize = 255;
+
+/// How long a caller may take for all of the body.
+const TIME_MAX: Duration = Duration::from_mins(10);
+
+/// Who pushes, as long as nobody says who they are.
+const AUTHOR: &str = "";
+
+/// Bytes read from the body at once.
+const READ_SIZE: usize = 64 << 10;
+
+/// Stores all points of the body, or none.
+pub(crate) async fn push(context: &Context, call: &Call) -> Result<Answer, Failure> {
+    let order = Order {
+        key: key(call)?,
+        is_json: call.content_type() == JSON,
+        scope_key: context.config.collect.scope_key.clone(),
+        at: context.clock.now(),
+    };
+    let limits = BodyLimits {
+        size_max: context.config.api.body_size_max,
+        longest_pause: context.config.api.body_timeout,
+        time_max: TIME_MAX,
+    };
+    let job = move |ledger: &dyn Ledger, body: &mut BodyReader| order.carry_out(ledger, body);
+    match body::receive(context, call, limits, job).await? {
+        PushOutcome::Stored { .. } | PushOutcome::Known => {
+            let nothing = AnswerBody::Ready { content_type: JSON.to_owned(), bytes: "".into() };
+            Ok(Answer::with_status(StatusCode::NO_CONTENT, nothing))
+        }
+        PushOutcome::KeyTaken => Err(Failure::Refused {
+            status: StatusCode::CONFLICT,
+            text: "the Idempotency-Key was used before, with another body".to_owned(),
+        }),
+    }
+}
+
+/// What tells a repeated push from a new one, if the caller says so.
+fn key(call: &Call) -> Result<Option<String>, Failure> {
+    let mut keys = call.headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(key) = keys.next() else { return Ok(None) };
+    let key = key.to_str().ok().filter(|key| (1..=KEY_SIZE_MAX).contains(&key.len()));
+    match (key, keys.next()) {
+        (Some(key), None) => Ok(Some(key.to_owned())),
+        _ => Err(Failure::bad_request(format!(
+            "an Idempotency-Key must be one text of 1 to {KEY_SIZE_MAX} ASCII characters"
+        ))),
+    }
+}
+
+/// What is known of a push before its body is.
+struct Order {
+    key: Option<String>,
+    is_json: bool,
+    scope_key: String,
+    at: DateTime<Utc>,
+}
+
+impl Order {
+    fn carry_out(self, ledger: &dyn Ledger, body: &mut BodyReader) -> Result<PushOutcome, Failure> {
+        if !self.is_json {
+            let size = body.read(&mut [0]).map_err(|_| broken_off())?;
+            return Err(if size == 0 { Failure::bad_request(UNREADABLE) } else { no_json() });
+        }
+        let mut body = Observed::new(body);
+        let slices = read(&mut body, &self.scope_key)?;
+        if slices.is_empty() && self.key.is_none() {
+            return Ok(PushOutcome::Stored { rows: 0 });
+        }
+        let digest = body.digest.finalize().into();
+        let push = Push {
+            slices,
+            scope_key: self.scope_key,
+            key: self.key.map(|key| PushKey { key, digest }),
+            at: self.at,
+            author: AUTHOR.to_owned(),
+        };
+        ledger.push(push).map_err(|error| match error {
+            // A limit of the ledger's own.
+            LedgerError::Shape { .. } => Failure::bad_request(chain(&error)),
+            error => error.into(),
+        })
+    }
+}
+
+fn read(body: &mut Observed<'_>, scope_key: &str) -> Result<Vec<RatedSlice>, Failure> {
+    let mut reading = Reading::new(scope_key);
+    let buffered = BufReader::with_capacity(READ_SIZE, &mut *body);
+    let mut json = serde_json::Deserializer::from_reader(buffered);
+    let read = At(BodyPlace(&mut reading)).deserialize(&mut json);
+    if let Err(error) = read.and_then(|()| json.end()) {
+        return Err(if error.is_io() { broken_off() } else { Failure::bad_request(UNREADABLE) });
+    }
+    if let Some(problem) = reading.problem {
+        return Err(problem.into_failure(body.whole()));
+    }
+    if reading.frames == Some(0) {
+        return Err(Failure::bad_request("Parameter dataframes must not be empty."));
+    }
+    let Reading { slices, mut texts, .. } = reading;
+    Ok(slices.finish(&mut texts))
+}
+
+/// Whoever feeds the reader knows better why.
+fn broken_off() -> Failure {
+    Failure::bad_request("the body ended before its end")
+}
+
+/// A body that is being read, and what is to be known of it afterwards.
+struct Observed<'b> {
+    body: &'b mut BodyReader,
+    digest: Sha256,
+    /// Its begin.
+    shown: Vec<u8>,
+    size: usize,
+}
+
+impl Observed<'_> {
+    fn new(body: &mut BodyReader) -> Observed<'_> {
+        Observed { body, digest: Sha256::new(), shown: Vec::new(), size: 0 }
+    }
+
+    /// `None` when it is too long to be shown.
+    fn whole(&self) -> Option<&[u8]> {
+        (self.size <= BODY_SHOWN_SIZE_MAX).then_some(self.shown.as_slice())
+    }
+}
+
+impl Read for Observed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let size = self.body.read(buffer)?;
+        let read = &buffer[..size];
+        self.digest.update(read);
+        self.size = self.size.saturating_add(size);
+        let room = BODY_SHOWN_SIZE_MAX.saturating_sub(self.shown.len());
+        self.shown.extend_from_slice(&read[..size.min(room)]);
+        Ok(size)
+    }
+}
