@@ -8,6 +8,8 @@
 //! Scopes and metrics that a push brings are added before it, in a change of their own: nobody sees
 //! them as long as they have no rows.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 
 use super::catalog::{Catalog, ScopeEntry};
@@ -54,22 +56,22 @@ fn decode_digest(bytes: &[u8]) -> Result<[u8; 32], Damage> {
 /// The scopes and metrics of a push that the ledger does not have.
 #[derive(Debug)]
 pub(super) struct Newcomers {
-    scopes: Vec<ScopeId>,
+    scopes: BTreeSet<ScopeId>,
     scope_key: String,
-    metrics: Vec<MetricId>,
+    metrics: BTreeSet<MetricId>,
     at: DateTime<Utc>,
 }
 
 impl Newcomers {
     /// `None` = everybody is there.
     pub(super) fn of(push: &Push, catalog: &Catalog) -> Result<Option<Newcomers>, LedgerError> {
-        let mut scopes = Vec::new();
-        let mut metrics = Vec::new();
+        let mut scopes = BTreeSet::new();
+        let mut metrics = BTreeSet::new();
         for slice in &push.slices {
             check(slice, &push.scope_key)
                 .map_err(|kind| LedgerError::Shape { metric: slice.metric.clone(), kind })?;
             if !catalog.metric_numbers.contains_key(&slice.metric) {
-                metrics.push(slice.metric.clone());
+                metrics.insert(slice.metric.clone());
             }
             let ids = slice.scopes.iter().map(|scope| &scope.id);
             scopes.extend(ids.filter(|id| !catalog.scope_numbers.contains_key(*id)).cloned());

@@ -439,3 +439,23 @@ pub(super) fn store_error(error: impl std::error::Error + Send + Sync + 'static)
 pub(super) fn damaged(place: String, damage: Damage) -> LedgerError {
     LedgerError::Damaged { place, detail: damage.0.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_of_many_pieces_is_read_back() {
+        let write = |number: u32| match number % 3 {
+            0 => Write::remove(Table::Slices, number.to_be_bytes().to_vec()),
+            _ => Write::put(Table::Blocks, number.to_be_bytes().to_vec(), vec![7; VALUE_SIZE_MAX]),
+        };
+        let writes: Vec<Write> = (0..900).map(write).collect();
+        let size: usize = writes.iter().map(Write::size).sum();
+        assert!(size > 2 * JOURNAL_PIECE_SIZE);
+
+        let read = decode_writes(&encode_writes(&writes)).unwrap();
+
+        assert!(read == writes);
+    }
+}

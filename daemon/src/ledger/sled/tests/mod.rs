@@ -1,6 +1,7 @@
 //! Tests of the ledger through its contract.
 
 mod basics;
+mod change_crash;
 mod crash;
 mod kv;
 mod model;

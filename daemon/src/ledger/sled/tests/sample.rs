@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 
 use rated_plugin::Edit;
 
+use super::reprocessing::reprocessing_of;
+use super::reset::reset_of;
 use super::support::*;
+use crate::ledger::sled::SledLedger;
 use crate::ledger::{
-    CollectorMapping, CompletenessQuery, Enabled, Failure, GroupKey, KvEdit, Ledger, ModuleState,
+    CollectorMapping, CompletenessQuery, Enabled, Fact, Failure, GroupKey, KvEdit, Ledger,
+    ModuleState, NewScope, PushOutcome, ScopeChange, SliceScope,
 };
+use crate::usage::ScopeId;
 
 /// Something of everything. `daemon/tests/data/ledger-1` was written by this.
-pub(super) fn write_sample(path: &Path) {
-    let ledger = open(path);
+fn write_sample(ledger: &SledLedger) {
     ledger.set_metrics(&[metric("cpu"), metric("disk")]).unwrap();
     ledger.add_scopes(&[new_scope("ann"), new_scope("bob"), new_scope("cid")]).unwrap();
     for index in 0..3 {
@@ -46,6 +50,36 @@ pub(super) fn write_sample(path: &Path) {
     }
 }
 
+/// And of what format 2 added. `daemon/tests/data/ledger-2` was written by this.
+fn write_sample_2(ledger: &SledLedger) {
+    write_sample(ledger);
+    let slices = [("cpu", 0), ("net", 2)].map(|(name, index)| {
+        let rows = [("ann", 100, 10, Some("vm-1"), None), ("eve", 50, 5, None, Some("small"))];
+        let mut slice = pushed(name, hour(index), &["ann", "eve"], &rows);
+        slice.scopes.push(SliceScope { id: ScopeId::nobody(), fact: Fact::Collected });
+        slice.rows.push(batch(&[("", 200, 20, Some("vm-9"), None)]));
+        slice
+    });
+    ledger.push(push_of(slices.to_vec(), Some(("a", 1)))).unwrap();
+    let fay = NewScope {
+        first_period: at(4),
+        last_processed: Some(at(3)),
+        active: false,
+        ..new_scope("fay")
+    };
+    ledger.add_scopes(&[fay, new_scope("eve")]).unwrap();
+    let change = ScopeChange { collector: Some("other".to_owned()), ..ScopeChange::default() };
+    ledger.change_scope(&scope("bob"), &change).unwrap();
+    ledger.add_reprocessing(&reprocessing_of(&["ann", "bob"], (0, 0))).unwrap();
+    let rows = [("ann", 100, 70, Some("vm-1"), None), ("bob", 100, 70, None, Some("small"))];
+    ledger.stage_reprocessed(1, vec![slice("cpu", hour(0), &["ann", "bob"], &rows)]).unwrap();
+    ledger.finish_reprocessing(1).unwrap();
+    ledger.add_reprocessing(&reprocessing_of(&["bob"], (0, 1))).unwrap();
+    ledger.stage_reprocessed(2, vec![slice("cpu", hour(1), &["bob"], &rows[1..])]).unwrap();
+    ledger.advance_reprocessing(2, at(1)).unwrap();
+    ledger.reset(&reset_of(&["ann"], at(1) + chrono::TimeDelta::seconds(5))).unwrap();
+}
+
 /// All that can be read, as text.
 fn read_all(path: &Path) -> String {
     let ledger = open(path);
@@ -63,21 +97,63 @@ fn read_all(path: &Path) -> String {
         format!("{:?}", ledger.collector_mappings().unwrap()),
         format!("{:?}", (0..4).map(get).collect::<Vec<_>>()),
         format!("{:?}", ledger.size().unwrap().rows),
+        format!("{:?}", ledger.reprocessings().unwrap()),
     ];
     parts.join("\n")
+}
+
+fn sample(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
 #[test]
 fn format_1_is_still_read() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (folder.path().join("old"), folder.path().join("new"));
-    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/ledger-1");
-    super::crash::copy(&data, &old);
-    write_sample(&new);
+    super::crash::copy(&sample("ledger-1"), &old);
+    write_sample(&open(&new));
 
     let expected = read_all(&new);
 
     assert_eq!(read_all(&old), expected);
     assert!(expected.contains("größer|cpu 3x 900000000000000000 0.03"), "{expected}");
     assert!(fs::metadata(old.join("db")).unwrap().len() > 0);
+}
+
+#[test]
+fn format_2_is_still_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    super::crash::copy(&sample("ledger-2"), &old);
+    write_sample_2(&open(&new));
+
+    let expected = read_all(&new);
+
+    assert_eq!(read_all(&old), expected);
+    assert!(expected.contains("small|net 1x 0.5 0.05"), "{expected}");
+    for path in [&old, &new] {
+        let ledger = open(path);
+        let rows = [("ann", 1, 1, None, None)];
+        let again = push_of(vec![pushed("cpu", hour(0), &["ann"], &rows)], Some(("a", 1)));
+        assert_eq!(ledger.push(again).unwrap(), PushOutcome::Known);
+        ledger.finish_reprocessing(2).unwrap();
+    }
+    assert_eq!(read_all(&old), read_all(&new));
+}
+
+/// An older program must not read what this one writes.
+#[test]
+fn a_start_raises_the_version() {
+    use crate::ledger::sled::SledOptions;
+    use crate::ledger::sled::store::{Store, Table};
+    let folder = tempfile::tempdir().unwrap();
+    super::crash::copy(&sample("ledger-1"), folder.path());
+    let header = || {
+        let store = Store::open(folder.path(), SledOptions::default()).unwrap();
+        store.get(Table::Meta, b"header").unwrap().unwrap()[15]
+    };
+
+    drop(open(folder.path()));
+
+    assert_eq!(header(), 2);
 }
