@@ -231,9 +231,10 @@ impl<'a> Replay<'a> {
 /// The section that was recorded from a server in Paris.
 const IN_ANOTHER_ZONE: u32 = 22;
 
-/// The recorded server sorts its reports; the order of everything else was arbitrary.
+/// What was recorded of usage and prices is sorted; the order of everything else was arbitrary.
 fn order_of(example: &Example) -> Order {
-    let is_sorted = ["/v2", "/v1/report"].iter().any(|path| example.target.starts_with(path));
+    let sorted = ["/v2", "/v1/report", "/v1/storage"];
+    let is_sorted = sorted.iter().any(|path| example.target.starts_with(path));
     if is_sorted { Order::Same } else { Order::Any }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! Where the daemon differs on purpose stands in `tests/data/contract/differences.toml`, with the
 //! words of REST.md that ask for it. A section begins with a fresh daemon, and with what the
-//! recording had there without showing it (`tests/data/contract/unshown.toml`).
+//! recording had there without showing it (`tests/data/contract/unshown.toml`). What the recorded
+//! server could not be asked stands in the same form in `tests/data/contract/ours.md`.
 //!
 //! The sections that are not replayed, and the client's requests (part 2), are not for this test:
 //! the client itself is run by `cloudkittyclient.rs`.
@@ -77,7 +78,8 @@ fn replay(section: &Section, unshown: &Unshown, differences: &Differences) -> Ou
 #[test]
 fn every_recorded_answer_is_ours_or_differs_on_purpose() {
     let text = data("REST.md");
-    let sections = record::read(&text);
+    let mut sections = record::read(&text);
+    sections.extend(record::read(&data("contract/ours.md")));
     let unshown: Unshown = toml::from_str(&data("contract/unshown.toml")).unwrap();
     let differences: Differences = toml::from_str(&data("contract/differences.toml")).unwrap();
     let (head, _) = text.split_once("\n## Contents").expect("a head before the contents");
