@@ -35,9 +35,9 @@ pub trait Ledger: Send + Sync + 'static {
     ) -> Result<Option<Scope>, LedgerError>;
 
     /// Removes every row of the scopes, pushed ones too, in periods that begin at or after
-    /// [`Reset::from`], forgets what was known of these periods, and sets the scopes' cursors to the
-    /// first period that does not begin before it. One change. Scopes that are not there are left
-    /// out.
+    /// [`Reset::from`], forgets what was known of these periods and what reprocessings have staged
+    /// of them so far, and sets the scopes' cursors to the first period that does not begin before
+    /// it. One change. Scopes that are not there are left out.
     fn reset(&self, reset: &Reset) -> Result<ResetOutcome, LedgerError>;
 
     /// Says which metrics the configuration has now. A metric that was not there before starts, for

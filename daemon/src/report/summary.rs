@@ -70,8 +70,8 @@ pub fn scopes_with_rows(
     for scope in ledger.scopes()? {
         scopes.extend(found.take(scope.id.as_str()));
     }
-    // Rows whose scope has no state any more.
-    scopes.extend(found);
+    // Rows whose scope nobody has listed, but not rows without one.
+    scopes.extend(found.into_iter().filter(|scope| !scope.is_empty()));
     Ok(scopes)
 }
 

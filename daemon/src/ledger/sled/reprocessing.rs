@@ -272,11 +272,9 @@ fn staged_scopes(
     let begin_secs = label.period.begin_secs();
     let first = SliceKey { begin_secs, metric: label.metric, number: 0 };
     let last = SliceKey { number: u64::MAX, ..first };
-    let range = staged_key(id, first)..=staged_key(id, last);
     let mut scopes = BTreeSet::new();
-    for entry in reading.store.range(Table::Staged, range) {
-        let (key, value) = entry?;
-        let slice = staged_slice(reading, &key, &value)?;
+    for slice in staged(reading, id, first, last) {
+        let slice = slice?;
         for part in 0..slice.rollups.len() {
             scopes.extend(reading.rollup(&slice, part)?.iter().map(|entry| entry.scope));
         }
@@ -284,13 +282,41 @@ fn staged_scopes(
     Ok(scopes)
 }
 
-pub(super) fn staged_slice(
-    reading: Reading<'_>,
-    key: &[u8],
-    record: &[u8],
-) -> Result<Slice, LedgerError> {
-    let (_, key) = key.split_at_checked(8).unwrap_or_default();
-    reading.slice(key, record)
+/// The staged slices of a reprocessing whose period begins then or later, by period.
+pub(super) fn staged_from<'a>(
+    reading: Reading<'a>,
+    id: u64,
+    begin_secs: i64,
+) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'a> {
+    let first = SliceKey { begin_secs, metric: 0, number: 0 };
+    let last = SliceKey { begin_secs: i64::MAX, metric: u32::MAX, number: u64::MAX };
+    staged(reading, id, first, last)
+}
+
+fn staged<'a>(
+    reading: Reading<'a>,
+    id: u64,
+    first: SliceKey,
+    last: SliceKey,
+) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'a> {
+    let range = staged_key(id, first)..=staged_key(id, last);
+    reading.store.range(Table::Staged, range).map(move |entry| {
+        let (key, value) = entry?;
+        let (_, key) = key.split_at_checked(8).unwrap_or_default();
+        reading.slice(key, &value)
+    })
+}
+
+/// The record of a staged slice that scopes were left out of.
+pub(super) fn write_staged(stage: &mut Stage, id: u64, slice: &Slice) {
+    let key = staged_key(id, slice.key());
+    if slice.scopes > 0 {
+        stage.journaled.push(Write::put(Table::Staged, key, slice.encode()));
+        return;
+    }
+    let removed = Write::put(Table::Removed, slice.key().bytes(), slice.encode());
+    stage.journaled.push(removed);
+    stage.journaled.push(Write::remove(Table::Staged, key));
 }
 
 pub(super) fn stage(

@@ -7,7 +7,8 @@ use super::commit::{Writing, remove_notes};
 use super::cursors::Cursor;
 use super::query::{Reading, first_second};
 use super::queue::Stage;
-use super::{removal, scopes};
+use super::slice::Slice;
+use super::{removal, reprocessing, scopes};
 use crate::ledger::{LedgerError, Reset, ResetOutcome};
 
 pub(super) fn reset(
@@ -32,15 +33,40 @@ pub(super) fn reset(
         }
     }
 
+    let staged = leave_out_staged(reading, &numbers, reset.from)?;
+
     stage.catalog.counters.rows -= rows_removed;
     for slice in &slices {
         removal::write(stage, slice);
+    }
+    for (id, slice) in &staged {
+        reprocessing::write_staged(stage, *id, slice);
     }
     forget_failures(stage, &numbers, reset.from);
     for number in &numbers {
         set_back(stage, *number, reset);
     }
     Ok(ResetOutcome { scopes_reset: numbers.len(), rows_removed })
+}
+
+/// What reprocessings have staged of the periods: it must not take the place of what the cycle will
+/// collect, which is newer.
+fn leave_out_staged(
+    reading: Reading<'_>,
+    scopes: &[ScopeNumber],
+    from: DateTime<Utc>,
+) -> Result<Vec<(u64, Slice)>, LedgerError> {
+    let mut changed = Vec::new();
+    let reprocessings = reading.catalog.reprocessings.iter();
+    for (id, _) in reprocessings.filter(|(_, entry)| !entry.finished) {
+        for slice in reprocessing::staged_from(reading, *id, first_second(from)) {
+            let mut slice = slice?;
+            if removal::leave_out(reading, &mut slice, scopes)?.is_some() {
+                changed.push((*id, slice));
+            }
+        }
+    }
+    Ok(changed)
 }
 
 fn forget_failures(stage: &mut Stage, scopes: &[ScopeNumber], from: DateTime<Utc>) {

@@ -19,10 +19,8 @@ pub(super) fn finish(writing: Writing<'_>, stage: &mut Stage, id: u64) -> Result
     let members = entry.scopes.iter().copied().collect();
     let mut swap = Swap { reading, members, staged: Vec::new(), older: Older::default() };
     // All that may fail comes before the first change.
-    for record in writing.store.prefix(Table::Staged, &id.to_be_bytes()) {
-        let (key, value) = record?;
-        let slice = reprocessing::staged_slice(reading, &key, &value)?;
-        swap.take(slice)?;
+    for slice in reprocessing::staged_from(reading, id, i64::MIN) {
+        swap.take(slice?)?;
     }
 
     let Swap { staged, older, .. } = swap;

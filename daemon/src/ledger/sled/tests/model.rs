@@ -147,6 +147,9 @@ impl Model {
                 self.next.insert((metric, *scope), hour);
             }
         }
+        if let Some(task) = &mut self.task {
+            task.staged.retain(|(_, at, scope), _| *at < hour || !scopes.contains(scope));
+        }
         self.last = None;
         before - self.rows.len()
     }

@@ -138,6 +138,21 @@ fn what_is_lost_or_not_passed_or_postponed_replaces_nothing() {
 }
 
 #[test]
+fn what_was_staged_before_a_reset_does_not_replace_what_is_collected_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    let id = ledger.add_reprocessing(&reprocessing_of(&["ann", "bob"], (0, 3))).unwrap();
+    let staged = (0..4).map(|index| priced(index, &["ann", "bob"], 70)).collect();
+    ledger.stage_reprocessed(id, staged).unwrap();
+
+    ledger.reset(&super::reset::reset_of(&["ann"], at(2))).unwrap();
+    ledger.commit(vec![priced(2, &["ann"], 20), priced(3, &["ann"], 20)]).unwrap();
+    ledger.finish_reprocessing(id).unwrap();
+
+    assert_eq!(by_scope(&ledger), ["ann 4x 4 1.8", "bob 4x 4 2.8"]);
+}
+
+#[test]
 fn a_source_that_has_nothing_now_takes_the_rows_away() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = ledger_of_two(folder.path());
