@@ -283,22 +283,22 @@ fn staged_scopes(
 }
 
 /// The staged slices of a reprocessing whose period begins then or later, by period.
-pub(super) fn staged_from<'a>(
-    reading: Reading<'a>,
+pub(super) fn staged_from(
+    reading: Reading<'_>,
     id: u64,
     begin_secs: i64,
-) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'a> {
+) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'_> {
     let first = SliceKey { begin_secs, metric: 0, number: 0 };
     let last = SliceKey { begin_secs: i64::MAX, metric: u32::MAX, number: u64::MAX };
     staged(reading, id, first, last)
 }
 
-fn staged<'a>(
-    reading: Reading<'a>,
+fn staged(
+    reading: Reading<'_>,
     id: u64,
     first: SliceKey,
     last: SliceKey,
-) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'a> {
+) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'_> {
     let range = staged_key(id, first)..=staged_key(id, last);
     reading.store.range(Table::Staged, range).map(move |entry| {
         let (key, value) = entry?;
