@@ -2,6 +2,7 @@ use futures_util::FutureExt as _;
 use warp::http::{Method, StatusCode};
 
 use super::router::{BodyUse, Endpoint, Route};
+use super::v1::dataframes as frames;
 use super::v1::{collector, info, module_config, quote, rating, report};
 use super::v2::{dataframes, modules, scope, summary};
 use super::{docs, root};
@@ -100,7 +101,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!("/v1/report/total", GET => report::total),
     route!("/v1/report/summary", GET => report::summary),
     route!("/v1/report/tenants", GET => report::tenants),
-    route!("/v1/storage/dataframes", GET => report::dataframes),
+    route!("/v1/storage/dataframes", GET => frames::dataframes),
     // ---- v2 ----
     route!("/v2/summary", GET => summary::summary),
     Route {

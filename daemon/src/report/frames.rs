@@ -1,28 +1,24 @@
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
-use rated_plugin::{Attribute, UsageBatch, text_at};
-use rust_decimal::Decimal;
+use rated_plugin::UsageBatch;
 
-use super::matches_nothing;
-use crate::ledger::{Ledger, LedgerError, Origin, RowsGroup, RowsQuery};
-use crate::usage::{Period, calendar_attributes};
+use super::{Rows, matches_nothing};
+use crate::ledger::{Ledger, LedgerError, RowsGroup, RowsQuery};
+use crate::usage::Period;
 
-/// Rows as frames, in order of period and scope. The rows stay in the columns they came in: as
-/// points they would take ten times the memory.
-#[derive(Debug, Default)]
-pub struct Frames {
-    /// Rows before paging.
-    pub rows_total: usize,
-    pub frames: Vec<Frame>,
-    /// Checked to be batches of usage with prices.
-    groups: Vec<RowsGroup>,
-}
+/// Rows of one period that are held at once. A scope that has more of them in one period has
+/// several frames of it.
+const ROWS_HELD_MAX: usize = 200_000;
 
-/// The rows of one period and scope.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
+/// Rows of one period and scope. They stay in the columns they came in: as points they would take
+/// ten times the memory.
+#[derive(Debug)]
+pub struct Frame<'a> {
     pub period: Period,
-    pub scope: String,
+    /// Empty = nobody's.
+    pub scope: &'a str,
+    groups: &'a [Rows<'a>],
     rows: Vec<RowAt>,
 }
 
@@ -32,95 +28,77 @@ struct RowAt {
     row_index: usize,
 }
 
-/// One rated row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Point {
-    pub metric_type: String,
-    pub unit: String,
-    pub qty: Decimal,
-    pub price: Decimal,
-    /// With the scope key and the calendar of the period's begin.
-    pub groupby: BTreeMap<String, String>,
-    pub metadata: BTreeMap<String, String>,
+impl<'a> Frame<'a> {
+    /// The rows, each with the group that it stands in.
+    pub fn rows(&self) -> impl Iterator<Item = (&'a Rows<'a>, usize)> {
+        self.rows.iter().map(|row| (&self.groups[row.group_index], row.row_index))
+    }
 }
 
-/// The rows of a page as frames.
-pub fn frames(ledger: &dyn Ledger, query: &RowsQuery) -> Result<Frames, LedgerError> {
+/// Gives rows as frames, in order of period and scope, to `visit` until it breaks. No more than one
+/// period of them is in memory.
+pub fn visit_frames(
+    ledger: &dyn Ledger,
+    query: &RowsQuery,
+    visit: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
+) -> Result<(), LedgerError> {
+    visit_frames_of(ledger, query, ROWS_HELD_MAX, visit)
+}
+
+fn visit_frames_of(
+    ledger: &dyn Ledger,
+    query: &RowsQuery,
+    rows_held_max: usize,
+    visit: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
+) -> Result<(), LedgerError> {
     if query.begin >= query.end || matches_nothing(&query.filters) {
-        return Ok(Frames::default());
+        return Ok(());
     }
-    let page = ledger.rows(query)?;
-    let mut by_period: BTreeMap<Period, BTreeMap<&str, Vec<RowAt>>> = BTreeMap::new();
-    for (group_index, group) in page.groups.iter().enumerate() {
-        let frames = by_period.entry(group.period).or_default();
-        let batch = view(group)?;
-        for row_index in 0..batch.rows() {
-            let rows = frames.entry(batch.scope_at(row_index)).or_default();
+    let mut held: Vec<RowsGroup> = Vec::new();
+    let mut held_rows = 0;
+    let mut outcome = Ok(ControlFlow::Continue(()));
+    ledger.visit_rows(query, &mut |group| {
+        let is_other = held.last().is_some_and(|last| last.period != group.period);
+        if is_other || held_rows >= rows_held_max {
+            outcome = give(&held, visit);
+            (held_rows, held) = (0, Vec::new());
+            if !matches!(outcome, Ok(ControlFlow::Continue(()))) {
+                return ControlFlow::Break(());
+            }
+        }
+        held_rows += group.rows.num_rows();
+        held.push(group);
+        ControlFlow::Continue(())
+    })?;
+    if outcome?.is_continue() {
+        // The end is the same for those who have seen enough.
+        let _ = give(&held, visit)?;
+    }
+    Ok(())
+}
+
+/// Groups of one period as frames.
+fn give(
+    groups: &[RowsGroup],
+    visit: &mut dyn FnMut(&Frame<'_>) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, LedgerError> {
+    let Some(period) = groups.first().map(|group| group.period) else {
+        return Ok(ControlFlow::Continue(()));
+    };
+    let groups: Vec<Rows<'_>> = groups.iter().map(Rows::new).collect::<Result<_, _>>()?;
+    let mut scopes: BTreeMap<&str, Vec<RowAt>> = BTreeMap::new();
+    for (group_index, group) in groups.iter().enumerate() {
+        for row_index in 0..group.count() {
+            let rows = scopes.entry(group.scope(row_index)).or_default();
             rows.push(RowAt { group_index, row_index });
         }
     }
-    let frames = by_period.into_iter().flat_map(|(period, scopes)| {
-        let frame = move |(scope, rows): (&str, _)| Frame { period, scope: scope.to_owned(), rows };
-        scopes.into_iter().map(frame)
-    });
-    Ok(Frames { rows_total: page.total, frames: frames.collect(), groups: page.groups })
-}
-
-impl Frames {
-    /// The rows, to be read frame by frame.
-    pub fn points(&self) -> Points<'_> {
-        let views = self.groups.iter().map(|group| {
-            let batch = view(group).expect("checked when the frames were made");
-            (group, batch)
-        });
-        Points { views: views.collect() }
+    for (scope, rows) in scopes {
+        if visit(&Frame { period, scope, groups: &groups, rows }).is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
     }
-}
-
-/// What frames' rows are read through.
-#[derive(Debug)]
-pub struct Points<'a> {
-    views: Vec<(&'a RowsGroup, UsageBatch<'a>)>,
-}
-
-impl Points<'_> {
-    /// The rows of a frame, made one at a time.
-    pub fn of(&self, frame: &Frame) -> impl Iterator<Item = Point> {
-        frame.rows.iter().map(|row| {
-            let (group, batch) = &self.views[row.group_index];
-            point(group, batch, row.row_index)
-        })
-    }
-}
-
-fn point(group: &RowsGroup, batch: &UsageBatch<'_>, row: usize) -> Point {
-    let calendar = calendar_attributes(group.period.begin());
-    let mut groupby: BTreeMap<String, String> = BTreeMap::new();
-    // What is pushed is shown as it was pushed.
-    if group.origin == Origin::Collected {
-        groupby.extend(calendar.into_iter().map(|(name, value)| (name.to_owned(), value)));
-    }
-    if !group.scope_key.is_empty() {
-        groupby.insert(group.scope_key.clone(), batch.scope_at(row).to_owned());
-    }
-    // An attribute the metric itself defines under one of these names is what was measured.
-    groupby.extend(attributes_at(batch.groupby(), row));
-    Point {
-        metric_type: group.metric_type.clone(),
-        unit: group.unit.clone(),
-        qty: batch.qty_at(row),
-        price: batch.price_at(row),
-        groupby,
-        metadata: attributes_at(batch.metadata(), row).collect(),
-    }
-}
-
-fn attributes_at<'a>(
-    columns: impl Iterator<Item = (&'a str, &'a Attribute)>,
-    row: usize,
-) -> impl Iterator<Item = (String, String)> {
-    columns
-        .filter_map(move |(name, column)| Some((name.to_owned(), text_at(column, row)?.to_owned())))
+    Ok(ControlFlow::Continue(()))
 }
 
 pub(super) fn view(group: &RowsGroup) -> Result<UsageBatch<'_>, LedgerError> {

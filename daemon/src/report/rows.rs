@@ -6,7 +6,7 @@ use rated_plugin::{
 };
 use rust_decimal::Decimal;
 
-use super::view;
+use super::frames::view;
 use crate::ledger::{LedgerError, Origin, RowsGroup};
 use crate::usage::calendar_attributes;
 
@@ -89,6 +89,11 @@ impl<'a> Rows<'a> {
 
     pub fn count(&self) -> usize {
         self.batch.rows()
+    }
+
+    /// Empty = nobody's.
+    pub fn scope(&self, row: usize) -> &str {
+        self.batch.scope_at(row)
     }
 
     pub fn qty(&self, row: usize) -> Decimal {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::setup::{Api, broken, empty, text, with_rows, with_scopes};
+use super::setup::{Api, broken, empty, text, with_many_rows, with_rows, with_scopes};
 use crate::api::serve::Load;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -234,6 +234,26 @@ async fn a_deeply_nested_body_is_refused() {
     let response = api.ask("POST", "/v1/rating/quote", &[JSON], &nested).await;
 
     assert_eq!(response.status(), 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_frames_are_sent_in_either_form() {
+    let api = with_many_rows();
+    let target = "/v1/storage/dataframes?begin=2015-01-04&end=2015-01-05";
+
+    let (status, body) = api.get(target).await;
+    let xml = api.ask("GET", target, &[("accept", "text/xml")], "").await;
+
+    assert_eq!(status, 200);
+    let shown: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let frames = shown["dataframes"].as_array().unwrap();
+    let sizes: Vec<usize> =
+        frames.iter().map(|frame| frame["resources"].as_array().unwrap().len()).collect();
+    assert_eq!(sizes, [500; 6]);
+    assert_eq!(frames[1]["begin"], frames[0]["begin"]);
+    assert_ne!(frames[1]["tenant_id"], frames[0]["tenant_id"]);
+    assert_eq!(frames[0]["resources"][1]["rating"], "0.003");
+    assert_eq!(text(&xml).matches("<rating>").count(), 3000);
 }
 
 #[tokio::test]

@@ -193,6 +193,27 @@ fn slice_for(row: &Row) -> RatedSlice {
     }
 }
 
+/// More than what is sent at once: two tenants with 500 rows in each of three hours.
+pub(super) fn with_many_rows() -> Api {
+    let mut rows = Vec::new();
+    for hour in 10..13 {
+        let (begin, end) = (format!("2015-01-04T{hour}"), format!("2015-01-04T{}", hour + 1));
+        for index in 0..1000 {
+            rows.push(Row {
+                period: Period::new(date(&begin), date(&end)).unwrap(),
+                metric_type: "instance",
+                unit: "instance",
+                scope: ScopeId::new(if index % 2 == 0 { ONE } else { TWO }).unwrap(),
+                groupby: vec![("id", "vm")],
+                metadata: vec![("flavor", "small")],
+                qty: Decimal::ONE,
+                price: Decimal::new(index, 3),
+            });
+        }
+    }
+    over(Arc::new(FakeLedger { rows, ..FakeLedger::default() }))
+}
+
 pub(super) fn with_scopes() -> Api {
     over(Arc::new(FakeLedger { scopes: scopes(), ..FakeLedger::default() }))
 }

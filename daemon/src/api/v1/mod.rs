@@ -2,6 +2,7 @@
 
 pub(crate) mod arguments;
 pub(crate) mod collector;
+pub(crate) mod dataframes;
 pub(crate) mod info;
 pub(crate) mod module_config;
 pub(crate) mod quote;

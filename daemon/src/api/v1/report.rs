@@ -1,44 +1,35 @@
 //! What was used and what it cost.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
-use serde::ser::SerializeSeq as _;
-use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
-use warp::http::StatusCode;
 
 use super::arguments::Arguments;
-use crate::api::answer::{Answer, AnswerBody};
+use crate::api::answer::Answer;
 use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
 use crate::api::openapi::Input;
-use crate::ledger::{Filters, GroupKey, Measures, RowsQuery, SummaryQuery};
-use crate::report::{self, Frame, Frames, Points, SummaryRequest, text};
+use crate::ledger::{Filters, GroupKey, Measures, SummaryQuery};
+use crate::report::{self, SummaryRequest, text};
 
 /// Fractional digits of a v1 summary.
 const RATE_DIGITS: u32 = 5;
 
-/// Most rows that `/v1/storage/dataframes`, which has no paging, answers with.
-pub(crate) const DATAFRAME_ROWS_MAX: usize = 200_000;
-
 const ALL: &str = "ALL";
 
-const BEGIN: Input = Input::date("begin", "The begin of the range; else that of this month.");
-const END: Input = Input::date("end", "The end of the range; else that of this month.");
-const TENANT_ID: Input = Input::text("tenant_id", "One scope only.");
+pub(super) const BEGIN: Input =
+    Input::date("begin", "The begin of the range; else that of this month.");
+pub(super) const END: Input = Input::date("end", "The end of the range; else that of this month.");
+pub(super) const TENANT_ID: Input = Input::text("tenant_id", "One scope only.");
 const SERVICE: Input = Input::text("service", "One metric type only.");
 const ALL_TENANTS: Input = Input::text("all_tenants", "Any text: `tenant_id` does not count.");
 const GROUPBY: Input =
     Input::text("groupby", "`tenant_id`, `res_type` or both; nothing else counts.");
-const RESOURCE_TYPE: Input = Input::text("resource_type", "One metric type only.");
 
 const TOTAL: &[Input] = &[BEGIN, END, TENANT_ID, SERVICE, ALL_TENANTS];
 const SUMMARY: &[Input] = &[BEGIN, END, TENANT_ID, SERVICE, GROUPBY, ALL_TENANTS];
 const TENANTS: &[Input] = &[BEGIN, END];
-const DATAFRAMES: &[Input] = &[BEGIN, END, TENANT_ID, RESOURCE_TYPE];
 
 pub(crate) async fn total(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let arguments = Arguments::all(call, TOTAL, &[])?;
@@ -88,29 +79,7 @@ pub(crate) async fn tenants(context: &Context, call: &Call) -> Result<Answer, Fa
     Ok(Answer::document(Value::Array(scopes)))
 }
 
-/// One frame for each period and tenant.
-pub(crate) async fn dataframes(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let arguments = Arguments::all(call, DATAFRAMES, &[])?;
-    let (begin, end) = range(context, &arguments)?;
-    let filters = filters(context, &arguments, "resource_type");
-    let query = RowsQuery { begin, end, filters, offset: 0, limit: DATAFRAME_ROWS_MAX };
-    let text = context
-        .ledger(move |ledger| {
-            let frames = report::frames(ledger, &query)?;
-            let too_many = frames.rows_total > DATAFRAME_ROWS_MAX;
-            Ok(if too_many { Err(frames.rows_total) } else { Ok(frames_text(&frames)) })
-        })
-        .await?;
-    match text {
-        Ok(text) => Ok(Answer::with_status(StatusCode::OK, AnswerBody::Json(text))),
-        Err(rows) => Err(Failure::bad_request(format!(
-            "{rows} data points are more than the {DATAFRAME_ROWS_MAX} that can be shown at once; \
-             ask for a shorter period, one tenant or one resource type"
-        ))),
-    }
-}
-
-fn range(
+pub(super) fn range(
     context: &Context,
     arguments: &Arguments,
 ) -> Result<(DateTime<Utc>, DateTime<Utc>), Failure> {
@@ -120,7 +89,7 @@ fn range(
     Ok((begin, end))
 }
 
-fn filters(context: &Context, arguments: &Arguments, type_argument: &str) -> Filters {
+pub(super) fn filters(context: &Context, arguments: &Arguments, type_argument: &str) -> Filters {
     let mut filters = Filters::default();
     let scope_key = &context.config.collect.scope_key;
     if let Some(tenant) = arguments.text("tenant_id").filter(|_| !arguments.flag("all_tenants")) {
@@ -132,72 +101,11 @@ fn filters(context: &Context, arguments: &Arguments, type_argument: &str) -> Fil
     filters
 }
 
-// ---- the shape of a frame -----------------------------------------------------------------------
-
-#[derive(Serialize)]
-struct FramesRecord<'a> {
-    #[serde(serialize_with = "write_frames")]
-    dataframes: (&'a Frames, Points<'a>),
-}
-
-#[derive(Serialize)]
-struct FrameRecord<'a> {
-    begin: String,
-    end: String,
-    tenant_id: &'a str,
-    #[serde(serialize_with = "write_points")]
-    resources: (&'a Points<'a>, &'a Frame),
-}
-
-#[derive(Serialize)]
-struct ResourceRecord<'a> {
-    rating: String,
-    service: &'a str,
-    desc: BTreeMap<&'a str, &'a str>,
-    volume: String,
-}
-
-/// Rows become text one at a time: there may be very many.
-fn frames_text(frames: &Frames) -> String {
-    let record = FramesRecord { dataframes: (frames, frames.points()) };
-    serde_json::to_string(&record).expect("texts and maps of texts are always JSON")
-}
-
-fn write_frames<S: Serializer>(
-    (frames, points): &(&Frames, Points<'_>),
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(frames.frames.iter().map(|frame| FrameRecord {
-        begin: dates::naive(frame.period.begin()),
-        end: dates::naive(frame.period.end()),
-        tenant_id: &frame.scope,
-        resources: (points, frame),
-    }))
-}
-
-fn write_points<S: Serializer>(
-    (points, frame): &(&Points<'_>, &Frame),
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let mut resources = serializer.serialize_seq(None)?;
-    for point in points.of(frame) {
-        // An attribute of both kinds is shown once: the groupby one wins.
-        let attributes = point.metadata.iter().chain(&point.groupby);
-        resources.serialize_element(&ResourceRecord {
-            rating: text::exact_decimal(point.price),
-            service: &point.metric_type,
-            desc: attributes.map(|(name, value)| (name.as_str(), value.as_str())).collect(),
-            volume: text::exact_decimal(point.qty),
-        })?;
-    }
-    resources.end()
-}
-
 /// What the documentation says of it.
 pub(crate) mod describe {
     use serde_json::json;
 
-    use super::{DATAFRAMES, SUMMARY, TENANTS, TOTAL};
+    use super::{SUMMARY, TENANTS, TOTAL};
     use crate::api::openapi::{Operation, named, schemas};
 
     pub(crate) fn total() -> Operation {
@@ -228,25 +136,5 @@ pub(crate) mod describe {
             "their ids",
             schemas::list(&schemas::text()),
         )
-    }
-
-    pub(crate) fn dataframes() -> Operation {
-        let resource = schemas::record(&json!({
-            "rating": schemas::decimal_text(),
-            "service": {"type": "string"},
-            "desc": {"type": "object", "additionalProperties": {"type": "string"}},
-            "volume": schemas::decimal_text(),
-        }));
-        let frame = schemas::record(&json!({
-            "begin": schemas::naive_date(),
-            "end": schemas::naive_date(),
-            "tenant_id": {"type": "string"},
-            "resources": schemas::list(&named("V1RatedResource", &resource)),
-        }));
-        let frames = schemas::list_as("dataframes", &named("V1Dataframe", &frame));
-        Operation::new("What was used, with its price")
-            .says("One frame for each period and scope. There is no paging: too many rows are 400.")
-            .inputs(DATAFRAMES)
-            .answers(200, "the frames", frames)
     }
 }
