@@ -10,6 +10,9 @@ use super::{docs, root};
 /// Largest body where nothing else is said.
 const BODY_SIZE_MAX: usize = 1024 * 1024;
 
+/// Largest body that a module gets: a price list of some ten thousand rules.
+const MODULE_BODY_SIZE_MAX: usize = 8 * 1024 * 1024;
+
 /// `endpoint!(GET, file::function)`: an async function as an entry of the table, with its
 /// description, which is the function of the same name in `file::describe`.
 macro_rules! endpoint {
@@ -92,12 +95,15 @@ pub(crate) static ROUTES: &[Route] = &[
     nothing!("/v1/rating/modules/{id}/{*}"),
     route!("/v1/rating/quote", POST => quote::quote),
     route!("/v1/rating/reload_modules", GET => rating::reload),
-    route!("/v1/rating/module_config/{*}",
-        GET => module_config::serve,
-        POST => module_config::serve,
-        PUT => module_config::serve,
-        DELETE => module_config::serve,
-        PATCH => module_config::serve),
+    Route {
+        body: BodyUse::Whole { size_max: MODULE_BODY_SIZE_MAX },
+        ..route!("/v1/rating/module_config/{*}",
+            GET => module_config::serve,
+            POST => module_config::serve,
+            PUT => module_config::serve,
+            DELETE => module_config::serve,
+            PATCH => module_config::serve)
+    },
     route!("/v1/report/total", GET => report::total),
     route!("/v1/report/summary", GET => report::summary),
     route!("/v1/report/tenants", GET => report::tenants),

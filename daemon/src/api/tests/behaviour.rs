@@ -127,11 +127,11 @@ async fn paths_that_no_module_serves_never_reach_one() {
 async fn a_body_over_the_limit_is_refused() {
     let api = empty();
     let target = "/v1/rating/module_config/hashmap/echo";
-    let large = "x".repeat(1024 * 1024 + 1);
-    let refusal = fault("Client", "the body must be at most 1048576 bytes long");
+    let large = "x".repeat(8 * 1024 * 1024 + 1);
+    let refusal = fault("Client", "the body must be at most 8388608 bytes long");
 
     check(&api, ("POST", target, &large), 413, &refusal).await;
-    let announced = [WANT_JSON, ("content-length", "1048577")];
+    let announced = [WANT_JSON, ("content-length", "8388609")];
     let response = api.ask("POST", target, &announced, "").await;
     assert_eq!(response.status(), 413);
     let response = api.ask("POST", target, &[WANT_JSON, JSON], &large[1..]).await;
