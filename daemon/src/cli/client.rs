@@ -25,6 +25,9 @@ const ANSWER_SIZE_MAX: usize = 256 * 1024 * 1024;
 /// Characters of an answer that is not ours, shown in an error.
 const QUOTE_CHARACTERS_MAX: usize = 200;
 
+/// What version 2 says of a list without entries.
+const NOTHING_FOUND: &str = "No resource found";
+
 /// Entries asked for at once.
 const PAGE_SIZE: usize = 1000;
 
@@ -77,6 +80,12 @@ impl ClientError {
     /// Is it an answer of that status?
     pub(super) fn is_status(&self, wanted: StatusCode) -> bool {
         matches!(self, ClientError::Refused { status, .. } if *status == wanted.as_u16())
+    }
+
+    /// Version 2 answers a list of nothing with 404, as it does where there is no list.
+    fn is_nothing_found(&self) -> bool {
+        matches!(self, ClientError::Refused { status: 404, text, .. }
+            if text.starts_with(NOTHING_FOUND))
     }
 
     pub(super) fn is_usage(&self) -> bool {
@@ -160,8 +169,7 @@ impl Client {
         Err(ClientError::Refused { status: status.as_u16(), text, method, path })
     }
 
-    /// All pages of a list that has a limit and an offset; `members` names the list. A list of
-    /// nothing, which version 2 answers with 404, is empty.
+    /// All pages of a list that has a limit and an offset; `members` names the list.
     pub(super) fn get_all(
         &self,
         path: &[&str],
@@ -175,7 +183,7 @@ impl Client {
             query.push(("limit", PAGE_SIZE.to_string()));
             query.push(("offset", count.to_string()));
             let mut page = match self.get(path, &query) {
-                Err(error) if error.is_status(StatusCode::NOT_FOUND) => json!({members: []}),
+                Err(error) if error.is_nothing_found() => json!({members: []}),
                 answer => answer?,
             };
             let Some(Value::Array(entries)) = page.get_mut(members) else {

@@ -9,6 +9,7 @@ mod module;
 mod moment;
 mod plugin;
 mod prices;
+mod reprocess;
 mod scope;
 mod serve;
 mod summary;
@@ -63,12 +64,19 @@ enum Command {
         #[command(subcommand)]
         command: module::ModuleCommand,
     },
-    /// Look at the scopes of the running daemon
+    /// List, reset, pause and resume the scopes of the running daemon
     Scope {
         #[command(flatten)]
         server: Server,
         #[command(subcommand)]
         command: scope::ScopeCommand,
+    },
+    /// Collect and rate periods again that are in the ledger already
+    Reprocess {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: reprocess::ReprocessCommand,
     },
     /// Read, edit and apply the price list of the running daemon
     Prices {
@@ -115,7 +123,12 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
         Command::Check { file } => check::run(&file.path, environment),
         Command::Plugin(command) => plugin::run(command, environment),
         Command::Module { server, command } => module::run(command, server, environment),
-        Command::Scope { server, command } => scope::run(command, server, environment),
+        Command::Scope { server, command } => {
+            scope::run(command, server, &SystemClock, environment)
+        }
+        Command::Reprocess { server, command } => {
+            reprocess::run(command, server, &SystemClock, environment)
+        }
         Command::Prices { server, command } => {
             prices::run(command, server, &SystemClock, environment)
         }

@@ -30,9 +30,11 @@ pub(super) enum ModuleCommand {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("there is no module `{name}`\n(hint: `rated module list` names them)")]
-struct NoModule {
-    name: String,
+enum ModuleError {
+    #[error("there is no module `{name}`\n(hint: `rated module list` names them)")]
+    NoModule { name: String },
+    #[error("the module `{name}` stays as it is: it is always enabled, and has no priority")]
+    Fixed { name: String },
 }
 
 pub(super) fn run(command: &ModuleCommand, server: &Server, environment: &Environment) -> Outcome {
@@ -49,20 +51,34 @@ pub(super) fn run(command: &ModuleCommand, server: &Server, environment: &Enviro
             (module, json!({"priority": priority}), format!("has priority {priority} now"))
         }
     };
-    set(&client, name, &change).map_err(|error| -> Box<dyn std::error::Error + Send + Sync> {
-        if error.is_status(StatusCode::NOT_FOUND) {
-            NoModule { name: name.clone() }.into()
-        } else {
-            error.into()
+    match set(&client, name, &change) {
+        Ok(Set::Done) => {
+            terminal::print(&format!("{name}: {done}\n"))?;
+            Ok(())
         }
-    })?;
-    terminal::print(&format!("{name}: {done}\n"))?;
-    Ok(())
+        Ok(Set::Ignored) => Err(ModuleError::Fixed { name: name.clone() }.into()),
+        Err(error) if error.is_status(StatusCode::NOT_FOUND) => {
+            Err(ModuleError::NoModule { name: name.clone() }.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What came of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Set {
+    Done,
+    /// Some modules take a change and do nothing.
+    Ignored,
 }
 
 /// Changes the state or the priority of a module.
-pub(super) fn set(client: &Client, name: &str, change: &Value) -> Result<(), ClientError> {
-    client.call(Method::PUT, &[&MODULES[..], &[name]].concat(), &[], Some(change)).map(|_| ())
+pub(super) fn set(client: &Client, name: &str, change: &Value) -> Result<Set, ClientError> {
+    let path = [&MODULES[..], &[name]].concat();
+    client.call(Method::PUT, &path, &[], Some(change))?;
+    let module = client.get(&path, &[])?;
+    let mut wanted = change.as_object().into_iter().flatten();
+    Ok(if wanted.all(|(key, value)| module[key] == *value) { Set::Done } else { Set::Ignored })
 }
 
 fn list(client: &Client, as_json: bool, environment: &Environment) -> Outcome {
