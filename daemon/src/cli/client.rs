@@ -43,6 +43,11 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// What an argument of another name says.
+    pub(super) fn at(url: Option<String>) -> Server {
+        Server { url }
+    }
+
     pub(super) fn client(&self, environment: &Environment) -> Result<Client, ClientError> {
         let variable = environment.iter().find(|(name, _)| name == URL_VARIABLE);
         let variable = variable.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty());

@@ -132,7 +132,7 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
         Command::Prices { server, command } => {
             prices::run(command, server, &SystemClock, environment)
         }
-        Command::Import(arguments) => import::run(arguments),
+        Command::Import(arguments) => import::run(arguments, &SystemClock, environment),
         Command::Summary { server, arguments } => {
             summary::run(arguments, server, &SystemClock, environment)
         }

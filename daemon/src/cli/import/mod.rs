@@ -1,17 +1,23 @@
 //! `rated import`: what another rating daemon has, taken over.
 
+mod cloudkitty;
 mod metrics;
+mod report;
 mod yaml;
 
 use std::path::PathBuf;
 
-use super::Outcome;
+use super::{Environment, Outcome};
+use crate::clock::Clock;
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct ImportArguments {
+    #[command(subcommand)]
+    source: Option<Source>,
     /// `CloudKitty`'s metrics file; becomes one of ours
-    #[arg(value_name = "METRICS.YML")]
-    file: PathBuf,
+    #[arg(required = true, value_name = "METRICS.YML")]
+    file: Option<PathBuf>,
     /// Where to write it, a file that is not there yet; default: the standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -20,6 +26,22 @@ pub(super) struct ImportArguments {
     scope_key: String,
 }
 
-pub(super) fn run(arguments: &ImportArguments) -> Outcome {
-    metrics::run(&arguments.file, arguments.output.as_deref(), &arguments.scope_key)
+#[derive(Debug, clap::Subcommand)]
+enum Source {
+    /// Copy prices, scripts, modules' states and scopes from a running `CloudKitty` or rated
+    ///
+    /// What is there already stays as it is, so that running it twice changes nothing.
+    Cloudkitty(cloudkitty::CloudkittyArguments),
+}
+
+pub(super) fn run(
+    arguments: &ImportArguments,
+    clock: &dyn Clock,
+    environment: &Environment,
+) -> Outcome {
+    if let Some(Source::Cloudkitty(arguments)) = &arguments.source {
+        return cloudkitty::run(arguments, clock, environment);
+    }
+    let file = arguments.file.as_deref().unwrap_or_else(|| std::path::Path::new("metrics.yml"));
+    metrics::run(file, arguments.output.as_deref(), &arguments.scope_key)
 }
