@@ -19,7 +19,7 @@ use crate::usage::{MetricId, Period, ScopeId, Sum};
 /// a crash it is there wholly or not at all. Readers see a state between two changes, never half of
 /// one.
 pub trait Ledger: Send + Sync + 'static {
-    // ---- scopes and cursors ---------------------------------------------------------------------
+    // ---- scopes and cursors --------------------------------------------------------------------
 
     /// In order of creation. Scopes that are only known from pushed rows are not among them.
     fn scopes(&self) -> Result<Vec<Scope>, LedgerError>;
@@ -49,7 +49,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// [`Ledger::scopes`]): the begin of the first period that is not in the ledger.
     fn cursors(&self) -> Result<Cursors, LedgerError>;
 
-    // ---- the road into the ledger ---------------------------------------------------------------
+    // ---- the road into the ledger --------------------------------------------------------------
 
     /// Stores rated slices, each atomically; slices given together, or by several threads at once,
     /// share one sync.
@@ -68,7 +68,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// removes the note. The newest note of a (metric, scope) replaces the older one.
     fn note_failure(&self, failure: &Failure) -> Result<(), LedgerError>;
 
-    // ---- reprocessing ---------------------------------------------------------------------------
+    // ---- reprocessing --------------------------------------------------------------------------
 
     /// In order of creation, the finished ones too.
     fn reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError>;
@@ -96,7 +96,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// were replaced are kept out of every reader's sight.
     fn finish_reprocessing(&self, id: u64) -> Result<(), LedgerError>;
 
-    // ---- reading --------------------------------------------------------------------------------
+    // ---- reading -------------------------------------------------------------------------------
 
     /// Sums of quantity and price by group. Groups without a row are not there. No particular
     /// order.
@@ -117,7 +117,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// failed.
     fn completeness(&self, query: &CompletenessQuery) -> Result<Vec<Completeness>, LedgerError>;
 
-    // ---- states that operators set --------------------------------------------------------------
+    // ---- states that operators set -------------------------------------------------------------
 
     /// By module name.
     fn module_states(&self) -> Result<BTreeMap<String, ModuleState>, LedgerError>;
@@ -134,7 +134,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// Whether there was one.
     fn remove_collector_mapping(&self, service: &str) -> Result<bool, LedgerError>;
 
-    // ---- keys of plugin instances: an append-only log of revisions ------------------------------
+    // ---- keys of plugin instances: an append-only log of revisions -----------------------------
 
     /// The newest revision of an instance's keys; 0 = never written.
     fn kv_revision(&self, instance: &str) -> Result<u64, LedgerError>;
@@ -157,7 +157,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// [`LedgerError::Conflict`].
     fn kv_apply(&self, instance: &str, edit: &KvEdit) -> Result<u64, LedgerError>;
 
-    // ---- housekeeping ---------------------------------------------------------------------------
+    // ---- housekeeping --------------------------------------------------------------------------
 
     /// Whether changes are taken at all; [`LedgerError::Stopped`] after a write has failed.
     fn takes_changes(&self) -> Result<(), LedgerError>;
