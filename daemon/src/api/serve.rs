@@ -144,6 +144,11 @@ pub(crate) async fn answer<B: Buf, E>(
     let id = HeaderValue::from_str(&request_id).expect("made of letters, digits and dashes");
     headers.insert(REQUEST_ID, id);
     cors::allow_origin(&context.config.api, &call, headers);
+    if found.dialect == Dialect::V1
+        && !headers.get_all(header::VARY).iter().any(|it| it == "Accept")
+    {
+        headers.append(header::VARY, HeaderValue::from_static("Accept"));
+    }
     let status = response.status().as_u16();
     context.metrics.request_ended(found.pattern, status, begin.elapsed());
     debug!(method = %call.method, path = call.path, status, request_id, "Request answered.");

@@ -8,6 +8,7 @@ mod contract;
 mod documentation;
 mod fake_ledger;
 mod fake_plugins;
+mod frames;
 mod quiet_module;
 mod replay;
 mod setup;

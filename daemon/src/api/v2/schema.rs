@@ -12,7 +12,7 @@ use crate::api::openapi::Input;
 use crate::api::python;
 
 /// The page size when nobody says.
-const LIMIT_DEFAULT: usize = 100;
+pub(crate) const LIMIT_DEFAULT: usize = 100;
 
 /// The parameters of a page: [`Parameters::page`] reads them.
 pub(crate) const LIMIT: Input =

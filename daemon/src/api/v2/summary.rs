@@ -1,16 +1,21 @@
 //! `/v2/summary`: sums by any attribute.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Number, Value, json};
+use warp::http::{StatusCode, header};
 
-use super::schema::{LIMIT, OFFSET, Parameters};
+use super::schema::{LIMIT, LIMIT_DEFAULT, OFFSET, Parameters};
 use crate::api::answer::Answer;
 use crate::api::call::Call;
 use crate::api::context::Context;
+use crate::api::csv;
 use crate::api::dates;
 use crate::api::failure::Failure;
+use crate::api::negotiate::{Accepts, Decimals, Figures};
 use crate::api::openapi::{Input, Kind};
-use crate::ledger::{Filters, GroupKey, SummaryGroup, SummaryQuery};
-use crate::report::{self, FieldRangeError, FieldValue, Fields, Summary, SummaryRequest, text};
+use crate::api::outgoing::{self, Outgoing};
+use crate::ledger::{Filters, GroupKey, Ledger, LedgerError, SummaryGroup, SummaryQuery};
+use crate::report::{self, FieldValue, Fields, Summary, SummaryRequest, text};
 
 const PARAMETERS: &[Input] = &[
     Input::date("begin", "The begin of the range; else that of this month."),
@@ -38,7 +43,19 @@ enum Format {
     Object,
 }
 
+/// What was asked for.
+struct Question {
+    parameters: Parameters,
+    begin: DateTime<Utc>,
+    end: DateTime<Utc>,
+    fields: Fields,
+    /// Of the groups.
+    names: Vec<String>,
+    request: SummaryRequest,
+}
+
 pub(crate) async fn summary(context: &Context, call: &Call) -> Result<Answer, Failure> {
+    let figures = Accepts::of(call).figures();
     let parameters = Parameters::read(call, PARAMETERS)?;
     let format = match parameters.single("response_format")? {
         None | Some("table") => Format::Table,
@@ -53,31 +70,82 @@ pub(crate) async fn summary(context: &Context, call: &Call) -> Result<Answer, Fa
     for (name, value) in parameters.pairs("filters")? {
         report::add_filter(&mut filters, scope_key, attribute(name), value);
     }
-    let (offset, limit) = parameters.page()?;
+    let limit_default = if figures == Figures::Csv { usize::MAX } else { LIMIT_DEFAULT };
+    let (offset, limit) = parameters.page_or(limit_default)?;
     let (names, group_by) = grouping(&parameters, scope_key)?;
     let fields = fields(&parameters, &names)?;
     let measures = fields.measures();
     let query = SummaryQuery { begin, end, filters, group_by, measures };
     let request = SummaryRequest { query, offset, limit };
-    let summary = if fields.is_about_nothing() {
-        Summary::default()
-    } else {
-        context.ledger(move |ledger| report::summarize(ledger, request)).await?
+    let question = Question { parameters, begin, end, fields, names, request };
+    let content_type = figures.content_type();
+    let answer = match figures {
+        Figures::Csv => {
+            let write = move |ledger: &dyn Ledger, out: &mut Outgoing| question.write(ledger, out);
+            let body = outgoing::send(context, content_type, write).await?;
+            Answer::with_status(StatusCode::OK, body)
+        }
+        Figures::Json(decimals) => {
+            let answer = move |ledger: &dyn Ledger| Ok(question.answer(ledger, decimals, format));
+            let document = context.ledger(answer).await??;
+            Answer::text(content_type, document.to_string())
+        }
     };
-    let row = |group: &SummaryGroup| {
+    Ok(answer.header(header::VARY, "Accept"))
+}
+
+impl Question {
+    fn columns(&self) -> Vec<&str> {
+        let groups = self.names.iter().map(String::as_str);
+        ["begin", "end"].into_iter().chain(self.fields.names()).chain(groups).collect()
+    }
+
+    fn summarize(&self, ledger: &dyn Ledger) -> Result<Summary, LedgerError> {
+        if self.fields.is_about_nothing() {
+            return Ok(Summary::default());
+        }
+        report::summarize(ledger, self.request.clone())
+    }
+
+    fn row(&self, group: &SummaryGroup, decimals: Decimals) -> Result<Vec<Value>, Failure> {
         let (begin, end) =
-            group.period.map_or((begin, end), |period| (period.begin(), period.end()));
+            group.period.map_or((self.begin, self.end), |period| (period.begin(), period.end()));
+        let figures = self.fields.values(group);
+        let figures =
+            figures.map_err(|error| self.parameters.refuse("custom_fields", &error.to_string()))?;
         let mut row = vec![json!(dates::zoned(begin)), json!(dates::zoned(end))];
-        row.extend(fields.values(group)?.into_iter().map(number));
+        row.extend(figures.into_iter().map(|figure| number(figure, decimals)));
         row.extend(group.keys.iter().map(|key| json!(&**key)));
         Ok(row)
-    };
-    let rows: Result<Vec<Vec<Value>>, FieldRangeError> = summary.groups.iter().map(row).collect();
-    let rows = rows.map_err(|error| parameters.refuse("custom_fields", &error.to_string()))?;
-    let groups = names.iter().map(String::as_str);
-    let columns: Vec<&str> =
-        ["begin", "end"].into_iter().chain(fields.names()).chain(groups).collect();
-    Ok(Answer::document(show(summary.total, &columns, rows, format)))
+    }
+
+    fn answer(
+        &self,
+        ledger: &dyn Ledger,
+        decimals: Decimals,
+        format: Format,
+    ) -> Result<Value, Failure> {
+        let summary = self.summarize(ledger)?;
+        let rows = summary.groups.iter().map(|group| self.row(group, decimals));
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        Ok(show(summary.total, &self.columns(), rows, format))
+    }
+
+    /// A line for each group, all of them unless the caller wants fewer.
+    fn write(&self, ledger: &dyn Ledger, out: &mut Outgoing) -> Result<(), Failure> {
+        let summary = self.summarize(ledger)?;
+        let mut written = csv::write_line(out, self.columns());
+        for group in &summary.groups {
+            if written.is_err() {
+                break;
+            }
+            let row = self.row(group, Decimals::Texts)?;
+            let row: Vec<String> = row.iter().map(field).collect();
+            written = csv::write_line(out, row.iter().map(String::as_str));
+        }
+        // Writing fails when nobody reads any more.
+        Ok(())
+    }
 }
 
 fn show(total: usize, columns: &[&str], rows: Vec<Vec<Value>>, format: Format) -> Value {
@@ -156,13 +224,25 @@ fn fields(parameters: &Parameters, group_names: &[String]) -> Result<Fields, Fai
     Ok(fields)
 }
 
-/// A JSON number whose text is the exact decimal; a count is a whole number.
-fn number(value: Option<FieldValue>) -> Value {
+/// The exact decimal; a count is a whole number.
+fn number(value: Option<FieldValue>, decimals: Decimals) -> Value {
     let Some(FieldValue { value, is_count }) = value else { return Value::Null };
     let text = if is_count { value.to_text(0) } else { text::exact(value) };
+    if decimals == Decimals::Texts && !is_count {
+        return Value::String(text);
+    }
     let number: Number =
         text.parse().expect("a decimal text of digits and a point is a JSON number");
     Value::Number(number)
+}
+
+/// A value as CSV has it.
+fn field(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn object(columns: &[&str], row: Vec<Value>) -> Value {
@@ -204,7 +284,11 @@ pub(crate) mod describe {
             named("V2SummaryObjects", &objects),
         ]});
         Operation::new("Sums by any attribute")
-            .says("Sorted by time, then by the groups in the order asked for.")
+            .says(
+                "Sorted by time, then by the groups in the order asked for. With `Accept: \
+                 application/json; decimal=string` figures are texts; with `Accept: text/csv` the \
+                 answer has a line for each group, and no limit unless one is given.",
+            )
             .inputs(PARAMETERS)
             .answers(200, "a row for each group", both)
     }

@@ -214,7 +214,10 @@ impl<'de> Place<'de> for AttributesPlace<'_> {
 fn add_attribute(reading: &mut Reading, kind: Kind, name: &str, value: Option<Value>) {
     let (text, is_text) = match (value, kind) {
         (Some(Value::String(text)), _) => (text, true),
-        (Some(Value::Null), Kind::Groupby) if name == reading.scope_key => return,
+        (Some(Value::Null), Kind::Groupby) if name == reading.scope_key => {
+            reading.row.scope = None;
+            return;
+        }
         (Some(other), Kind::Groupby) => (python::attribute(&other), true),
         (Some(other), Kind::Metadata) => (other.to_string(), false),
         (None, _) => {

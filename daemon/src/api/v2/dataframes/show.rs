@@ -15,7 +15,7 @@ use crate::api::failure::Failure;
 use crate::api::negotiate::{Accepts, Decimals, Figures};
 use crate::api::openapi::{Input, Kind};
 use crate::api::outgoing::{self, Outgoing};
-use crate::api::v2::schema::{LIMIT, OFFSET, Parameters};
+use crate::api::v2::schema::{LIMIT, LIMIT_DEFAULT, OFFSET, Parameters};
 use crate::ledger::{Filters, Ledger, LedgerError, RowsGroup, RowsQuery};
 use crate::report::{self, AttributeKind, Rows, matches_nothing, text};
 use crate::usage::Period;
@@ -27,9 +27,6 @@ pub(super) const PARAMETERS: &[Input] = &[
     LIMIT,
     OFFSET,
 ];
-
-/// Points shown when nobody says how many; CSV shows all.
-const POINTS_DEFAULT: usize = 100;
 
 /// Most columns of CSV.
 const CSV_COLUMNS_MAX: usize = 1024;
@@ -45,7 +42,7 @@ pub(crate) async fn dataframes(context: &Context, call: &Call) -> Result<Answer,
     let begin = parameters.date("begin")?.unwrap_or(month_begin);
     let end = parameters.date("end")?.unwrap_or(month_end);
     let filters = filters(&parameters, &context.config.collect.scope_key)?;
-    let limit = if figures == Figures::Csv { usize::MAX } else { POINTS_DEFAULT };
+    let limit = if figures == Figures::Csv { usize::MAX } else { LIMIT_DEFAULT };
     let (offset, limit) = parameters.page_or(limit)?;
     let query = RowsQuery { begin, end, filters, offset, limit };
     let write = move |ledger: &dyn Ledger, out: &mut Outgoing| {
