@@ -35,6 +35,14 @@ pub enum SliceOutcome {
     Failed,
 }
 
+/// How a reprocessing ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReprocessingOutcome {
+    Finished,
+    /// Some of its scopes go on by themselves, later.
+    PutOff,
+}
+
 /// The station of the cycle at which something failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
@@ -111,6 +119,10 @@ pub struct Metrics {
     commits: Family<OutcomeLabels, Counter>,
     commit_duration: Histogram,
     slices_in_flight: Gauge,
+    reprocessed_slices: Family<OutcomeLabels, Counter>,
+    reprocessed_periods: Counter,
+    reprocessings: Family<OutcomeLabels, Counter>,
+    reprocessings_unfinished: Gauge,
     scopes: Gauge,
     cursor_lag: Gauge,
     ledger_bytes: Gauge,
@@ -150,6 +162,10 @@ impl Metrics {
             commits: Family::default(),
             commit_duration: short_durations(),
             slices_in_flight: Gauge::default(),
+            reprocessed_slices: Family::default(),
+            reprocessed_periods: Counter::default(),
+            reprocessings: Family::default(),
+            reprocessings_unfinished: Gauge::default(),
             scopes: Gauge::default(),
             cursor_lag: Gauge::default(),
             ledger_bytes: Gauge::default(),
@@ -166,6 +182,7 @@ impl Metrics {
             request_duration: Family::new_with_constructor(short_durations),
         };
         new.register_cycle();
+        new.register_reprocessing();
         new.register_ledger();
         new.register_plugins();
         new.register_requests();
@@ -183,6 +200,29 @@ impl Metrics {
             "oldest_cursor_lag",
             "How far the active scope that is furthest behind is behind",
             self.cursor_lag.clone(),
+        );
+    }
+
+    fn register_reprocessing(&mut self) {
+        self.plain(
+            "reprocessed_slices",
+            "Slices of reprocessings by how they ended",
+            self.reprocessed_slices.clone(),
+        );
+        self.plain(
+            "reprocessed_periods",
+            "Periods of reprocessings that are staged",
+            self.reprocessed_periods.clone(),
+        );
+        self.plain(
+            "reprocessings",
+            "Reprocessings that were finished, and those put off for some scopes",
+            self.reprocessings.clone(),
+        );
+        self.plain(
+            "reprocessings_unfinished",
+            "Reprocessings that are under way or wait",
+            self.reprocessings_unfinished.clone(),
         );
     }
 
@@ -248,6 +288,24 @@ impl Metrics {
         self.slices_in_flight.dec();
         let outcome = outcome.label();
         self.slices.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    pub fn reprocessed_slice_ended(&self, outcome: SliceOutcome) {
+        let outcome = outcome.label();
+        self.reprocessed_slices.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    pub fn reprocessed_period_ended(&self) {
+        self.reprocessed_periods.inc();
+    }
+
+    pub fn reprocessing_ended(&self, outcome: ReprocessingOutcome) {
+        let outcome = outcome.label();
+        self.reprocessings.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    pub fn set_reprocessings_unfinished(&self, count: usize) {
+        self.reprocessings_unfinished.set(gauge_value(count as u64));
     }
 
     pub fn rows_stored(&self, rows: u64) {
@@ -358,6 +416,15 @@ impl SliceOutcome {
             SliceOutcome::Stored => "stored",
             SliceOutcome::Known => "known",
             SliceOutcome::Failed => "failed",
+        }
+    }
+}
+
+impl ReprocessingOutcome {
+    fn label(self) -> &'static str {
+        match self {
+            ReprocessingOutcome::Finished => "finished",
+            ReprocessingOutcome::PutOff => "put_off",
         }
     }
 }

@@ -94,7 +94,7 @@ fn store(
     Ok(stored.collect())
 }
 
-fn is_of_the_data(error: &LedgerError) -> bool {
+pub(super) fn is_of_the_data(error: &LedgerError) -> bool {
     matches!(
         error,
         LedgerError::Shape { .. } | LedgerError::UnknownScope(_) | LedgerError::UnknownMetric(_)

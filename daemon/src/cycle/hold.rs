@@ -30,6 +30,8 @@ pub(super) enum Subject {
         scope: u32,
     },
     Fetcher(String),
+    /// By its id.
+    Reprocessing(u64),
 }
 
 /// What is done about a failure of a subject.

@@ -1,4 +1,5 @@
-//! The road of the data: discover, plan, collect, rate, commit; one file for each station.
+//! The road of the data: discover, plan, collect, rate, commit; one file for each station. Beside it,
+//! what was collected is collected and rated again where somebody asks for it.
 //!
 //! No cursor passes a period that is not in the ledger, and a source that failed is never taken for
 //! one that had nothing. What fails delays itself alone: a fetcher, a metric of a collector, a
@@ -17,6 +18,9 @@ mod hold;
 mod host;
 mod plan;
 mod rate;
+mod reprocess;
+#[cfg(test)]
+mod reprocess_tests;
 mod run;
 #[cfg(test)]
 mod run_tests;
@@ -24,8 +28,10 @@ mod settle;
 #[cfg(test)]
 mod simulation;
 mod sources;
+mod staging;
 mod status;
 mod track;
+mod world;
 
 pub use backoff::Jitter;
 pub use run::{CycleParts, CycleTask};

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 
 use super::hold::{Holds, Subject};
 use super::track::Track;
-use crate::usage::{Period, ScopeId};
+use crate::usage::{Period, ScopeId, last_due_begin_secs};
 
 /// The configuration's part of the plan.
 #[derive(Debug, Clone)]
@@ -27,9 +27,7 @@ pub(super) struct PlanRules {
 impl PlanRules {
     /// Begin of the newest period that is due: the source had `wait_periods` more to be complete.
     pub(super) fn last_due_begin(&self, now: DateTime<Utc>) -> i64 {
-        let period = i64::from(self.period_secs);
-        let ago = period.saturating_mul(1 + i64::from(self.wait_periods));
-        (now.timestamp() - ago).div_euclid(period) * period
+        last_due_begin_secs(now, self.period_secs, self.wait_periods)
     }
 }
 
@@ -240,6 +238,12 @@ impl Plan {
         }
         self.tracks[metric].rejoin(scopes);
         self.tracks[metric].put_back(scopes, next_begin, self.round);
+    }
+
+    /// Of these the ledger has not stored what it was given: their cursors are others than we
+    /// thought, as after a reset. They go on after the next [`Plan::begin_sync`].
+    pub(super) fn doubt(&mut self, metric: usize, scopes: &[u32]) {
+        self.tracks[metric].doubt(scopes, self.round);
     }
 
     /// Nothing became of these, or their source is held back: to be tried from that begin on.

@@ -1,6 +1,6 @@
 //! The loop that drives the stations: one cycle at a time, everything it does in one place.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,11 +16,12 @@ use super::backoff::{BackOff, Jitter};
 use super::collect::{PlannedMetric, Worked, Worker};
 use super::commit::{COMMIT_SLICES_MAX, Finished, Outcome, commit};
 use super::discover::{Discover, FetchFailure, Found};
-use super::failure::text_of;
 use super::hold::{Holds, Subject};
-use super::plan::{Plan, PlanRules, Slice, World};
+use super::plan::{Plan, PlanRules, Slice};
+use super::reprocess::Reprocess;
 use super::sources::Sources;
 use super::status::{Cycle, CycleStatus};
+use super::world::{Synced, read_world};
 use crate::clock::Clock;
 use crate::config::CollectConfig;
 use crate::ledger::{Ledger, LedgerError};
@@ -105,16 +106,6 @@ pub(super) enum Event {
     Synced { began: DateTime<Utc>, outcome: Result<Box<Synced>, String> },
 }
 
-/// The world as the ledger has it.
-#[derive(Debug)]
-pub(super) struct Synced {
-    world: World,
-    /// Another stamp = plugins, rules or states are others now.
-    stamp: (ChainKey, u64),
-    bytes_on_disk: u64,
-    rows: u64,
-}
-
 /// What one cycle did.
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -138,6 +129,7 @@ pub(super) struct Runner {
     discover: Arc<Discover>,
     pub(super) tasks: JoinSet<Event>,
     pub(super) commits: JoinSet<Vec<(Finished, Outcome)>>,
+    pub(super) reprocess: Reprocess,
     pub(super) finished: VecDeque<Finished>,
     /// Fetchers to be asked as soon as they may.
     pub(super) fetchers_due: BTreeSet<String>,
@@ -167,14 +159,21 @@ impl Runner {
             slice_scopes_max: collect.slice_scopes_max,
             slices_in_flight_max: collect.slices_in_flight_max,
         };
-        let holds = Holds::new(BackOff::new(collect.retry), parts.jitter);
-        let worker = Worker {
+        let back_off = BackOff::new(collect.retry);
+        let worker = Arc::new(Worker {
             sources: Arc::clone(&sources),
             rating: rating.clone(),
             metrics: collect.metrics.iter().map(PlannedMetric::new).collect(),
             scope_key: collect.scope_key.as_str().into(),
             stop: stop.clone(),
-        };
+        });
+        let reprocess = Reprocess::new(
+            Arc::clone(&ledger),
+            Arc::clone(&worker),
+            Arc::clone(&metrics),
+            Arc::clone(&collect),
+            Holds::new(back_off, parts.jitter.clone()),
+        );
         let discover = Discover {
             sources: Arc::clone(&sources),
             ledger: Arc::clone(&ledger),
@@ -183,11 +182,12 @@ impl Runner {
             static_scopes: parts.static_scopes,
         };
         Runner {
-            plan: Plan::new(rules, holds, collect.metrics.len()),
-            worker: Arc::new(worker),
+            plan: Plan::new(rules, Holds::new(back_off, parts.jitter), collect.metrics.len()),
+            worker,
             discover: Arc::new(discover),
             tasks: JoinSet::new(),
             commits: JoinSet::new(),
+            reprocess,
             finished: VecDeque::new(),
             fetchers_due: BTreeSet::new(),
             fetchers_asked: BTreeSet::new(),
@@ -224,6 +224,7 @@ impl Runner {
         let stop = if is_abandoned { Stop::Now } else { *self.stop.borrow_and_update() };
         if stop == Stop::Now {
             self.tasks.abort_all();
+            self.reprocess.tasks.abort_all();
         }
         if stop == Stop::No {
             self.tick(now);
@@ -232,15 +233,32 @@ impl Runner {
             self.start_slices(now);
         }
         self.start_commit();
+        let places = if stop == Stop::No { self.places_to_reprocess() } else { 0 };
+        self.reprocess.step(now, &self.plan.holds, places);
         if self.tasks.is_empty() && self.commits.is_empty() {
             self.end_cycle(now);
-            if stop != Stop::No {
+            if stop != Stop::No && self.reprocess.tasks.is_empty() {
                 return None;
             }
         }
         self.publish();
-        let held_until = self.plan.holds.next_end(now);
+        let held_until = [self.plan.holds.next_end(now), self.reprocess.next_end(now)];
+        let held_until = held_until.into_iter().flatten().min();
         Some(held_until.map_or(self.next_tick, |until| until.min(self.next_tick)))
+    }
+
+    /// One slice beside a cycle that is at work, so that both go on; half of the places otherwise.
+    fn places_to_reprocess(&self) -> usize {
+        match self.plan.slices_in_flight() {
+            0 => (self.collect.slices_in_flight_max / 2).max(1),
+            _ => 1,
+        }
+    }
+
+    /// Looks at the ledger again: scopes, states, mappings, reprocessings.
+    pub(super) fn look(&mut self) {
+        self.is_sync_due = true;
+        self.reprocess.look();
     }
 
     /// A tick during a cycle is joined into it: what became due, new scopes and changed states are
@@ -257,7 +275,7 @@ impl Runner {
         self.begin_cycle(now);
         self.plan.set_due(now);
         self.fetchers_due.extend(self.collect.fetchers.iter().cloned());
-        self.is_sync_due = true;
+        self.look();
     }
 
     pub(super) fn begin_cycle(&mut self, now: DateTime<Utc>) {
@@ -350,7 +368,12 @@ impl Runner {
                 Ok(committed) => self.committed(committed),
                 Err(error) => error!(%error, "A commit ended early, restart the daemon."),
             },
-            () = self.wake.notified() => self.is_sync_due = true,
+            Some(event) = self.reprocess.tasks.join_next() => match event {
+                Ok(event) => self.reprocess.take(event, self.clock.now()),
+                Err(error) if error.is_cancelled() => {}
+                Err(error) => error!(%error, "A task of a reprocessing ended early."),
+            },
+            () = self.wake.notified() => self.look(),
             _ = self.stop.changed() => {}
             () = tokio::time::sleep(sleep) => {}
         }
@@ -381,6 +404,7 @@ impl Runner {
         if self.stamp.as_ref().is_some_and(|stamp| *stamp != synced.stamp) {
             info!("Plugins, rules or states have changed, what failed is tried again.");
             self.plan.changed(now);
+            self.reprocess.changed(now);
         }
         self.stamp = Some(synced.stamp);
         self.publish_lag(now);
@@ -393,52 +417,4 @@ impl fmt::Debug for Runner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runner").field("plan", &self.plan).finish_non_exhaustive()
     }
-}
-
-async fn read_world(
-    ledger: Arc<dyn Ledger>,
-    rating: Rating,
-    collect: Arc<CollectConfig>,
-    sources: Arc<dyn Sources>,
-) -> Result<Synced, String> {
-    let generation = sources.generation();
-    let key = rating.key_now().await.map_err(|error| text_of(&error))?;
-    let read = move || {
-        let (bytes_on_disk, rows) = match ledger.size() {
-            Ok(size) => (size.bytes_on_disk, size.rows),
-            Err(_) => (0, 0),
-        };
-        let world = world(&*ledger, &collect).map_err(|error| text_of(&error))?;
-        Ok(Synced { world, stamp: (key, generation), bytes_on_disk, rows })
-    };
-    let read = tokio::task::spawn_blocking(read).await;
-    read.unwrap_or_else(|_| Err("the thread that reads the ledger ended early".to_owned()))
-}
-
-fn world(ledger: &dyn Ledger, collect: &CollectConfig) -> Result<World, LedgerError> {
-    let states: HashMap<ScopeId, bool> =
-        ledger.scopes()?.into_iter().map(|scope| (scope.id, scope.active)).collect();
-    let cursors = ledger.cursors()?;
-    let mappings: HashMap<String, String> = ledger
-        .collector_mappings()?
-        .into_iter()
-        .map(|mapping| (mapping.service, mapping.collector))
-        .collect();
-    let disabled = ledger.collector_states()?.into_iter().filter(|(_, enabled)| !enabled);
-    let collector_of = |metric: &crate::usage::Metric| {
-        let mapped = mappings.get(&metric.id.alt_name).or(metric.collector.as_ref());
-        Arc::from(mapped.unwrap_or(&collect.collector).as_str())
-    };
-    let next_begin = |metric: &crate::usage::Metric| {
-        cursors.next_begin_secs.get(&metric.id).cloned().unwrap_or_default()
-    };
-    // A scope that was added between the two readings is active.
-    let active = cursors.scopes.iter().map(|id| states.get(id).copied().unwrap_or(true)).collect();
-    Ok(World {
-        active,
-        next_begin: collect.metrics.iter().map(next_begin).collect(),
-        collectors: collect.metrics.iter().map(collector_of).collect(),
-        disabled: disabled.map(|(name, _)| name).collect(),
-        scopes: cursors.scopes,
-    })
 }

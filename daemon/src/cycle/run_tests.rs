@@ -4,9 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use chrono::TimeDelta;
 
+use super::backoff::Jitter;
 use super::simulation::*;
 use crate::clock::ManualClock;
-use crate::ledger::{CollectorMapping, CompletenessQuery, CompletenessState, Enabled, Ledger};
+use crate::ledger::{
+    CollectorMapping, CompletenessQuery, CompletenessState, Enabled, Ledger, Reset, ScopeChange,
+};
+use crate::usage::ScopeId;
 
 /// Due at hour h: the periods that begin before h - `WAIT_PERIODS`.
 fn due(hour: i64) -> usize {
@@ -159,6 +163,66 @@ async fn restarts_at_any_moment_change_nothing() {
 
     assert_eq!(simulation.all_hours(), [due(30); 15]);
     simulation.check_totals(29);
+}
+
+#[tokio::test]
+async fn resets_at_any_moment_leave_no_hole_and_double_nothing() {
+    for seed in 0..8 {
+        let mut random = Jitter::new(seed);
+        let mut simulation = Simulation::new(20, Script::default());
+        for _ in 0..25 {
+            for _ in 0..random.below(14) {
+                simulation.step().await;
+            }
+            reset_some(&simulation, &mut random);
+            // Whoever resets wakes the cycle, soon.
+            if random.below(3) > 0 {
+                simulation.runner.look();
+            }
+        }
+
+        simulation.run_until(30).await;
+
+        assert_eq!(simulation.all_hours(), [due(30); 15], "seed {seed}");
+        simulation.check_totals(29);
+    }
+}
+
+/// To a moment at which all of them were already: what comes before it stays.
+fn reset_some(simulation: &Simulation, random: &mut Jitter) {
+    let cursors = simulation.ledger.cursors().unwrap();
+    let (mut scopes, mut first) = (Vec::new(), i64::MAX);
+    for (index, scope) in cursors.scopes.iter().enumerate() {
+        if random.below(2) == 0 {
+            let stands = cursors.next_begin_secs.values().map(|metric| metric[index]);
+            first = first.min(stands.min().unwrap());
+            scopes.push(scope.clone());
+        }
+    }
+    if !scopes.is_empty() {
+        let hours = (first - at(0).timestamp()) / 3600;
+        let back = i64::try_from(random.below(6)).unwrap();
+        let from = at((hours - back).max(0));
+        simulation.ledger.reset(&Reset { scopes, from, period_secs: 3600 }).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_inactive_scope_is_left_alone_from_the_next_tick_on() {
+    let mut simulation = Simulation::new(5, Script::default());
+    simulation.run_until(5).await;
+    let s2 = ScopeId::new("s2").unwrap();
+    let change = |active| ScopeChange { active: Some((active, at(5))), ..ScopeChange::default() };
+    simulation.ledger.change_scope(&s2, &change(false)).unwrap();
+
+    simulation.run_until(9).await;
+    assert_eq!(simulation.hours_stored("cpu", "s1"), due(9));
+    assert_eq!(simulation.hours_stored("cpu", "s2"), due(5), "neither collected nor deleted");
+    simulation.ledger.change_scope(&s2, &change(true)).unwrap();
+    simulation.run_until(10).await;
+
+    assert_eq!(simulation.all_hours(), [due(10); 15]);
+    simulation.check_totals(9);
 }
 
 #[tokio::test]

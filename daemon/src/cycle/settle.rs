@@ -131,7 +131,13 @@ impl Runner {
 
     fn stored(&mut self, slice: &Slice, worked: &Worked, scopes: usize, rows: usize) {
         let metric = slice.metric;
-        self.plan.stored(metric, &worked.done, worked.done_next_begin);
+        let scopes_given: usize = worked.rated.iter().map(|rated| rated.scopes.len()).sum();
+        if scopes < scopes_given {
+            self.plan.doubt(metric, &worked.done);
+            self.is_sync_due = true;
+        } else {
+            self.plan.stored(metric, &worked.done, worked.done_next_begin);
+        }
         let begin = worked.period.begin_secs();
         for failure in &worked.failed {
             match failure.verdict {
@@ -301,13 +307,18 @@ impl Runner {
     }
 
     fn troubles(&self) -> Vec<Trouble> {
-        let trouble = |(subject, hold): (&Subject, &Hold)| Trouble {
-            subject: self.name_of(subject),
+        let trouble = |(subject, hold): (String, &Hold)| Trouble {
+            subject,
             since: hold.since,
             attempts: hold.attempts,
             reason: hold.reason.clone(),
         };
-        self.plan.holds.iter().take(TROUBLES_MAX).map(trouble).collect()
+        let of_cycle = self.plan.holds.iter().map(|(of, hold)| (self.name_of(of), hold));
+        let of_reprocessing = self.reprocess.holds.iter().map(|(of, hold)| match of {
+            Subject::Reprocessing(_) => (self.name_of(of), hold),
+            other => (format!("reprocessing: {}", self.name_of(other)), hold),
+        });
+        of_cycle.chain(of_reprocessing).take(TROUBLES_MAX).map(trouble).collect()
     }
 
     fn metric_name(&self, metric: usize) -> String {
@@ -326,11 +337,12 @@ impl Runner {
                 format!("metric `{metric}` of scope `{scope}`")
             }
             Subject::Fetcher(name) => format!("fetcher `{name}`"),
+            Subject::Reprocessing(id) => format!("reprocessing {id}"),
         }
     }
 }
 
-fn source(slice: &Slice) -> Subject {
+pub(super) fn source(slice: &Slice) -> Subject {
     Subject::Source { collector: slice.collector.to_string(), metric: slice.metric }
 }
 
@@ -345,7 +357,7 @@ fn subject_of(slice: &Slice, failure: &WorkFailure) -> Subject {
     }
 }
 
-fn retry_text(hold: &Hold) -> String {
+pub(super) fn retry_text(hold: &Hold) -> String {
     match hold.until {
         Some(until) => until.trunc_subsecs(0).to_rfc3339(),
         None => "when plugins, rules or states change".to_owned(),

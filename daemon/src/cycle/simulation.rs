@@ -59,6 +59,8 @@ pub(super) struct Script {
     pub(super) garbled: Option<&'static str>,
     /// Whoever rates this scope panics.
     pub(super) explosive: Option<&'static str>,
+    /// The price of a unit, where it is not [`rate`].
+    pub(super) rate: Option<Decimal>,
     /// Periods that begin before this hour are lost.
     pub(super) lost_before: i64,
     /// Calls of this collector never end.
@@ -195,8 +197,9 @@ impl Rater for Flat {
             script.panics.push((request.metric, now));
             Err(Error::new(Status::Panic, "panicked at lib.rs:1").into())
         } else {
+            let rate = script.rate.unwrap_or(rate());
             let prices: Vec<Decimal> =
-                (0..rows.rows()).map(|row| rows.qty_at(row) * rate()).collect();
+                (0..rows.rows()).map(|row| rows.qty_at(row) * rate).collect();
             Ok(PriceBatch::from_prices(&prices).unwrap())
         };
         std::future::ready(result).boxed()
@@ -296,13 +299,18 @@ impl Simulation {
     pub(super) async fn step(&mut self) -> Option<DateTime<Utc>> {
         let wake_at = self.runner.step().unwrap();
         let hanging = self.world.script().hanging_now;
-        if self.runner.tasks.len() == hanging && self.runner.commits.is_empty() {
+        let is_idle = self.runner.commits.is_empty() && self.runner.reprocess.tasks.is_empty();
+        if self.runner.tasks.len() == hanging && is_idle {
             return Some(wake_at);
         }
         tokio::select! {
             Some(event) = self.runner.tasks.join_next() => self.runner.take(event.unwrap()),
             Some(committed) = self.runner.commits.join_next() => {
                 self.runner.committed(committed.unwrap());
+            }
+            Some(event) = self.runner.reprocess.tasks.join_next() => {
+                let now = self.world.clock.now();
+                self.runner.reprocess.take(event.unwrap(), now);
             }
         }
         None

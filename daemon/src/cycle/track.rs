@@ -30,6 +30,8 @@ struct TrackScope {
 enum Place {
     Waiting,
     HandedOut,
+    /// The ledger is to be read before it goes on.
+    Doubtful,
     Held,
     Inactive,
 }
@@ -49,7 +51,8 @@ impl Track {
             }
             let known = &mut self.scopes[index];
             known.active = active;
-            if known.place == Place::HandedOut {
+            let is_read_too_early = known.place == Place::Doubtful && known.round == round;
+            if known.place == Place::HandedOut || is_read_too_early {
                 continue;
             }
             if known.round != round {
@@ -100,6 +103,15 @@ impl Track {
             debug_assert_eq!(known.place, Place::HandedOut, "only what was handed out comes back");
             *known = TrackScope { next_begin, place: Place::Held, round, ..*known };
             self.held.insert(*scope);
+        }
+    }
+
+    /// Like [`Track::put_back`], but where they stand is what the ledger says when it is read next.
+    pub(super) fn doubt(&mut self, scopes: &[u32], round: u32) {
+        for scope in scopes {
+            let known = &mut self.scopes[*scope as usize];
+            debug_assert_eq!(known.place, Place::HandedOut, "only what was handed out comes back");
+            *known = TrackScope { place: Place::Doubtful, round, ..*known };
         }
     }
 
@@ -185,6 +197,22 @@ mod tests {
 
         // The next reading is newer: the scope was set back in between.
         track.sync(&[10, 10], &[true, true], 3);
+        assert_eq!(track.take(9), Some((10, vec![0])));
+    }
+
+    #[test]
+    fn what_is_doubtful_goes_on_where_the_ledger_says_when_it_is_read_next() {
+        let mut track = track(&[30, 30]);
+        track.take(9);
+        track.doubt(&[0], 2);
+        track.put_back(&[1], 40, 2);
+
+        // This reading began before: nobody knows what it saw.
+        track.sync(&[30, 30], &[true, true], 2);
+        assert_eq!(track.take(9), Some((40, vec![1])));
+        assert_eq!(track.take(9), None);
+
+        track.sync(&[10, 40], &[true, true], 3);
         assert_eq!(track.take(9), Some((10, vec![0])));
     }
 

@@ -55,6 +55,14 @@ impl Period {
     }
 }
 
+/// Begin of the newest period that is due: it has ended, and `wait_periods` more have passed, in
+/// which the source could become complete.
+pub fn last_due_begin_secs(now: DateTime<Utc>, period_secs: u32, wait_periods: u32) -> i64 {
+    let period = i64::from(period_secs);
+    let ago = period.saturating_mul(1 + i64::from(wait_periods));
+    (now.timestamp() - ago).div_euclid(period) * period
+}
+
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let form = |instant: DateTime<Utc>| instant.to_rfc3339_opts(SecondsFormat::Secs, true);
