@@ -4,7 +4,7 @@ use warp::http::{Method, StatusCode};
 use super::router::{BodyUse, Endpoint, Route};
 use super::v1::dataframes as frames;
 use super::v1::{collector, info, module_config, quote, rating, report};
-use super::v2::{dataframes, modules, scope, summary};
+use super::v2::{completeness, dataframes, modules, reprocess, scope, summary};
 use super::{docs, root};
 
 /// Largest body where nothing else is said.
@@ -119,6 +119,9 @@ pub(crate) static ROUTES: &[Route] = &[
         POST => scope::create,
         PATCH => scope::change,
         PUT => scope::reset),
+    route!("/v2/completeness", GET => completeness::completeness),
+    route!("/v2/task/reprocesses", GET => reprocess::list, POST => reprocess::schedule),
+    route!("/v2/task/reprocesses/{scope_id}", GET => reprocess::list_of_scope),
     route!("/v2/rating/modules", GET => modules::modules),
     route!("/v2/rating/modules/{id}", GET => modules::module, PUT => modules::set_module),
 ];

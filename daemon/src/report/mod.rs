@@ -5,12 +5,14 @@
 //!
 //! This module does not know HTTP. Its functions block.
 
+mod completeness;
 mod fields;
 mod frames;
 mod rows;
 mod summary;
 pub mod text;
 
+pub use completeness::*;
 pub use fields::*;
 pub use frames::*;
 pub use rows::*;

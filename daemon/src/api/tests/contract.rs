@@ -26,10 +26,12 @@ contract!(modules_v2, empty);
 contract!(negotiation, empty);
 contract!(quote, empty);
 contract!(report, with_rows);
+contract!(reprocess, with_scopes_on_disk);
 contract!(root, empty);
 contract!(scope, with_scopes);
 contract!(scope_change, with_scopes_on_disk);
 contract!(scope_create, with_scopes_on_disk);
+contract!(scope_reset, with_scopes_on_disk);
 contract!(summary, with_rows);
 
 #[tokio::test]

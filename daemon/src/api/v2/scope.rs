@@ -1,5 +1,7 @@
 //! `/v2/scope`: who is billed, and up to when.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde_json::{Value, json};
 use tracing::info;
@@ -166,9 +168,9 @@ pub(crate) async fn reset(context: &Context, call: &Call) -> Result<Answer, Fail
     body.exclude("scope_selector", ["all_scopes", "scope_id"])?;
     body.exclude("timestamp", [TIMESTAMP, TIMESTAMP_OLD])?;
     let all = body.boolean("all_scopes")?.unwrap_or(false);
-    let ids = body.texts("scope_id")?;
-    let (keys, fetchers) = (body.texts("scope_key")?, body.texts("fetcher")?);
-    let collectors = body.texts("collector")?;
+    let ids = chosen(&body, "scope_id")?;
+    let (keys, fetchers) = (chosen(&body, "scope_key")?, chosen(&body, "fetcher")?);
+    let collectors = chosen(&body, "collector")?;
     let from = body.date(TIMESTAMP)?.or(body.date(TIMESTAMP_OLD)?);
     if !all && ids.is_none() {
         let text = "Either all_scopes or a scope_id should be specified.";
@@ -234,8 +236,13 @@ fn find(scopes: Vec<Scope>, id: &ScopeId) -> Option<Scope> {
     scopes.into_iter().find(|scope| scope.id == *id)
 }
 
-fn is_among(wanted: Option<&Vec<String>>, value: &str) -> bool {
-    wanted.is_none_or(|wanted| wanted.iter().any(|wanted| wanted == value))
+/// Values of which one is to be met; `None` = any.
+fn chosen(body: &Body, member: &str) -> Result<Option<HashSet<String>>, Failure> {
+    Ok(body.texts(member)?.map(|texts| texts.into_iter().collect()))
+}
+
+fn is_among(wanted: Option<&HashSet<String>>, value: &str) -> bool {
+    wanted.is_none_or(|wanted| wanted.contains(value))
 }
 
 fn has(wanted: Option<&[&str]>, value: &str) -> bool {
