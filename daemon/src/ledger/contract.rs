@@ -19,7 +19,7 @@ use crate::usage::{MetricId, Period, ScopeId, Sum};
 /// a crash it is there wholly or not at all. Readers see a state between two changes, never half of
 /// one.
 pub trait Ledger: Send + Sync + 'static {
-    // ---- scopes and cursors --------------------------------------------------------------------
+    // ---- scopes and cursors ---------------------------------------------------------------------
 
     /// In order of creation. Scopes that are only known from pushed rows are not among them.
     fn scopes(&self) -> Result<Vec<Scope>, LedgerError>;
@@ -49,7 +49,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// [`Ledger::scopes`]): the begin of the first period that is not in the ledger.
     fn cursors(&self) -> Result<Cursors, LedgerError>;
 
-    // ---- the road into the ledger --------------------------------------------------------------
+    // ---- the road into the ledger ---------------------------------------------------------------
 
     /// Stores rated slices, each atomically; slices given together, or by several threads at once,
     /// share one sync.
@@ -59,8 +59,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// same slice twice changes nothing. The outcomes are in the order of the slices.
     fn commit(&self, slices: Vec<RatedSlice>) -> Result<Vec<CommitOutcome>, LedgerError>;
 
-    /// Stores rows that somebody else has measured and rated, all or none, whatever the cursors say.
-    /// Neither the metrics nor the scopes need to be known. With a key that was stored before,
+    /// Stores rows that somebody else has measured and rated, all or none, whatever the cursors
+    /// say. Neither the metrics nor the scopes need to be known. With a key that was stored before,
     /// nothing is stored again.
     fn push(&self, push: Push) -> Result<PushOutcome, LedgerError>;
 
@@ -68,7 +68,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// removes the note. The newest note of a (metric, scope) replaces the older one.
     fn note_failure(&self, failure: &Failure) -> Result<(), LedgerError>;
 
-    // ---- reprocessing --------------------------------------------------------------------------
+    // ---- reprocessing ---------------------------------------------------------------------------
 
     /// In order of creation, the finished ones too.
     fn reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError>;
@@ -92,11 +92,11 @@ pub trait Ledger: Send + Sync + 'static {
     /// Swaps: in one change the staged rows take the place of what was collected of the same
     /// metric, scope and period, and the reprocessing is finished. Pushed rows stay, and so does
     /// what was collected where the new slice says [`Fact::Lost`]. Staged rows of periods that a
-    /// scope's cursor has not passed (any more) are dropped: the cycle collects those. The rows that
-    /// were replaced are kept out of every reader's sight.
+    /// scope's cursor has not passed (any more) are dropped: the cycle collects those. The rows
+    /// that were replaced are kept out of every reader's sight.
     fn finish_reprocessing(&self, id: u64) -> Result<(), LedgerError>;
 
-    // ---- reading -------------------------------------------------------------------------------
+    // ---- reading --------------------------------------------------------------------------------
 
     /// Sums of quantity and price by group. Groups without a row are not there. No particular
     /// order.
@@ -105,8 +105,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// Rows in order of period, metric type and commit, one page of them.
     fn rows(&self, query: &RowsQuery) -> Result<RowsPage, LedgerError>;
 
-    /// Every row that [`Ledger::rows`] would page through, in the same order and of one moment, some
-    /// thousand at a time, until `visit` breaks. Offset and limit count as there.
+    /// Every row that [`Ledger::rows`] would page through, in the same order and of one moment,
+    /// some thousand at a time, until `visit` breaks. Offset and limit count as there.
     fn visit_rows(
         &self,
         query: &RowsQuery,
@@ -117,7 +117,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// failed.
     fn completeness(&self, query: &CompletenessQuery) -> Result<Vec<Completeness>, LedgerError>;
 
-    // ---- states that operators set -------------------------------------------------------------
+    // ---- states that operators set --------------------------------------------------------------
 
     /// By module name.
     fn module_states(&self) -> Result<BTreeMap<String, ModuleState>, LedgerError>;
@@ -134,7 +134,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// Whether there was one.
     fn remove_collector_mapping(&self, service: &str) -> Result<bool, LedgerError>;
 
-    // ---- keys of plugin instances: an append-only log of revisions -----------------------------
+    // ---- keys of plugin instances: an append-only log of revisions ------------------------------
 
     /// The newest revision of an instance's keys; 0 = never written.
     fn kv_revision(&self, instance: &str) -> Result<u64, LedgerError>;
@@ -157,7 +157,7 @@ pub trait Ledger: Send + Sync + 'static {
     /// [`LedgerError::Conflict`].
     fn kv_apply(&self, instance: &str, edit: &KvEdit) -> Result<u64, LedgerError>;
 
-    // ---- housekeeping --------------------------------------------------------------------------
+    // ---- housekeeping ---------------------------------------------------------------------------
 
     /// Whether changes are taken at all; [`LedgerError::Stopped`] after a write has failed.
     fn takes_changes(&self) -> Result<(), LedgerError>;
