@@ -28,6 +28,11 @@ pub fn rated(arguments: &[&str]) -> (bool, String) {
     run(Command::new(build_folder().join("rated")).args(arguments))
 }
 
+/// The same, for a command that asks a running daemon.
+pub fn rated_asks(url: &str, arguments: &[&str]) -> (bool, String) {
+    run(Command::new(build_folder().join("rated")).args(arguments).env("RATED_URL", url))
+}
+
 /// Text of a `rated.toml` for the tests: any port, state beside the file, a cycle each second.
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use rated_tests::{Process, build_folder, get, rated, wait_until};
+use rated_tests::{Process, build_folder, get, rated, rated_asks, wait_until};
 use tempfile::TempDir;
 
 const SERVER: &str = "http://127.0.0.1:8889";
@@ -105,6 +105,10 @@ fn the_commands_of_the_readme_work() {
             ["target/release/rated", "check", "--config", file] => {
                 let file = root().join(file);
                 let (succeeded, text) = rated(&["check", "--config", file.to_str().unwrap()]);
+                assert!(succeeded, "{command}: {text}");
+            }
+            ["target/release/rated", ref rest @ ..] => {
+                let (succeeded, text) = rated_asks(&run.url, rest);
                 assert!(succeeded, "{command}: {text}");
             }
             _ => panic!("no test runs `{command}`"),
