@@ -221,6 +221,10 @@ impl From<RatingError> for Failure {
         let log = chain(&error);
         match error {
             RatingError::NoModule(_) => Failure::not_found("Module not found."),
+            RatingError::NotThere(_) => Failure::Refused {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                text: error.to_string(),
+            },
             RatingError::Ledger(_) => Failure::store(log),
             RatingError::Call { failure, .. } => match Failure::from(failure) {
                 Failure::Broken { status, text, .. } => Failure::Broken { status, text, log },

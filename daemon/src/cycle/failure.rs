@@ -56,9 +56,10 @@ pub(super) fn of_rating(error: &RatingError) -> Verdict {
         }
         RatingError::Call { failure, .. } => of_rating_status(failure.error.status),
         RatingError::Rows(_) => Verdict::Scope(Reaction::Retry),
-        RatingError::Ledger(_) | RatingError::Interrupted | RatingError::NoModule(_) => {
-            Verdict::Chain(Reaction::Retry)
-        }
+        RatingError::Ledger(_)
+        | RatingError::Interrupted
+        | RatingError::NoModule(_)
+        | RatingError::NotThere(_) => Verdict::Chain(Reaction::Retry),
     }
 }
 

@@ -35,6 +35,12 @@ pub struct ModuleView {
 pub enum RatingError {
     #[error("there is no rating module `{0}`")]
     NoModule(String),
+    /// Without it everything would cost less, in silence.
+    #[error(
+        "rating module `{0}` is enabled and not there\n(hint: the log of the start says why; mend \
+         it and reload, or disable the module)"
+    )]
+    NotThere(String),
     #[error("cannot read or write the state of the rating modules")]
     Ledger(#[source] Arc<LedgerError>),
     #[error("rating module `{module}` failed")]
@@ -84,7 +90,8 @@ impl Rating {
         Ok(view(&**find(&set, name)?, &states))
     }
 
-    /// `None` leaves as it is. A module that is always on keeps its state, whatever is asked.
+    /// `None` leaves as it is. A module that is always on keeps its state, whatever is asked. One
+    /// that is not there can still be disabled.
     pub async fn set_module(
         &self,
         name: &str,
@@ -93,10 +100,15 @@ impl Rating {
     ) -> Result<(), RatingError> {
         let set = self.plugins.modules();
         let states = self.states(&set).await?;
-        if find(&set, name)?.is_always_on() {
-            return Ok(());
-        }
-        let old = states[name];
+        let old = match (find(&set, name), enabled) {
+            (Ok(module), _) if module.is_always_on() => return Ok(()),
+            (Ok(_), _) => states[name],
+            (Err(error), Some(false)) => {
+                let missing = self.missing(&set).await?.remove(name);
+                missing.ok_or(error)?
+            }
+            (Err(error), _) => return Err(error),
+        };
         let new = ModuleState {
             enabled: enabled.unwrap_or(old.enabled),
             priority: priority.unwrap_or(old.priority),
@@ -137,6 +149,9 @@ impl Rating {
 
     async fn key(&self, set: &ModuleSet) -> Result<ChainKey, RatingError> {
         let states = self.states(set).await?;
+        if let Some(name) = self.missing(set).await?.into_keys().next() {
+            return Err(RatingError::NotThere(name));
+        }
         let mut enabled: Vec<(i64, String)> = states
             .into_iter()
             .filter(|(_, state)| state.enabled)
@@ -182,6 +197,14 @@ impl Rating {
             Ok(states)
         })
         .await
+    }
+
+    /// The enabled modules that are not there: refused at the start, or gone from their folder.
+    async fn missing(&self, set: &ModuleSet) -> Result<BTreeMap<String, ModuleState>, RatingError> {
+        let mut enabled = BTreeMap::clone(&self.defaults);
+        enabled.extend(self.off_thread(|ledger| ledger.module_states()).await?);
+        enabled.retain(|name, state| state.enabled && find(set, name).is_err());
+        Ok(enabled)
     }
 
     async fn off_thread<T: Send + 'static>(

@@ -220,6 +220,21 @@ async fn without_modules_everything_is_free() {
     assert!(chain.rated_by().is_empty());
 }
 
+/// A price list that is not loaded must not make everything free.
+#[tokio::test]
+async fn nothing_is_rated_while_an_enabled_module_is_not_there() {
+    let fixture = Fixture::new(vec![linear("a", 1, 1)]);
+    let rating = fixture.rating(&[("a", true, 1), ("gone", true, 1), ("off", false, 1)]);
+
+    let error = rating.chain(at(0)).await.unwrap_err();
+    assert!(matches!(error, RatingError::NotThere(name) if name == "gone"));
+    let unknown = rating.set_module("never seen", Some(false), None).await.unwrap_err();
+    assert!(matches!(unknown, RatingError::NoModule(_)));
+
+    rating.set_module("gone", Some(false), None).await.unwrap();
+    assert_eq!(rating.chain(at(0)).await.unwrap().rated_by().len(), 1);
+}
+
 #[tokio::test]
 async fn a_modules_failure_names_the_module() {
     let fixture = Fixture::new(vec![linear("a", 1, 1)]);
