@@ -4,12 +4,15 @@
 input `{"program", "options", "commands": [{"command", "learn"}]}` and writes a line of JSON for
 each command: `{"command", "status", "output", "errors"}`.
 
-`program` is a console script of this environment (`cloudkitty`, `openstack`). It is imported once;
-each command then is a process of its own, forked off, so that it begins as the script would.
+`program` is a console script of this environment (`cloudkitty`, `openstack`). It is loaded once, by
+a first run of the first command; each command then is a process of its own, forked off, so that
+none is left anything by the one before.
 `learn` names a column of the command's answer by a placeholder: {"svc": "Service ID"}; later
 commands say `{svc}`.
 """
 
+import contextlib
+import io
 import json
 import os
 import shlex
@@ -22,6 +25,14 @@ from importlib import metadata
 def entry_point(program):
     [script] = metadata.entry_points(group="console_scripts", name=program)
     return script.load()
+
+
+def load(main, arguments):
+    """Runs a command here, so that everything it needs has been imported."""
+    sys.argv[:] = arguments
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.suppress(SystemExit):
+            main()
 
 
 def run(main, arguments):
@@ -57,6 +68,8 @@ def main():
     plan = json.load(sys.stdin)
     program = plan["program"]
     script = entry_point(program)
+    first = shlex.split(plan["commands"][0]["command"])
+    load(script, [program, *plan["options"], *first])
     known = {}
     for step in plan["commands"]:
         words = shlex.split(step["command"])

@@ -124,6 +124,9 @@ pub fn mistakes(head: &str, sections: &[Section], notes: &(Unshown, Differences)
             1 => {}
             found => mistakes.push(format!("{name}: means {found} requests")),
         }
+        if differences.skip.iter().any(|skip| skip.section == difference.section) {
+            mistakes.push(format!("{name}: the section is not replayed"));
+        }
         if !head.contains(&difference.rule) {
             mistakes.push(format!("{name}: the head does not say `{}`", difference.rule));
         }
