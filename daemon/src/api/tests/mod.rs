@@ -1,16 +1,14 @@
-//! The contract's examples, asked of the whole API in this process, and what the contract does not
-//! show.
+//! What the contract does not show, asked of the whole API in this process. The contract itself is
+//! replayed against the built daemon (`tests/tests/contract`).
 
 mod behaviour;
 mod conditional;
 mod connections;
-mod contract;
 mod documentation;
 mod fake_ledger;
 mod fake_plugins;
 mod frames;
 mod quiet_module;
-mod replay;
 mod setup;
 mod with_modules;
 mod xml_bodies;

@@ -126,25 +126,6 @@ pub(super) fn with_rows() -> Api {
     over(Arc::new(FakeLedger { rows: rows(), ..FakeLedger::default() }))
 }
 
-/// Eight scopes, kept by sled.
-pub(super) fn with_scopes_on_disk() -> Api {
-    let folder = TempDir::new().unwrap();
-    let ledger = SledLedger::open(folder.path(), SledOptions::default()).unwrap();
-    let new = |scope: Scope| NewScope {
-        id: scope.id,
-        fetcher: scope.fetcher,
-        collector: scope.collector,
-        scope_key: scope.scope_key,
-        first_period: scope.first_period,
-        last_processed: scope.last_processed,
-        active: scope.active,
-        found_at: scope.activation_toggled,
-    };
-    ledger.set_metrics(&[metric("instance")]).unwrap();
-    ledger.add_scopes(&scopes().into_iter().map(new).collect::<Vec<_>>()).unwrap();
-    Api { _folder: Some(folder), ..over(Arc::new(ledger)) }
-}
-
 /// Two tenants with two and four hours, kept by sled.
 pub(super) fn with_rows_on_disk() -> Api {
     let folder = TempDir::new().unwrap();
