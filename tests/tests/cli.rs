@@ -8,7 +8,6 @@ use std::process::{Command, Stdio};
 use chrono::{DateTime, Duration, Utc};
 use rated_tests::{
     Config, Daemon, DataSet, FakeSource, Misbehaviour, Prometheus, build_folder, enter_price_list,
-    wait_until,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -243,8 +242,8 @@ fn one_daemon_takes_over_what_another_has() {
     let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/hashmap/sample.toml");
     rated(theirs.url(), &["prices", "import", sample, "--yes"]).fine();
     rated(theirs.url(), &["module", "priority", "hashmap", "42"]).fine();
-    let last = (this_hour() - Duration::hours(8)).format("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let scope = json!({"scope_id": "new", "last_processed_timestamp": last, "active": false});
+    let processed = (this_hour() - Duration::hours(8)).format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let scope = json!({"scope_id": "new", "last_processed_timestamp": processed, "active": false});
     theirs.daemon.post("/v2/scope", &scope).expect(200);
     let import = |more: &[&str]| {
         let words = ["import", "cloudkitty", "--url", theirs.url()];
