@@ -174,7 +174,8 @@ mod tests {
     fn the_schema_names_exactly_the_routes() {
         let schema: Value = serde_json::from_str(include_str!("openapi.json")).unwrap();
         let mut described: Vec<String> = Vec::new();
-        for (path, item) in schema.as_object().unwrap() {
+        let paths = schema.as_object().unwrap().iter();
+        for (path, item) in paths.filter(|(path, _)| path.starts_with('/')) {
             let methods = item.as_object().unwrap().keys().filter(|key| *key != "parameters");
             described.extend(methods.map(|method| format!("{} {path}", method.to_uppercase())));
         }
