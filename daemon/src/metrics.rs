@@ -396,7 +396,7 @@ impl Metrics {
 
     // ---- requests -------------------------------------------------------------------------------
 
-    /// `route` is a class of paths without anything that a caller chose: `/v1/rating/modules/{id}`.
+    /// `route` is a class of paths without anything that a caller chose: `/v1/info/metrics/{id}`.
     pub fn request_ended(&self, route: &'static str, status: u16, duration: Duration) {
         self.requests.get_or_create(&RequestLabels { route, status }).inc();
         self.request_duration.get_or_create(&RouteLabels { route }).observe(duration.as_secs_f64());

@@ -13,7 +13,7 @@ pub(crate) type Handler = for<'a> fn(&'a Context, &'a Call) -> Handled<'a>;
 /// A class of paths and what may be done there.
 #[derive(Debug)]
 pub(crate) struct Route {
-    /// `/v1/rating/modules/{id}`; `{*}` at the end takes any number of further parts. It is a label
+    /// `/v1/info/metrics/{id}`; `{*}` at the end takes any number of further parts. It is a label
     /// of the metrics too.
     pub(crate) pattern: &'static str,
     pub(crate) methods: &'static [Endpoint],

@@ -91,8 +91,8 @@ pub(crate) static ROUTES: &[Route] = &[
     route!("/v1/collector/{name}/states", GET => collector::state, PUT => collector::set_state),
     nothing!("/v1/collector/{name}/{*}"),
     route!("/v1/rating/modules", GET => rating::modules, PUT => rating::set_module),
-    route!("/v1/rating/modules/{id}", GET => rating::module, PUT => rating::set_module),
-    nothing!("/v1/rating/modules/{id}/{*}"),
+    route!("/v1/rating/modules/{module_id}", GET => rating::module, PUT => rating::set_module),
+    nothing!("/v1/rating/modules/{module_id}/{*}"),
     route!("/v1/rating/quote", POST => quote::quote),
     route!("/v1/rating/reload_modules", GET => rating::reload),
     Route {

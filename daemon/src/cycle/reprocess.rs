@@ -1,9 +1,9 @@
 //! Periods that are collected and rated again, beside the cycle.
 //!
 //! One reprocessing at a time, the oldest first, period after period, by the same collecting and
-//! rating as the cycle's. What comes out is staged in the ledger, where no reader sees it; after
-//! the last period one change swaps all of it in. After a restart it goes on behind the last period
-//! that was staged wholly; what is staged twice is staged once.
+//! rating as the cycle's. What comes out is staged in the ledger, where no reader sees it; after the
+//! last period one change swaps all of it in. After a restart it goes on behind the last period that
+//! was staged wholly; what is staged twice is staged once.
 //!
 //! A source that fails is asked again, less and less often, and never taken for one that had
 //! nothing. Scopes that fail for themselves are put off into a reprocessing of their own, so that
@@ -259,14 +259,13 @@ impl Reprocess {
 
     fn ask_failed(&mut self, failure: AskFailure, began: DateTime<Utc>, now: DateTime<Utc>) {
         let AskFailure { is_of_the_data, reason } = failure;
-        let job = self.job.as_ref().filter(|_| is_of_the_data);
+        let job = self.job.as_mut().filter(|_| is_of_the_data);
         let (subject, reaction) = match &job {
             Some(job) => (Subject::Reprocessing(job.id), Reaction::RetryFew),
             None => (Subject::Ledger, Reaction::Retry),
         };
         self.metrics.failed_at(Stage::Commit);
-        let id = self.job.as_ref().map(|job| job.id);
-        error!(id, reason, "The ledger failed in a reprocessing, will retry.");
+        error!(?subject, reason, "The ledger failed in a reprocessing, will retry.");
         self.holds.failed(subject, Failed { at: now, began, reaction, reason });
         if is_of_the_data {
             return self.give_up();

@@ -83,6 +83,7 @@ fn show(operation: &Operation, method: &str, pattern: &str) -> Map<String, Value
         set("description", json!(operation.text));
     }
     let mut parameters = parameters(operation, pattern);
+    parameters.extend(operation.headers.iter().map(|header| header.parameter("header")));
     parameters.extend(condition(operation.conditions));
     set("parameters", Value::Array(parameters));
     if let Some(body) = &operation.body {

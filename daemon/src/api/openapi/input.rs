@@ -16,8 +16,8 @@ pub(crate) struct Input {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Text,
-    /// At most that many bytes.
-    TextMax(usize),
+    /// Not empty, at most that many bytes.
+    Name(usize),
     Date,
     Boolean,
     Integer {
@@ -58,6 +58,11 @@ impl Input {
         Input::new(name, Kind::Integer { min, max: i64::MAX }, text)
     }
 
+    /// A text that is not empty.
+    pub(crate) const fn name(name: &'static str, text: &'static str) -> Input {
+        Input::new(name, Kind::Schema(not_empty), text)
+    }
+
     #[must_use]
     pub(crate) const fn required(self) -> Input {
         Input { is_required: true, ..self }
@@ -84,7 +89,7 @@ impl Input {
             "description": self.text,
             "schema": self.schema(),
         });
-        if matches!(self.kind, Kind::List) && place == "query" {
+        if parameter["schema"]["type"] == "array" && place == "query" {
             parameter["style"] = json!("form");
             parameter["explode"] = json!(false);
         }
@@ -94,7 +99,7 @@ impl Input {
     fn schema(&self) -> Value {
         let mut schema = match self.kind {
             Kind::Text => json!({"type": "string"}),
-            Kind::TextMax(max) => json!({"type": "string", "maxLength": max}),
+            Kind::Name(max) => json!({"type": "string", "minLength": 1, "maxLength": max}),
             Kind::Date => json!({"type": "string", "format": "date-time"}),
             Kind::Boolean => json!({"type": "boolean"}),
             Kind::Integer { min, max } => {
@@ -114,10 +119,8 @@ impl Input {
     }
 }
 
-impl AsRef<str> for Input {
-    fn as_ref(&self) -> &str {
-        self.name
-    }
+fn not_empty() -> Value {
+    json!({"type": "string", "minLength": 1})
 }
 
 /// The schema of a body that has none but these members.

@@ -14,6 +14,8 @@ pub(crate) struct Operation {
     pub(super) text: &'static str,
     /// Of the path where the route's pattern has a part of that name, else of the query.
     pub(super) inputs: Vec<Input>,
+    /// Headers that the handler reads.
+    pub(super) headers: Vec<Input>,
     pub(super) body: Option<RequestBody>,
     pub(super) conditions: Conditions,
     pub(super) answers: Vec<Reply>,
@@ -66,6 +68,7 @@ impl Operation {
             summary,
             text: "",
             inputs: Vec::new(),
+            headers: Vec::new(),
             body: None,
             conditions: Conditions::None,
             answers: Vec::new(),
@@ -87,6 +90,12 @@ impl Operation {
     #[must_use]
     pub(crate) fn inputs(mut self, inputs: &[Input]) -> Operation {
         self.inputs.extend_from_slice(inputs);
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn reads_header(mut self, header: Input) -> Operation {
+        self.headers.push(header);
         self
     }
 
@@ -120,6 +129,13 @@ impl Operation {
     #[must_use]
     pub(crate) fn answers(self, status: u16, text: &str, schema: Value) -> Operation {
         self.reply(status, text, Content::Document(schema))
+    }
+
+    /// Answers with figures: JSON, or CSV for those who ask for it.
+    #[must_use]
+    pub(crate) fn answers_figures(self, status: u16, text: &str, schema: Value) -> Operation {
+        let forms = vec![(JSON, schema), ("text/csv", self::text())];
+        self.reply(status, text, Content::Ready(forms))
     }
 
     /// Answers without a body.

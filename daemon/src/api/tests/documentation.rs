@@ -83,7 +83,10 @@ async fn parts_of_a_path_are_described() {
                 let is_it = |parameter: &&Value| {
                     parameter["in"] == "path" && parameter["name"] == part.trim_matches(['{', '}'])
                 };
-                assert_eq!(parameters.iter().filter(is_it).count(), 1, "{method} {path} {part}");
+                let described: Vec<&Value> = parameters.iter().filter(is_it).collect();
+                assert_eq!(described.len(), 1, "{method} {path} {part}");
+                let is_ours = !path.starts_with(MODULES);
+                assert!(!is_ours || described[0]["description"].is_string(), "{path} {part}");
             }
         }
     }

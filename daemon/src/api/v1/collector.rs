@@ -14,15 +14,19 @@ use crate::ledger::{CollectorMapping, Enabled, Ledger};
 /// Longest name of a service or collector that is kept, bytes.
 const NAME_SIZE_MAX: usize = 255;
 
-const COLLECTOR: Input =
-    Input::new("collector", Kind::TextMax(NAME_SIZE_MAX), "The name of a collector.");
-const SERVICE: Input =
-    Input::new("service", Kind::TextMax(NAME_SIZE_MAX), "The type of a metric.").required();
-const NAME: Input =
-    Input::new("name", Kind::TextMax(NAME_SIZE_MAX), "The name of a collector.").required();
+/// Of those that are there.
+const WANTED: Input = Input::text("collector", "This one only.");
+const SERVICE: Input = Input::name("service", "The type of a metric.").required();
+const NAME: Input = Input::name("name", "The name of a collector.").required();
+/// Of one that is to be kept.
+const NEW_COLLECTOR: Input =
+    Input::new("collector", Kind::Name(NAME_SIZE_MAX), "The name of a collector.").required();
+const NEW_SERVICE: Input =
+    Input::new("service", Kind::Name(NAME_SIZE_MAX), "The type of a metric.").required();
+const NEW_NAME: Input = Input::new("name", Kind::Name(NAME_SIZE_MAX), "Here or in the body.");
 /// Attributes of a state; the name may stand outside the body.
 const STATE: &[Input] = &[
-    Input::new("name", Kind::TextMax(NAME_SIZE_MAX), "Where the query does not say it."),
+    Input::text("name", "Where the address does not say it."),
     Input::boolean("enabled", "False pauses the collector.").required(),
 ];
 
@@ -40,7 +44,7 @@ pub(crate) async fn nowhere(_: &Context, _: &Call) -> Result<Answer, Failure> {
 // ---- mappings -----------------------------------------------------------------------------------
 
 pub(crate) async fn mappings(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let arguments = Arguments::all(call, &[COLLECTOR], &[])?;
+    let arguments = Arguments::all(call, &[WANTED], &[])?;
     let wanted = arguments.text("collector");
     let mappings = context.ledger(Ledger::collector_mappings).await?;
     let shown: Vec<Value> = mappings
@@ -63,7 +67,7 @@ pub(crate) async fn mapping(context: &Context, call: &Call) -> Result<Answer, Fa
 
 pub(crate) async fn create_mapping(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let from_path = [("collector", call.capture(0)), ("service", call.capture(1))];
-    let arguments = Arguments::all(call, &[COLLECTOR, SERVICE], &from_path)?;
+    let arguments = Arguments::all(call, &[NEW_COLLECTOR, NEW_SERVICE], &from_path)?;
     let collector = name(&arguments, "collector")?;
     let service = name(&arguments, "service")?;
     let mapping = CollectorMapping { service, collector };
@@ -113,12 +117,12 @@ pub(crate) async fn state(context: &Context, call: &Call) -> Result<Answer, Fail
 }
 
 pub(crate) async fn set_state(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    let arguments = Arguments::outside_body(call, &[NAME], &[("name", call.capture(0))])?;
+    let arguments = Arguments::outside_body(call, &[NEW_NAME], &[("name", call.capture(0))])?;
     let body = Body::read(call, "infos", STATE)?;
     let enabled = body
         .boolean("enabled")?
         .ok_or_else(|| invalid("enabled", "None", "Mandatory field missing."))?;
-    let in_body = body.get("name").and_then(Value::as_str);
+    let in_body = body.get("name").and_then(Value::as_str).filter(|name| !name.is_empty());
     let name = arguments.text("name").or(in_body).ok_or_else(|| missing("name"))?.to_owned();
     if name.len() > NAME_SIZE_MAX {
         let reason = format!("Must be at most {NAME_SIZE_MAX} bytes long.");
@@ -135,7 +139,7 @@ pub(crate) async fn set_state(context: &Context, call: &Call) -> Result<Answer, 
 pub(crate) mod describe {
     use serde_json::{Value, json};
 
-    use super::{COLLECTOR, NAME, SERVICE, STATE};
+    use super::{NAME, NEW_COLLECTOR, NEW_NAME, NEW_SERVICE, SERVICE, STATE, WANTED};
     use crate::api::openapi::{Operation, named, schemas};
 
     pub(crate) fn nothing() -> Operation {
@@ -143,7 +147,9 @@ pub(crate) mod describe {
     }
 
     pub(crate) fn nowhere() -> Operation {
-        Operation::new("Nothing is here").refuses_as_router(404, "always")
+        Operation::new("Nothing is here")
+            .inputs(&[NEW_COLLECTOR, NEW_SERVICE])
+            .refuses_as_router(404, "always")
     }
 
     fn mapping_record() -> Value {
@@ -154,7 +160,7 @@ pub(crate) mod describe {
     pub(crate) fn mappings() -> Operation {
         Operation::new("Which collector measures what")
             .says("A metric type without a mapping is measured by the configured collector.")
-            .inputs(&[COLLECTOR])
+            .inputs(&[WANTED])
             .answers(200, "the mappings", schemas::list_as("mappings", &mapping_record()))
     }
 
@@ -167,7 +173,7 @@ pub(crate) mod describe {
 
     pub(crate) fn create_mapping() -> Operation {
         Operation::new("Let a collector measure a metric type")
-            .inputs(&[COLLECTOR.required(), SERVICE])
+            .inputs(&[NEW_COLLECTOR, NEW_SERVICE])
             .answers(200, "the mapping", mapping_record())
     }
 
@@ -193,7 +199,7 @@ pub(crate) mod describe {
     }
 
     pub(crate) fn set_state() -> Operation {
-        Operation::new("Enable or pause a collector").inputs(&[NAME]).body(STATE).answers(
+        Operation::new("Enable or pause a collector").inputs(&[NEW_NAME]).body(STATE).answers(
             200,
             "the state",
             state_record(),

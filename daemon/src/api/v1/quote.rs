@@ -153,10 +153,11 @@ pub(crate) mod describe {
     pub(super) fn attributes() -> Value {
         let scalar = json!({"type": ["string", "number", "boolean", "null"]});
         let flat = json!({"type": "object", "additionalProperties": scalar});
+        let either = json!({"anyOf": [scalar, flat]});
         json!({
             "type": ["object", "null"],
             "description": "Attributes stand here, under `metadata` or under `groupby`.",
-            "properties": {"metadata": flat, "groupby": flat},
+            "properties": {"metadata": either, "groupby": either},
             "additionalProperties": scalar,
         })
     }

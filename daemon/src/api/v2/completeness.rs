@@ -10,7 +10,7 @@ use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
-use crate::api::openapi::Input;
+use crate::api::openapi::{Input, Kind};
 use crate::report::{self, Gap, GapRow, GapsError, GapsRequest};
 
 const PARAMETERS: &[Input] = &[
@@ -18,7 +18,7 @@ const PARAMETERS: &[Input] = &[
     Input::date("end", "Periods that begin before; default: the next month's begin."),
     Input::list("scope_id", "These scopes only."),
     Input::list("metric", "These metrics only, by name or type."),
-    Input::list("state", "These states only."),
+    Input::new("state", Kind::Schema(describe::states), "These states only."),
     LIMIT,
     OFFSET,
 ];
@@ -112,6 +112,11 @@ pub(crate) mod describe {
             "additionalProperties": false,
         });
         named("V2Completeness", &schema)
+    }
+
+    pub(super) fn states() -> Value {
+        let state = json!({"type": "string", "enum": Gap::ALL.map(Gap::name)});
+        json!({"type": "array", "items": state, "minItems": 1})
     }
 
     pub(crate) fn completeness() -> Operation {

@@ -22,7 +22,7 @@ const PARAMETERS: &[Input] = &[
     Input::list("scope_key", "Scopes with one of these keys only."),
     Input::list("fetcher", "Scopes found by one of these fetchers only."),
     Input::list("collector", "Scopes measured by one of these collectors only."),
-    Input::integer("active", 0, "0: inactive scopes only; another number: active ones only."),
+    Input::integer("active", i64::MIN, "0: inactive scopes only; else active ones only."),
     LIMIT,
     OFFSET,
 ];
@@ -42,8 +42,7 @@ const NOTHING_FOUND: &str = "No resource found for provided filters.";
 const SCOPE_KEY: Input = name_input("scope_key", "The attribute that names the scope.");
 const FETCHER: Input = name_input("fetcher", "Who finds it.");
 const COLLECTOR: Input = name_input("collector", "Who measures it.");
-const ACTIVE: Input =
-    Input::boolean("active", "Is it collected? Other types count as Python has it.").or_null();
+const ACTIVE: Input = Input::new("active", Kind::Schema(describe::truth), "Is it collected?");
 const SCOPE_ID: Input =
     Input::new("scope_id", Kind::Schema(describe::scope_id), "The id of a scope.").required();
 
@@ -267,6 +266,10 @@ pub(crate) mod describe {
 
     use super::{CHANGE, CREATION, NAME_SIZE_MAX, PARAMETERS, RESET};
     use crate::api::openapi::{Operation, named, schemas};
+    use crate::usage::SCOPE_ID_SIZE_MAX;
+
+    /// Without control characters.
+    const PRINTABLE: &str = r"^[^\u0000-\u001f\u007f-\u009f]+$";
 
     fn scope_record() -> Value {
         let members = json!({
@@ -315,11 +318,25 @@ pub(crate) mod describe {
     }
 
     pub(super) fn scope_id() -> Value {
-        json!({"type": "string", "minLength": 1})
+        json!({
+            "type": "string",
+            "minLength": 1,
+            "maxLength": SCOPE_ID_SIZE_MAX,
+            "pattern": PRINTABLE,
+        })
     }
 
     pub(super) fn name() -> Value {
-        json!({"type": "string", "minLength": 1, "maxLength": NAME_SIZE_MAX})
+        json!({
+            "type": "string", "minLength": 1, "maxLength": NAME_SIZE_MAX, "pattern": PRINTABLE,
+        })
+    }
+
+    pub(super) fn truth() -> Value {
+        json!({
+            "type": ["boolean", "null", "string", "number", "object"],
+            "description": "true or false; of anything else what is empty, zero or null is false",
+        })
     }
 
     pub(super) fn texts() -> Value {

@@ -290,11 +290,11 @@ pub(crate) mod describe {
                  answer has a line for each group, and no limit unless one is given.",
             )
             .inputs(PARAMETERS)
-            .answers(200, "a row for each group", both)
+            .answers_figures(200, "a row for each group", both)
     }
 
     pub(super) fn filters() -> Value {
         let pair = json!({"type": "string", "pattern": "^[^:,]*:[^:,]*$"});
-        json!({"type": "array", "items": pair})
+        json!({"type": "array", "items": pair, "minItems": 1})
     }
 }

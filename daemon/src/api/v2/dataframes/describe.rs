@@ -1,7 +1,14 @@
 use serde_json::{Value, json};
 
+use super::push::KEY_SIZE_MAX;
 use super::show::PARAMETERS;
-use crate::api::openapi::{Operation, named, schemas};
+use crate::api::openapi::{Input, Kind, Operation, named, schemas};
+
+const KEY: Input = Input::new(
+    "Idempotency-Key",
+    Kind::Schema(key),
+    "A repeated request with the same key and body stores nothing again.",
+);
 
 pub(crate) fn dataframes() -> Operation {
     let page = schemas::record(&json!({
@@ -15,7 +22,7 @@ pub(crate) fn dataframes() -> Operation {
              each point, a column for each attribute, and no limit unless one is given.",
         )
         .inputs(PARAMETERS)
-        .answers(200, "a page of points", named("V2Frames", &page))
+        .answers_figures(200, "a page of points", named("V2Frames", &page))
         .refuses(404, "no point matches")
 }
 
@@ -31,18 +38,20 @@ pub(crate) fn push() -> Operation {
         "additionalProperties": false,
     });
     Operation::new("Stores points that somebody else has measured and rated")
-        .says(
-            "All of them or none. Equal points are several points. With a header \
-             `Idempotency-Key` a repeated request stores nothing again.",
-        )
+        .says("All of them or none. Equal points are several points.")
         .content("application/json", named("V2Push", &frames))
+        .reads_header(KEY)
         .answers_empty(204, "everything is stored")
         .refuses(409, "the key was used before, with another body")
 }
 
 pub(super) fn filters() -> Value {
     let pair = json!({"type": "string", "pattern": "^[^:,]*:[^:,]*$"});
-    json!({"type": "array", "items": pair})
+    json!({"type": "array", "items": pair, "minItems": 1})
+}
+
+fn key() -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": KEY_SIZE_MAX, "pattern": "^[!-~]+$"})
 }
 
 fn number() -> Value {

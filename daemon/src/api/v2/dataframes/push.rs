@@ -20,7 +20,7 @@ use crate::ledger::{Ledger, LedgerError, Push, PushKey, PushOutcome, RatedSlice}
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Longest key, bytes.
-const KEY_SIZE_MAX: usize = 255;
+pub(super) const KEY_SIZE_MAX: usize = 255;
 
 /// How long a caller may take for all of the body.
 const TIME_MAX: Duration = Duration::from_mins(10);
