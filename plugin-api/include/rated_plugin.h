@@ -155,8 +155,8 @@ typedef struct RatedComponentDecl {
   struct RatedBytes sample_config;
   // JSON Schema of the configuration; may be empty.
   struct RatedBytes config_schema;
-  // `OpenAPI` `paths` object (JSON) that `handle` serves, relative to the module; empty = serves
-  // nothing.
+  // `OpenAPI` `paths` object (JSON) that `handle` serves, relative to the module, with
+  // `components` beside the paths or without; empty = serves nothing.
   struct RatedBytes api_schema;
   // The table of the kind; a static.
   const void *vtable;

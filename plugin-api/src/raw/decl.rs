@@ -60,8 +60,8 @@ pub struct ComponentDecl {
     pub sample_config: Bytes,
     /// JSON Schema of the configuration; may be empty.
     pub config_schema: Bytes,
-    /// `OpenAPI` `paths` object (JSON) that `handle` serves, relative to the module; empty = serves
-    /// nothing.
+    /// `OpenAPI` `paths` object (JSON) that `handle` serves, relative to the module, with
+    /// `components` beside the paths or without; empty = serves nothing.
     pub api_schema: Bytes,
     /// The table of the kind; a static.
     pub vtable: *const c_void,

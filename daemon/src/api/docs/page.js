@@ -55,14 +55,14 @@ function words(schema) {
 
 function limits(schema) {
   const known = [
-    ["minimum", "at least"], ["maximum", "at most"], ["minLength", "at least, characters:"],
-    ["maxLength", "at most, characters:"], ["minItems", "at least, items:"], ["maxItems", "at most, items:"],
-    ["pattern", "like"],
+    ["minimum", "at least", ""], ["maximum", "at most", ""], ["minLength", "at least", " long"],
+    ["maxLength", "at most", " long"], ["minItems", "at least", " items"], ["maxItems", "at most", " items"],
+    ["pattern", "like", ""],
   ];
   // Limits of the number type itself tell nobody anything.
   const tells = (value) => typeof value !== "number" || Math.abs(value) < Number.MAX_SAFE_INTEGER;
   const found = known.filter(([name]) => name in schema && tells(schema[name]));
-  return found.map(([name, text]) => `, ${text} ${schema[name]}`).join("");
+  return found.map(([name, text, unit]) => `, ${text} ${schema[name]}${unit}`).join("");
 }
 
 /** The members of an object, or of the objects of a list. */

@@ -52,6 +52,29 @@ async fn every_route_is_described_and_nothing_else_is() {
     assert_eq!(Vec::from_iter(of_modules), [format!("GET {MODULES}hashmap/types")]);
 }
 
+#[tokio::test]
+async fn the_page_needs_nothing_from_elsewhere() {
+    let api = empty();
+    let page = api.ask("GET", "/docs", &[], "").await;
+    let policy = page.headers()["content-security-policy"].to_str().unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'; "));
+
+    let page = super::setup::text(&page);
+    for banned in ["<style", "style=", " onclick", "//", "<script>"] {
+        assert!(!page.contains(banned), "{banned}");
+    }
+    assert!(page.contains("<noscript>") && page.contains("href=\"openapi.json\""));
+    for (path, content_type) in [("page.css", "text/css"), ("page.js", "text/javascript")] {
+        assert!(page.contains(&format!("\"docs/{path}\"")), "{path}");
+        let file = api.ask("GET", &format!("/docs/{path}"), &[], "").await;
+        assert_eq!(file.status(), 200);
+        let found = file.headers()["content-type"].to_str().unwrap();
+        assert_eq!(found, format!("{content_type}; charset=utf-8"));
+        let text = super::setup::text(&file);
+        assert!(!text.contains("://") && !text.contains("innerHTML"), "{path}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn references_lead_somewhere_and_names_are_taken_once() {
     let document = document_of(&with_modules().await).await;
