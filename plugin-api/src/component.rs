@@ -224,8 +224,8 @@ pub trait RatingModule: Component {
     const HOT_CONFIG: bool = false;
     /// Always enabled; the API cannot change that.
     const ALWAYS_ON: bool = false;
-    /// The `paths` object (`OpenAPI` 3.1, JSON) that [`RatingModule::handle`] serves; empty = serves
-    /// nothing. Beside the paths `components` may hold `schemas` for references of the form
+    /// The `paths` object (`OpenAPI` 3.1, JSON) that [`RatingModule::handle`] serves; empty =
+    /// serves nothing. Beside the paths `components` may hold `schemas` for references of the form
     /// `#/components/schemas/<name>`. The daemon shows all of it in its own document, with the
     /// module's name before the names of schemas; what every path may answer (400, 406, 413, 415,
     /// 500, 503, and tags with 304 and 412) it adds itself.
