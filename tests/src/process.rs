@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything a test waits for.
@@ -16,7 +16,11 @@ pub struct Process {
     name: String,
     child: Child,
     output: Arc<Mutex<String>>,
+    readers: [JoinHandle<()>; 2],
 }
+
+/// How long the last of what an ended process printed may be on its way.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Process {
     pub fn start(name: &str, command: &mut Command) -> Process {
@@ -27,9 +31,11 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let output = Arc::new(Mutex::new(String::new()));
-        keep_lines(child.stdout.take().expect("piped"), Arc::clone(&output));
-        keep_lines(child.stderr.take().expect("piped"), Arc::clone(&output));
-        Process { name: name.to_owned(), child, output }
+        let readers = [
+            keep_lines(child.stdout.take().expect("piped"), Arc::clone(&output)),
+            keep_lines(child.stderr.take().expect("piped"), Arc::clone(&output)),
+        ];
+        Process { name: name.to_owned(), child, output, readers }
     }
 
     pub fn id(&self) -> u32 {
@@ -50,8 +56,7 @@ impl Process {
             }
             let ended = self.child.try_wait().expect("the child can be waited for");
             if let Some(status) = ended {
-                // What it printed last may still be on its way.
-                thread::sleep(Duration::from_millis(200));
+                self.read_to_end();
                 if let Some(found) = find(&self.output()) {
                     return found;
                 }
@@ -59,6 +64,14 @@ impl Process {
             }
             assert!(start.elapsed() < PATIENCE, "{}: no {what}:\n{}", self.name, self.output());
             thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits for what an ended process printed last. A grandchild may hold the pipes open for longer.
+    fn read_to_end(&self) {
+        let start = Instant::now();
+        while !self.readers.iter().all(JoinHandle::is_finished) && start.elapsed() < READ_PATIENCE {
+            thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -87,6 +100,7 @@ impl Process {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
+                self.read_to_end();
                 return status;
             }
             assert!(start.elapsed() < limit, "{} does not end:\n{}", self.name, self.output());
@@ -109,13 +123,13 @@ fn last_lines(text: &str, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-fn keep_lines(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) {
+fn keep_lines(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) -> JoinHandle<()> {
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
             writeln!(output, "{line}").expect("writing to a string");
         }
-    });
+    })
 }
 
 /// Runs a command to its end: whether it succeeded, and what it printed on both streams.
