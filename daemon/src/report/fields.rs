@@ -1,10 +1,12 @@
 //! Columns that a caller makes up: `SUM(price) / SUM(qty) AS mean_price, COUNT(qty)`.
 //!
-//!     fields  = field { "," field }
-//!     field   = sum [ "AS" name ]
-//!     sum     = product { ( "+" | "-" ) product }
-//!     product = factor { ( "*" | "/" ) factor }
-//!     factor  = "-" factor | "(" sum ")" | number | function "(" name ")"
+//! ```text
+//! fields  = field { "," field }
+//! field   = sum [ "AS" name ]
+//! sum     = product { ( "+" | "-" ) product }
+//! product = factor { ( "*" | "/" ) factor }
+//! factor  = "-" factor | "(" sum ")" | number | function "(" name ")"
+//! ```
 //!
 //! Functions and `AS` are taken in any case. Nothing of the text ever becomes part of a query: the
 //! columns are worked out from what a summary says of each group.
