@@ -67,7 +67,7 @@ impl Process {
         }
     }
 
-    /// Waits for what an ended process printed last. A grandchild may hold the pipes open for longer.
+    /// Waits for what an ended process printed last. A grandchild may hold the pipes longer.
     fn read_to_end(&self) {
         let start = Instant::now();
         while !self.readers.iter().all(JoinHandle::is_finished) && start.elapsed() < READ_PATIENCE {

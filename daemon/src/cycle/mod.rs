@@ -1,5 +1,5 @@
-//! The road of the data: discover, plan, collect, rate, commit; one file for each station. Beside it,
-//! what was collected is collected and rated again where somebody asks for it.
+//! The road of the data: discover, plan, collect, rate, commit; one file for each station. Beside
+//! it, what was collected is collected and rated again where somebody asks for it.
 //!
 //! No cursor passes a period that is not in the ledger, and a source that failed is never taken for
 //! one that had nothing. What fails delays itself alone: a fetcher, a metric of a collector, a

@@ -1,9 +1,9 @@
 //! Periods that are collected and rated again, beside the cycle.
 //!
 //! One reprocessing at a time, the oldest first, period after period, by the same collecting and
-//! rating as the cycle's. What comes out is staged in the ledger, where no reader sees it; after the
-//! last period one change swaps all of it in. After a restart it goes on behind the last period that
-//! was staged wholly; what is staged twice is staged once.
+//! rating as the cycle's. What comes out is staged in the ledger, where no reader sees it; after
+//! the last period one change swaps all of it in. After a restart it goes on behind the last period
+//! that was staged wholly; what is staged twice is staged once.
 //!
 //! A source that fails is asked again, less and less often, and never taken for one that had
 //! nothing. Scopes that fail for themselves are put off into a reprocessing of their own, so that

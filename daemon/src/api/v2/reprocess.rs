@@ -139,8 +139,8 @@ fn check_range(start: DateTime<Utc>, end: DateTime<Utc>, period_secs: u32) -> Re
     let periods = (last - first).num_seconds() / i64::from(period_secs.max(1)) + 1;
     if periods > PERIODS_MAX {
         return Err(Failure::bad_request(format!(
-            "The provided reprocess time window has {periods} periods, at most {PERIODS_MAX} can be \
-             reprocessed at once."
+            "The provided reprocess time window has {periods} periods, at most {PERIODS_MAX} can \
+             be reprocessed at once."
         )));
     }
     Ok(())
