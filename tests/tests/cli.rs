@@ -147,6 +147,27 @@ fn scopes_are_listed_paused_and_reset() {
 }
 
 #[test]
+fn periods_are_rated_again_while_one_waits() {
+    let folder = TempDir::new().unwrap();
+    let idle = Idle::start(folder.path());
+    let url = idle.url();
+    idle.daemon.wait_until_processed(2, this_hour() - Duration::hours(3), 3600);
+    let hour = |ago: i64| (this_hour() - Duration::hours(ago)).format("%Y-%m-%d %H:%M").to_string();
+    let (from, to) = (hour(6), hour(4));
+    let start = ["reprocess", "start", "--from", &from, "--to", &to, "--reason", "a test"];
+
+    let waited = rated(url, &[&start[..], &["a", "--wait"]].concat()).fine();
+    rated(url, &[&start[..], &["--all", "--wait"]].concat()).fine();
+
+    assert_eq!(waited.lines().last(), Some("a: 100 %"), "{waited}");
+    let list = rated(url, &["reprocess", "list", "b"]).fine();
+    assert_eq!(list.lines().count(), 2, "{list}");
+    assert!(list.contains("100 %") && list.contains("a test"), "{list}");
+    rated(url, &[&start[..], &["nobody"]].concat()).failed(1, "do not exist");
+    rated(url, &["reprocess", "start", "a", "--from", &from]).failed(2, "--to");
+}
+
+#[test]
 fn sums_are_shown_to_the_digit() {
     let folder = TempDir::new().unwrap();
     let data = DataSet::ending_lately(1, 4, 2, 6);

@@ -87,7 +87,9 @@ pub(super) fn run(
             if !wait {
                 return Ok(());
             }
-            let mine = |task: &Task| task.start == from && task.end == to && task.reason == *reason;
+            let mine = |task: &Task| {
+                task.start == from && task.end == to && task.reason.trim() == reason.trim()
+            };
             watch(&client, &selection.scopes, &mine)
         }
     }
@@ -151,15 +153,29 @@ fn bar(percent: u32) -> String {
     format!("[{}{}] {percent:3} %", "#".repeat(full), "-".repeat(empty))
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("the daemon has no such task any more\n(hint: `rated reprocess list` shows those it has)")]
+struct NoTask;
+
+/// By scope. The newest task stands first; what was reprocessed before is not waited for.
+fn progress(tasks: &[Task]) -> BTreeMap<String, u32> {
+    let mut progress = BTreeMap::new();
+    for task in tasks {
+        progress.entry(printable(&task.scope)).or_insert_with(|| task.percent());
+    }
+    progress
+}
+
 /// Shows progress until everything is done: bars on a terminal, else a line for each step.
 fn watch(client: &Client, scopes: &[String], mine: &dyn Fn(&Task) -> bool) -> Outcome {
     let is_terminal = io::stdout().is_terminal();
     let mut shown: BTreeMap<String, u32> = BTreeMap::new();
     let mut drawn = 0;
     loop {
-        let tasks = tasks(client, scopes, mine)?;
-        let progress: BTreeMap<String, u32> =
-            tasks.iter().map(|task| (printable(&task.scope), task.percent())).collect();
+        let progress = progress(&tasks(client, scopes, mine)?);
+        if progress.is_empty() {
+            return Err(NoTask.into());
+        }
         let text = if is_terminal {
             let lines = bars(&progress);
             // Up over what was drawn before, each line cleared as it is drawn anew.
@@ -227,6 +243,13 @@ mod tests {
         assert_eq!(percent("2026-01-01T10:00:00"), 100);
         let single = Task { end: task("").start, ..task("2026-01-01T00:00:00") };
         assert_eq!(single.percent(), 100);
+    }
+
+    #[test]
+    fn a_task_that_is_done_does_not_stand_for_the_one_that_is_not() {
+        let tasks = [task(""), task("2026-01-01T10:00:00")];
+
+        assert_eq!(progress(&tasks), BTreeMap::from([("s".to_owned(), 0)]));
     }
 
     #[test]

@@ -259,13 +259,14 @@ impl Reprocess {
 
     fn ask_failed(&mut self, failure: AskFailure, began: DateTime<Utc>, now: DateTime<Utc>) {
         let AskFailure { is_of_the_data, reason } = failure;
-        let job = self.job.as_mut().filter(|_| is_of_the_data);
+        let job = self.job.as_ref().filter(|_| is_of_the_data);
         let (subject, reaction) = match &job {
             Some(job) => (Subject::Reprocessing(job.id), Reaction::RetryFew),
             None => (Subject::Ledger, Reaction::Retry),
         };
         self.metrics.failed_at(Stage::Commit);
-        error!(?subject, reason, "The ledger failed in a reprocessing, will retry.");
+        let id = self.job.as_ref().map(|job| job.id);
+        error!(id, reason, "The ledger failed in a reprocessing, will retry.");
         self.holds.failed(subject, Failed { at: now, began, reaction, reason });
         if is_of_the_data {
             return self.give_up();

@@ -188,6 +188,23 @@ async fn resets_at_any_moment_leave_no_hole_and_double_nothing() {
     }
 }
 
+#[tokio::test]
+async fn a_reset_while_slices_are_under_way_is_made_up_before_the_next_tick() {
+    for steps in 1..40 {
+        let mut simulation = Simulation::new(12, Script::default());
+        for _ in 0..steps {
+            simulation.step().await;
+        }
+        reset_some(&simulation, &mut Jitter::new(steps));
+        simulation.runner.look();
+
+        while simulation.step().await.is_none() {}
+
+        assert_eq!(simulation.all_hours(), [due(12); 15], "{steps} steps");
+        simulation.check_totals(11);
+    }
+}
+
 /// To a moment at which all of them were already: what comes before it stays.
 fn reset_some(simulation: &Simulation, random: &mut Jitter) {
     let cursors = simulation.ledger.cursors().unwrap();

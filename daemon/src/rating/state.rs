@@ -202,7 +202,7 @@ impl Rating {
     /// The enabled modules that are not there: refused at the start, or gone from their folder.
     async fn missing(&self, set: &ModuleSet) -> Result<BTreeMap<String, ModuleState>, RatingError> {
         let mut enabled = BTreeMap::clone(&self.defaults);
-        enabled.extend(self.off_thread(|ledger| ledger.module_states()).await?);
+        enabled.extend(self.off_thread(Ledger::module_states).await?);
         enabled.retain(|name, state| state.enabled && find(set, name).is_err());
         Ok(enabled)
     }

@@ -195,3 +195,157 @@ fn pending(
     }
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::ledger::sled::{SledLedger, SledOptions};
+    use crate::ledger::{Failure, NewScope, RatedSlice, SliceScope};
+
+    fn at(hour: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::hours(hour)
+    }
+
+    fn hour(begin: i64) -> Period {
+        Period::new(at(begin), at(begin + 1)).unwrap()
+    }
+
+    fn id(text: &str) -> ScopeId {
+        ScopeId::new(text).unwrap()
+    }
+
+    fn metric(name: &str) -> MetricId {
+        MetricId { name: name.to_owned(), alt_name: format!("{name}_type") }
+    }
+
+    fn request() -> GapsRequest {
+        GapsRequest {
+            begin: at(0),
+            end: at(100),
+            scopes: None,
+            metrics: None,
+            states: None,
+            offset: 0,
+            limit: 100,
+            // With one period to wait, the hours 0 to 3 are due.
+            now: at(5),
+            period_secs: 3600,
+            wait_periods: 1,
+        }
+    }
+
+    /// Two metrics, an active scope `a` and an inactive `b`. Of `cpu` the hours 0 and 1 are there,
+    /// hour 2 has failed for `a`; of `ram` nothing is.
+    fn ledger() -> (tempfile::TempDir, SledLedger) {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = SledLedger::open(folder.path(), SledOptions::default()).unwrap();
+        ledger.set_metrics(&[metric("cpu"), metric("ram")]).unwrap();
+        let scope = |name: &str, active| NewScope {
+            id: id(name),
+            fetcher: "f".to_owned(),
+            collector: "c".to_owned(),
+            scope_key: "project_id".to_owned(),
+            first_period: at(0),
+            last_processed: None,
+            active,
+            found_at: at(0),
+        };
+        ledger.add_scopes(&[scope("a", true), scope("b", false)]).unwrap();
+        let slice = |begin, facts: [(&str, Fact); 2]| RatedSlice {
+            metric: metric("cpu"),
+            unit: "h".to_owned(),
+            description: None,
+            period: hour(begin),
+            scopes: facts.map(|(name, fact)| SliceScope { id: id(name), fact }).to_vec(),
+            rows: Vec::new(),
+            rated_by: Arc::new([]),
+        };
+        ledger.commit(vec![slice(0, [("a", Fact::Lost), ("b", Fact::NoData)])]).unwrap();
+        ledger.commit(vec![slice(1, [("a", Fact::NoData), ("b", Fact::NoData)])]).unwrap();
+        let failure = Failure {
+            metric: metric("cpu"),
+            period: hour(2),
+            scopes: vec![id("a")],
+            attempts: 3,
+            at: at(5),
+            reason: "the source is down".to_owned(),
+        };
+        ledger.note_failure(&failure).unwrap();
+        (folder, ledger)
+    }
+
+    fn shown(ledger: &SledLedger, request: &GapsRequest) -> Vec<String> {
+        let shown = |row: &GapRow| {
+            let hour = (row.period.begin() - at(0)).num_hours();
+            format!("{} {hour} {} {}", row.state.name(), row.scope, row.metric.name)
+        };
+        gaps(ledger, request).unwrap().rows.iter().map(shown).collect()
+    }
+
+    #[test]
+    fn gaps_come_first_and_what_is_due_is_among_them() {
+        let (_folder, ledger) = ledger();
+
+        let all = gaps(&ledger, &request()).unwrap();
+
+        assert_eq!(
+            shown(&ledger, &request()),
+            [
+                "failed 2 a cpu",
+                "pending 0 a ram",
+                "pending 1 a ram",
+                "pending 2 a ram",
+                "pending 3 a cpu",
+                "pending 3 a ram",
+                "lost 0 a cpu",
+                "no_data 0 b cpu",
+                "no_data 1 a cpu",
+                "no_data 1 b cpu",
+            ]
+        );
+        assert_eq!(all.rows[0].failure, Some((3, "the source is down".to_owned())));
+        assert_eq!((all.total, all.counts[&Gap::Pending], all.counts[&Gap::NoData]), (10, 5, 3));
+    }
+
+    #[test]
+    fn a_question_is_narrowed_and_paged() {
+        let (_folder, ledger) = ledger();
+        let narrow = GapsRequest {
+            begin: at(1),
+            end: at(4),
+            metrics: Some(vec!["ram_type".to_owned()]),
+            states: Some(vec![Gap::Pending]),
+            offset: 1,
+            limit: 1,
+            ..request()
+        };
+        assert_eq!(shown(&ledger, &narrow), ["pending 2 a ram"]);
+        assert_eq!(gaps(&ledger, &narrow).unwrap().total, 3);
+
+        let scopes = Some(["b".to_owned()].into());
+        let of_scope = GapsRequest { scopes, ..request() };
+        assert_eq!(shown(&ledger, &of_scope), ["no_data 0 b cpu", "no_data 1 b cpu"]);
+
+        let nobody = GapsRequest { scopes: Some(HashSet::new()), ..request() };
+        assert!(shown(&ledger, &nobody).is_empty());
+        let backwards = GapsRequest { begin: at(9), end: at(1), ..request() };
+        assert!(shown(&ledger, &backwards).is_empty());
+    }
+
+    #[test]
+    fn too_much_at_once_is_refused_with_the_limit() {
+        let (_folder, ledger) = ledger();
+
+        let error = gaps(&ledger, &GapsRequest { end: at(10_000_000), ..request() }).unwrap_err();
+
+        assert_eq!(
+            error.to_string(),
+            "10000000 periods x 2 scopes x 2 metrics are too many, at most 1000000 can be told at \
+             once; narrow the range or the scopes"
+        );
+    }
+}
