@@ -49,7 +49,8 @@ fn every_operation_is_shown() {
     let daemon = Daemon::start(&config.write(folder.path()));
     let document = daemon.get("/openapi.json");
     let paths = document["paths"].as_object().unwrap().values();
-    let operations: usize = paths.map(|item| item.as_object().map_or(0, |item| item.len())).sum();
+    let operations: usize =
+        paths.map(|item| item.as_object().map_or(0, serde_json::Map::len)).sum();
 
     let address = format!("{}/docs#post_v1_rating_quote", daemon.url);
     let page = open(browser, &folder.path().join("profile"), &address);
