@@ -192,7 +192,9 @@ fn servers_and_clients_are_known_by_their_certificates() {
     assert!(text.contains("certificate"), "{text}");
 
     let anonymous = json!({"ca_file": authority});
-    assert_eq!(send(&world, &url, &anonymous).unwrap_err().0, Status::Unavailable);
+    let (status, _) = send(&world, &url, &anonymous).unwrap_err();
+    // In TLS 1.3 the server refuses after the client's handshake is done, and that may get lost.
+    assert!(matches!(status, Status::Unavailable | Status::Timeout), "{status:?}");
 
     let keyless = json!({"ca_file": authority, "cert_file": cert, "key_file": cert});
     let (status, text) = send(&world, &url, &keyless).unwrap_err();
