@@ -4,6 +4,7 @@ use bytes::Bytes;
 use warp::http::{HeaderMap, HeaderName, Method, header};
 
 use super::body::Unread;
+use super::caller::{Caller, Sight};
 
 /// One request.
 #[derive(Debug)]
@@ -20,12 +21,31 @@ pub(crate) struct Call {
     pub(crate) unread: Unread,
     /// What the route's pattern left open, percent-decoded, in order.
     pub(crate) captures: Vec<String>,
+    /// Who calls.
+    pub(crate) caller: Caller,
+    /// Whose figures the caller may see and change.
+    pub(crate) sight: Sight,
 }
 
 /// Name and value, decoded.
 pub(crate) type Pairs = Vec<(String, String)>;
 
 impl Call {
+    /// A request of which nothing is known yet but what was sent.
+    pub(crate) fn new(method: Method, path: String, query: String, headers: HeaderMap) -> Call {
+        Call {
+            method,
+            path,
+            query,
+            headers,
+            body: Bytes::new(),
+            unread: Unread::default(),
+            captures: Vec::new(),
+            caller: Caller::Anonymous,
+            sight: Sight::Nothing,
+        }
+    }
+
     pub(crate) fn header(&self, name: HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }

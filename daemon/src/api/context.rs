@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::authentication::Authentication;
 use super::backend::{CycleView, Plugins};
 use super::failure::Failure;
+use super::policy::Policy;
 use super::turns::WriteTurns;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -33,6 +35,8 @@ pub struct Context {
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
+    pub(crate) authentication: Arc<Authentication>,
+    pub(crate) policy: Arc<Policy>,
     pub(crate) write_turns: WriteTurns,
     turns: Arc<Semaphore>,
     long_turns: Arc<Semaphore>,
@@ -47,6 +51,7 @@ pub struct Parts {
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
+    pub policy: Policy,
 }
 
 impl fmt::Debug for Context {
@@ -63,7 +68,9 @@ impl fmt::Debug for Parts {
 
 impl Context {
     pub fn new(parts: Parts) -> Context {
-        let Parts { ledger, rating, plugins, cycle, config, metrics, clock } = parts;
+        let Parts { ledger, rating, plugins, cycle, config, metrics, clock, policy } = parts;
+        let authentication = Arc::new(Authentication::new(&config.api));
+        let policy = Arc::new(policy);
         let turns = Arc::new(Semaphore::new(BLOCKING_CALLS_MAX));
         let long_turns = Arc::new(Semaphore::new(LONG_CALLS_MAX));
         let write_turns = WriteTurns::default();
@@ -75,6 +82,8 @@ impl Context {
             config,
             metrics,
             clock,
+            authentication,
+            policy,
             write_turns,
             turns,
             long_turns,

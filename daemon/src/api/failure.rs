@@ -6,6 +6,7 @@ use warp::http::{StatusCode, header};
 
 use super::answer::{Answer, AnswerBody, page};
 use super::negotiate::Accepts;
+use super::policy::Action;
 use crate::ledger::LedgerError;
 use crate::rating::{CallFailure, RatingError};
 
@@ -19,6 +20,15 @@ pub(crate) enum Failure {
     NoRoute(StatusCode),
     /// The caller takes no form that we have.
     NotAcceptable,
+    /// Nobody knows who calls, or what was said of it is wrong.
+    Unauthenticated {
+        /// Values of `WWW-Authenticate`.
+        challenges: Vec<String>,
+    },
+    /// The caller may not do this.
+    Forbidden(&'static Action),
+    /// The same, where a module would answer.
+    ForbiddenModule(&'static Action),
     /// Ours, or the world's.
     Broken { status: StatusCode, text: &'static str, log: String },
 }
@@ -79,6 +89,8 @@ impl Failure {
             | Failure::Broken { status, .. }
             | Failure::NoRoute(status) => *status,
             Failure::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
+            Failure::Unauthenticated { .. } => StatusCode::UNAUTHORIZED,
+            Failure::Forbidden(_) | Failure::ForbiddenModule(_) => StatusCode::FORBIDDEN,
         }
     }
 
@@ -93,19 +105,50 @@ impl Failure {
     /// The answer that says so.
     pub(crate) fn into_answer(self, dialect: Dialect, method: &str, accepts: &Accepts) -> Answer {
         let status = self.status();
+        let mut challenges = Vec::new();
         let body = match (self, dialect) {
             (Failure::Refused { text, .. }, _) => document(dialect, status, &shortened(text)),
             (Failure::Broken { text, .. }, _) => document(dialect, status, text),
-            (Failure::NoRoute(_), Dialect::V1) => v1_no_route(status, method, accepts),
+            (Failure::NoRoute(_), Dialect::V1) => {
+                v1_no_route(status, &no_route_text(status, method), "", accepts)
+            }
             (Failure::NoRoute(_), Dialect::V2) => v2_no_route(status),
             (Failure::NotAcceptable, _) => not_acceptable(accepts),
+            (Failure::Unauthenticated { challenges: all }, _) => {
+                challenges = all;
+                unauthenticated()
+            }
+            (Failure::ForbiddenModule(action), _) => {
+                let text = not_allowed(action);
+                v1_no_route(status, &text, &text, accepts)
+            }
+            (Failure::Forbidden(action), Dialect::V1) => {
+                document(dialect, status, &not_allowed(action))
+            }
+            (Failure::Forbidden(_), Dialect::V2) => {
+                document(dialect, status, "You are not authorized to perform this action")
+            }
         };
         let answer = Answer::with_status(status, body);
+        let say = |answer: Answer, how| answer.header(header::WWW_AUTHENTICATE, how);
+        let answer = challenges.into_iter().fold(answer, say);
         if status == StatusCode::SERVICE_UNAVAILABLE {
             return answer.header(header::RETRY_AFTER, RETRY_AFTER_SECS);
         }
         answer
     }
+}
+
+fn not_allowed(action: &Action) -> String {
+    format!("Policy doesn't allow {} to be performed.", action.name)
+}
+
+/// As OpenStack's identity service says it, whatever API is asked.
+fn unauthenticated() -> AnswerBody {
+    let message = "The request you have made requires authentication.";
+    AnswerBody::Document(
+        json!({"error": {"code": 401, "title": "Unauthorized", "message": message}}),
+    )
 }
 
 /// Texts quote what was sent, which may be long.
@@ -128,18 +171,27 @@ fn document(dialect: Dialect, status: StatusCode, text: &str) -> AnswerBody {
     }
 }
 
-fn v1_no_route(status: StatusCode, method: &str, accepts: &Accepts) -> AnswerBody {
+/// `description` stands in JSON, `explanation` on a page.
+fn v1_no_route(
+    status: StatusCode,
+    explanation: &str,
+    description: &str,
+    accepts: &Accepts,
+) -> AnswerBody {
     if accepts.json() {
         let title = status.canonical_reason().unwrap_or("Error");
         return AnswerBody::Document(
-            json!({"code": status.as_u16(), "title": title, "description": ""}),
+            json!({"code": status.as_u16(), "title": title, "description": description}),
         );
     }
-    let explanation = match status {
+    page(status, explanation, accepts)
+}
+
+fn no_route_text(status: StatusCode, method: &str) -> String {
+    match status {
         StatusCode::NOT_FOUND => "The resource could not be found.".to_owned(),
         _ => format!("The method {method} is not allowed for this resource."),
-    };
-    page(status, &explanation, accepts)
+    }
 }
 
 fn v2_no_route(status: StatusCode) -> AnswerBody {

@@ -11,9 +11,11 @@
 //! the modules).
 
 mod answer;
+mod authentication;
 mod backend;
 mod body;
 mod call;
+mod caller;
 mod connections;
 mod context;
 mod cors;
@@ -26,6 +28,7 @@ mod host;
 mod negotiate;
 mod openapi;
 mod outgoing;
+mod policy;
 mod python;
 mod root;
 mod router;
@@ -40,4 +43,5 @@ mod xml;
 
 pub use backend::*;
 pub use context::{BLOCKING_CALLS_MAX, Context, LONG_CALLS_MAX, Parts};
+pub use policy::{Policy, PolicyError};
 pub use serve::{REQUESTS_IN_FLIGHT_MAX, STOP_TIMEOUT, serve};

@@ -5,6 +5,7 @@ use warp::http::StatusCode;
 
 use super::answer::{Answer, AnswerBody};
 use super::call::Call;
+use super::caller::Sight;
 use super::context::Context;
 use super::dates;
 use super::failure::Failure;
@@ -36,10 +37,14 @@ pub(crate) async fn alive(_: &Context, _: &Call) -> Result<Answer, Failure> {
 
 /// The store can be read and takes changes. What does not work beside it is told, and does not make
 /// the daemon less ready: a source that is down delays bills, and restarting would not help.
-pub(crate) async fn ready(context: &Context, _: &Call) -> Result<Answer, Failure> {
+/// Troubles name servers and scopes, and so they are told to those who may know.
+pub(crate) async fn ready(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let store =
         context.ledger(|ledger| ledger.takes_changes().and(ledger.module_states().map(drop))).await;
-    let cycle = context.cycle.report();
+    let mut cycle = context.cycle.report();
+    if call.sight != Sight::Everything {
+        cycle.troubles.clear();
+    }
     let shown = json!({
         "ready": store.is_ok(),
         "last_cycle_begin": cycle.last_begin.map(dates::zoned),
@@ -103,7 +108,10 @@ pub(crate) mod describe {
 
     pub(crate) fn ready() -> Operation {
         Operation::new("The store can be read and takes changes")
-            .says("What does not work beside it is told among the troubles.")
+            .says(
+                "What does not work beside it is told among the troubles, to those who may know \
+                 (`daemon:get_status`).",
+            )
             .answers(200, "it does", readiness())
             .answers(503, "it does not, or the daemon is busy", or_message())
     }

@@ -6,6 +6,7 @@ use super::call::{Call, path_segments};
 use super::context::Context;
 use super::failure::{Dialect, Failure};
 use super::openapi::Describe;
+use super::policy::Action;
 
 pub(crate) type Handled<'a> = BoxFuture<'a, Result<Answer, Failure>>;
 pub(crate) type Handler = for<'a> fn(&'a Context, &'a Call) -> Handled<'a>;
@@ -37,7 +38,21 @@ pub(crate) enum BodyUse {
 pub(crate) struct Endpoint {
     pub(crate) method: Method,
     pub(crate) handler: Handler,
+    pub(crate) access: Access,
     pub(crate) describe: Describe,
+}
+
+/// Who gets to the handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Everybody; who says who they are may see more.
+    Open(&'static Action),
+    /// Everybody, and nobody is asked who they are.
+    Public,
+    /// Whoever has said who they are; the handler asks the policy.
+    Known,
+    /// Whoever the policy allows it.
+    Allowed(&'static Action),
 }
 
 /// Where a request goes.
@@ -53,7 +68,7 @@ pub(crate) struct Found {
 
 #[derive(Debug)]
 pub(crate) enum Target {
-    Handler(Handler),
+    Handler(Handler, Access),
     /// OPTIONS.
     Options {
         allow: String,
@@ -117,7 +132,7 @@ fn target(route: &Route, dialect: Dialect, method: &Method) -> Target {
     let head = dialect == Dialect::V2 && method == Method::HEAD;
     let wanted = if head { &Method::GET } else { method };
     if let Some(endpoint) = route.methods.iter().find(|endpoint| endpoint.method == *wanted) {
-        return Target::Handler(endpoint.handler);
+        return Target::Handler(endpoint.handler, endpoint.access);
     }
     if method == Method::OPTIONS && !route.methods.is_empty() {
         return Target::Options { allow: allow(route) };

@@ -1,7 +1,8 @@
 use futures_util::FutureExt as _;
 use warp::http::{Method, StatusCode};
 
-use super::router::{BodyUse, Endpoint, Route};
+use super::policy;
+use super::router::{Access, BodyUse, Endpoint, Route};
 use super::v1::dataframes as frames;
 use super::v1::{collector, info, module_config, quote, rating, report};
 use super::v2::{completeness, dataframes, modules, reprocess, scope, summary};
@@ -13,24 +14,41 @@ const BODY_SIZE_MAX: usize = 1024 * 1024;
 /// Largest body that a module gets: a price list of some ten thousand rules.
 const MODULE_BODY_SIZE_MAX: usize = 8 * 1024 * 1024;
 
-/// `endpoint!(GET, file::function)`: an async function as an entry of the table, with its
-/// description, which is the function of the same name in `file::describe`.
+/// `endpoint!(GET, file::function, access)`: an async function as an entry of the table, with who
+/// gets there and its description, which is the function of the same name in `file::describe`.
 macro_rules! endpoint {
-    ($method:ident, $file:ident :: $function:ident) => {
+    ($method:ident, $file:ident :: $function:ident, $access:expr) => {
         Endpoint {
             method: Method::$method,
             handler: |context, call| $file::$function(context, call).boxed(),
+            access: $access,
             describe: $file::describe::$function,
         }
     };
 }
 
-/// Methods of a path; every other one is 405.
+/// Who gets to a handler: `public`, `known`, `open ACTION`, or whoever may do `ACTION`.
+macro_rules! access {
+    (public) => {
+        Access::Public
+    };
+    (known) => {
+        Access::Known
+    };
+    (open $action:ident) => {
+        Access::Open(&policy::$action)
+    };
+    ($action:ident) => {
+        Access::Allowed(&policy::$action)
+    };
+}
+
+/// Methods of a path, each with who gets there; every other one is 405.
 macro_rules! route {
-    ($pattern:literal, $($method:ident => $file:ident :: $function:ident),+) => {
+    ($pattern:literal, $($method:ident => $file:ident :: $function:ident if $($access:ident)+),+) => {
         Route {
             pattern: $pattern,
-            methods: &[$(endpoint!($method, $file::$function)),+],
+            methods: &[$(endpoint!($method, $file::$function, access!($($access)+))),+],
             otherwise: StatusCode::METHOD_NOT_ALLOWED,
             body: BodyUse::Whole { size_max: BODY_SIZE_MAX },
         }
@@ -51,77 +69,93 @@ macro_rules! nothing {
 
 /// Every path there is. The first that matches counts.
 pub(crate) static ROUTES: &[Route] = &[
-    route!("/", GET => root::versions),
-    route!("/healthcheck", GET => root::healthcheck),
-    route!("/healthz", GET => root::alive),
-    route!("/readyz", GET => root::ready),
-    route!("/metrics", GET => root::metrics),
-    route!("/openapi.json", GET => docs::openapi),
-    route!("/docs", GET => docs::page),
-    route!("/docs/page.css", GET => docs::style),
-    route!("/docs/page.js", GET => docs::script),
+    route!("/", GET => root::versions if public),
+    route!("/healthcheck", GET => root::healthcheck if public),
+    route!("/healthz", GET => root::alive if public),
+    route!("/readyz", GET => root::ready if open GET_STATUS),
+    route!("/metrics", GET => root::metrics if GET_METRICS),
+    route!("/openapi.json", GET => docs::openapi if public),
+    route!("/docs", GET => docs::page if public),
+    route!("/docs/page.css", GET => docs::style if public),
+    route!("/docs/page.js", GET => docs::script if public),
     // ---- v1 ----
-    route!("/v1/info/config", GET => info::config),
-    route!("/v1/info/metrics", GET => info::metrics),
-    route!("/v1/info/metrics/{id}", GET => info::metric),
+    route!("/v1/info/config", GET => info::config if GET_CONFIG),
+    route!("/v1/info/metrics", GET => info::metrics if LIST_METRICS_INFO),
+    route!("/v1/info/metrics/{id}", GET => info::metric if GET_METRIC_INFO),
     nothing!("/v1/info/metrics/{id}/{*}"),
-    route!("/v1/info/metric", GET => info::metrics),
-    route!("/v1/info/metric/{id}", GET => info::metric),
+    route!("/v1/info/metric", GET => info::metrics if LIST_METRICS_INFO),
+    route!("/v1/info/metric/{id}", GET => info::metric if GET_METRIC_INFO),
     nothing!("/v1/info/metric/{id}/{*}"),
-    route!("/v1/info/services", GET => info::metrics),
-    route!("/v1/info/services/{id}", GET => info::metric),
+    route!("/v1/info/services", GET => info::metrics if LIST_SERVICES_INFO),
+    route!("/v1/info/services/{id}", GET => info::metric if GET_SERVICE_INFO),
     nothing!("/v1/info/services/{id}/{*}"),
-    route!("/v1/info/service", GET => info::metrics),
-    route!("/v1/info/service/{id}", GET => info::metric),
+    route!("/v1/info/service", GET => info::metrics if LIST_SERVICES_INFO),
+    route!("/v1/info/service/{id}", GET => info::metric if GET_SERVICE_INFO),
     nothing!("/v1/info/service/{id}/{*}"),
-    route!("/v1/collector", GET => collector::nothing),
+    route!("/v1/collector", GET => collector::nothing if known),
     route!("/v1/collector/mappings",
-        GET => collector::mappings,
-        POST => collector::create_mapping,
-        DELETE => collector::delete_mapping),
+        GET => collector::mappings if LIST_MAPPINGS,
+        POST => collector::create_mapping if MANAGE_MAPPING,
+        DELETE => collector::delete_mapping if MANAGE_MAPPING),
     route!("/v1/collector/mappings/{service}",
-        GET => collector::mapping,
-        DELETE => collector::delete_mapping),
+        GET => collector::mapping if GET_MAPPING,
+        DELETE => collector::delete_mapping if MANAGE_MAPPING),
     route!("/v1/collector/mappings/{collector}/{service}",
-        POST => collector::create_mapping,
-        GET => collector::nowhere),
+        POST => collector::create_mapping if MANAGE_MAPPING,
+        GET => collector::nowhere if known),
     nothing!("/v1/collector/mappings/{*}"),
-    route!("/v1/collector/states", GET => collector::state, PUT => collector::set_state),
-    route!("/v1/collector/states/{name}", GET => collector::state, PUT => collector::set_state),
-    route!("/v1/collector/{name}/states", GET => collector::state, PUT => collector::set_state),
+    route!("/v1/collector/states",
+        GET => collector::state if GET_STATE,
+        PUT => collector::set_state if UPDATE_STATE),
+    route!("/v1/collector/states/{name}",
+        GET => collector::state if GET_STATE,
+        PUT => collector::set_state if UPDATE_STATE),
+    route!("/v1/collector/{name}/states",
+        GET => collector::state if GET_STATE,
+        PUT => collector::set_state if UPDATE_STATE),
     nothing!("/v1/collector/{name}/{*}"),
-    route!("/v1/rating/modules", GET => rating::modules, PUT => rating::set_module),
-    route!("/v1/rating/modules/{module_id}", GET => rating::module, PUT => rating::set_module),
+    route!("/v1/rating/modules",
+        GET => rating::modules if LIST_MODULES,
+        PUT => rating::set_module if UPDATE_MODULE),
+    route!("/v1/rating/modules/{module_id}",
+        GET => rating::module if GET_MODULE,
+        PUT => rating::set_module if UPDATE_MODULE),
     nothing!("/v1/rating/modules/{module_id}/{*}"),
-    route!("/v1/rating/quote", POST => quote::quote),
-    route!("/v1/rating/reload_modules", GET => rating::reload),
+    route!("/v1/rating/quote", POST => quote::quote if QUOTE),
+    route!("/v1/rating/reload_modules", GET => rating::reload if MODULE_CONFIG),
     Route {
         body: BodyUse::Whole { size_max: MODULE_BODY_SIZE_MAX },
         ..route!("/v1/rating/module_config/{*}",
-            GET => module_config::serve,
-            POST => module_config::serve,
-            PUT => module_config::serve,
-            DELETE => module_config::serve,
-            PATCH => module_config::serve)
+            GET => module_config::serve if known,
+            POST => module_config::serve if known,
+            PUT => module_config::serve if known,
+            DELETE => module_config::serve if known,
+            PATCH => module_config::serve if known)
     },
-    route!("/v1/report/total", GET => report::total),
-    route!("/v1/report/summary", GET => report::summary),
-    route!("/v1/report/tenants", GET => report::tenants),
-    route!("/v1/storage/dataframes", GET => frames::dataframes),
+    route!("/v1/report/total", GET => report::total if GET_TOTAL),
+    route!("/v1/report/summary", GET => report::summary if GET_V1_SUMMARY),
+    route!("/v1/report/tenants", GET => report::tenants if LIST_TENANTS),
+    route!("/v1/storage/dataframes", GET => frames::dataframes if LIST_DATA_FRAMES),
     // ---- v2 ----
-    route!("/v2/summary", GET => summary::summary),
+    route!("/v2/summary", GET => summary::summary if GET_SUMMARY),
     Route {
         body: BodyUse::Stream,
-        ..route!("/v2/dataframes", GET => dataframes::dataframes, POST => dataframes::push)
+        ..route!("/v2/dataframes",
+            GET => dataframes::dataframes if GET_DATAFRAMES,
+            POST => dataframes::push if ADD_DATAFRAMES)
     },
     route!("/v2/scope",
-        GET => scope::scopes,
-        POST => scope::create,
-        PATCH => scope::change,
-        PUT => scope::reset),
-    route!("/v2/completeness", GET => completeness::completeness),
-    route!("/v2/task/reprocesses", GET => reprocess::list, POST => reprocess::schedule),
-    route!("/v2/task/reprocesses/{scope_id}", GET => reprocess::list_of_scope),
-    route!("/v2/rating/modules", GET => modules::modules),
-    route!("/v2/rating/modules/{id}", GET => modules::module, PUT => modules::set_module),
+        GET => scope::scopes if GET_SCOPES,
+        POST => scope::create if POST_SCOPE,
+        PATCH => scope::change if PATCH_SCOPE,
+        PUT => scope::reset if RESET_SCOPES),
+    route!("/v2/completeness", GET => completeness::completeness if GET_COMPLETENESS),
+    route!("/v2/task/reprocesses",
+        GET => reprocess::list if GET_REPROCESSES,
+        POST => reprocess::schedule if POST_REPROCESSES),
+    route!("/v2/task/reprocesses/{scope_id}", GET => reprocess::list_of_scope if GET_REPROCESSES),
+    route!("/v2/rating/modules", GET => modules::modules if V2_LIST_MODULES),
+    route!("/v2/rating/modules/{id}",
+        GET => modules::module if V2_GET_MODULE,
+        PUT => modules::set_module if V2_UPDATE_MODULE),
 ];

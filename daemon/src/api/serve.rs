@@ -3,7 +3,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
@@ -15,12 +15,13 @@ use warp::{Filter as _, Reply as _};
 use super::answer::{Answer, Content};
 use super::body::{BodyLimits, BrokenOff, Unread, read_whole};
 use super::call::Call;
+use super::caller::Sight;
 use super::connections::{self, Limits};
 use super::context::Context;
 use super::cors;
 use super::failure::{Dialect, Failure};
 use super::negotiate::{Accepts, Format};
-use super::router::{self, BodyUse, Found, Target};
+use super::router::{self, Access, BodyUse, Found, Target};
 use super::routes::ROUTES;
 use super::v1::arguments;
 use super::xml;
@@ -54,15 +55,7 @@ pub async fn serve(
         .and(warp::body::stream())
         .then(move |method, path: warp::path::FullPath, query, headers, body| {
             let (context, room) = (context.clone(), Arc::clone(&room));
-            let call = Call {
-                method,
-                path: path.as_str().to_owned(),
-                query,
-                headers,
-                body: Bytes::new(),
-                unread: Unread::default(),
-                captures: Vec::new(),
-            };
+            let call = Call::new(method, path.as_str().to_owned(), query, headers);
             async move {
                 let place = room.try_acquire();
                 let load = if place.is_ok() { Load::Usual } else { Load::Full };
@@ -163,7 +156,10 @@ async fn handle<B: Buf, E>(
     body: impl Stream<Item = Result<B, E>> + Send + 'static,
 ) -> Result<Answer, Failure> {
     let handler = match &found.target {
-        Target::Handler(handler) => *handler,
+        Target::Handler(handler, access) => {
+            admit(context, call, *access).await?;
+            *handler
+        }
         Target::Options { allow } => return Ok(options(context, call, found.dialect, allow)),
         Target::Refused { status, allow } => return refused(*status, allow.as_deref()),
     };
@@ -190,6 +186,32 @@ async fn handle<B: Buf, E>(
         Ok(result) => result,
         Err(panic) => Err(Failure::internal(format!("panic: {}", panic_text(&*panic)))),
     }
+}
+
+/// Finds out who calls and whether they may, before anything else of the request is looked at.
+async fn admit(context: &Context, call: &mut Call, access: Access) -> Result<(), Failure> {
+    if access == Access::Public {
+        return Ok(());
+    }
+    let caller = context.authentication.caller(&call.headers).await?;
+    let is_open = matches!(access, Access::Open(_));
+    call.caller = match caller {
+        Some(caller) => caller,
+        None if is_open => return Ok(()),
+        None => {
+            let challenges = context.authentication.challenges();
+            return Err(Failure::Unauthenticated { challenges });
+        }
+    };
+    call.sight = match access {
+        Access::Allowed(action) => context.policy.admit(&call.caller, action)?,
+        // Not allowed to see more than everybody.
+        Access::Open(action) => {
+            context.policy.admit(&call.caller, action).unwrap_or(Sight::Nothing)
+        }
+        Access::Known | Access::Public => context.policy.sight(&call.caller),
+    };
+    Ok(())
 }
 
 fn options(context: &Context, call: &Call, dialect: Dialect, allow: &str) -> Answer {

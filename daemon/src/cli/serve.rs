@@ -62,6 +62,8 @@ enum ServeError {
         #[source]
         error: io::Error,
     },
+    #[error("cannot use the policy\n(hint: `api.policy` names the file)")]
+    Policy(#[source] api::PolicyError),
     #[error("cannot open the ledger")]
     Open(#[source] OpenError),
     #[error("cannot start the plugins")]
@@ -146,6 +148,8 @@ impl Daemon {
         let config = Arc::new(config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new());
+        let policy = config.api.policy.as_deref().map(api::Policy::load).transpose();
+        let policy = policy.map_err(ServeError::Policy)?.unwrap_or_default();
         let ledger = open_ledger(Arc::clone(&config)).await?;
         let services = HostServices {
             ledger: Arc::clone(&ledger),
@@ -174,6 +178,7 @@ impl Daemon {
             config: Arc::clone(&config),
             metrics,
             clock,
+            policy,
         });
         let (api_stop, mut stopped) = watch::channel(false);
         let stop = async move {

@@ -37,7 +37,7 @@ pub(super) struct Draft {
 pub(super) fn read(root: &mut TableReader<'_>, source: &Path) -> Draft {
     let folder = source.parent().unwrap_or(Path::new(""));
     let daemon = read_daemon(root.table("daemon"), folder);
-    let api = read_api(root.table("api"));
+    let api = read_api(root.table("api"), folder);
     let plugins = read_plugins(root.table("plugins"));
     let ledger = read_ledger(root.table("ledger"));
     let mut collectors = read_instances(root.table("collectors"));
@@ -104,10 +104,11 @@ fn check_log(section: &TableReader<'_>, field: &Field<String>) {
     }
 }
 
-fn read_api(mut section: TableReader<'_>) -> ApiConfig {
+fn read_api(mut section: TableReader<'_>, folder: &Path) -> ApiConfig {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
     let auth = read_auth(&mut section);
     let listen = read_listen(&mut section, auth).unwrap_or(default);
+    let policy = section.text("policy").map(|field| source::resolve(folder, &field.value));
     let hint = "`connections_max` is how many connections may be open at once";
     let connections_max = section.integer("connections_max", 1..=100_000, 512_u32, hint);
     let hint = "`head_timeout_secs` is how long the head of a request may take, in seconds";
@@ -128,6 +129,7 @@ fn read_api(mut section: TableReader<'_>) -> ApiConfig {
     ApiConfig {
         listen,
         auth,
+        policy,
         connections_max: usize::try_from(connections_max).expect("at most 100000"),
         head_timeout: Duration::from_secs(head_timeout_secs.into()),
         body_timeout: Duration::from_secs(body_timeout_secs.into()),

@@ -20,6 +20,7 @@ mod variables;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub(crate) use problem::nearest;
 pub use problem::{ConfigError, Place, Problem, ProblemKind, Refusal};
 pub use settings::*;
 

@@ -222,7 +222,7 @@ pub(super) fn into_error(files: Vec<Problems>) -> ConfigError {
 }
 
 /// What the writer may have meant, when it is near enough.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     written: &str,
     choices: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

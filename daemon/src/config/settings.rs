@@ -58,6 +58,8 @@ pub enum LogFormat {
 pub struct ApiConfig {
     pub listen: SocketAddr,
     pub auth: Auth,
+    /// Rules that stand for the default ones.
+    pub policy: Option<PathBuf>,
     pub connections_max: usize,
     /// For the head of a request, and for the silence between two requests.
     pub head_timeout: Duration,

@@ -15,11 +15,10 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use super::fake_ledger::{FakeLedger, Row};
 use super::fake_plugins::{FakeCycle, FakePlugins};
 use crate::api::answer::Content;
-use crate::api::body::Unread;
 use crate::api::call::Call;
 use crate::api::dates;
 use crate::api::serve::{Load, answer};
-use crate::api::{Context, Parts, Plugins};
+use crate::api::{Context, Parts, Plugins, Policy};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::sled::{SledLedger, SledOptions};
@@ -244,6 +243,7 @@ fn assemble(ledger: Arc<dyn Ledger>, rating: Rating, plugins: Arc<dyn Plugins>) 
         config: Arc::new(config),
         metrics: Arc::new(Metrics::new()),
         clock: Arc::new(FixedClock),
+        policy: Policy::default(),
     });
     Api { context, fake: Arc::default(), load: Load::Usual, _folder: None }
 }
@@ -276,15 +276,8 @@ impl Api {
             let name: HeaderName = name.parse().unwrap();
             map.insert(name, HeaderValue::from_str(value).unwrap());
         }
-        let call = Call {
-            method: Method::from_bytes(method.as_bytes()).unwrap(),
-            path: path.to_owned(),
-            query: query.to_owned(),
-            headers: map,
-            body: Bytes::new(),
-            unread: Unread::default(),
-            captures: Vec::new(),
-        };
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let call = Call::new(method, path.to_owned(), query.to_owned(), map);
         let response = answer(&self.context, self.load, call, stream::iter(body)).await;
         let (head, content) = response.into_parts();
         Response::from_parts(head, collect(content).await)

@@ -8,15 +8,17 @@ use serde::{Serialize, Serializer};
 use warp::http::StatusCode;
 
 use super::arguments::Arguments;
-use super::report::{BEGIN, END, TENANT_ID, filters, range};
+use super::report::{BEGIN, END, TENANT_ID, filters, range, tenant};
 use crate::api::answer::{Answer, AnswerBody, JSON};
 use crate::api::call::Call;
+use crate::api::caller::Sight;
 use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
 use crate::api::negotiate::{Accepts, Format};
 use crate::api::openapi::Input;
 use crate::api::outgoing;
+use crate::api::policy;
 use crate::ledger::{Ledger, LedgerError, RowsQuery};
 use crate::report::{self, AttributeKind, Frame, Rows, text};
 
@@ -30,7 +32,12 @@ const DATAFRAMES: &[Input] = &[BEGIN, END, TENANT_ID, RESOURCE_TYPE];
 pub(crate) async fn dataframes(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let arguments = Arguments::all(call, DATAFRAMES, &[])?;
     let (begin, end) = range(context, &arguments)?;
-    let filters = filters(context, &arguments, "resource_type");
+    let usual = match &call.sight {
+        Sight::Own(own) => Some(own.as_str()),
+        Sight::Everything | Sight::Nothing => None,
+    };
+    let tenant = tenant(call, &arguments, &policy::LIST_DATA_FRAMES, usual)?;
+    let filters = filters(context, &arguments, tenant, "resource_type");
     let query = RowsQuery { begin, end, filters, offset: 0, limit: usize::MAX };
     let body = match Accepts::of(call).format() {
         Some(Format::Xml(_)) => {

@@ -13,6 +13,7 @@ use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::etag::{self, Tag};
 use crate::api::failure::{Failure, shortened};
+use crate::api::policy;
 
 const FAULT_MEMBERS: [&str; 3] = ["faultcode", "faultstring", "debuginfo"];
 
@@ -32,7 +33,13 @@ pub(crate) async fn serve(context: &Context, call: &Call) -> Result<Answer, Fail
     if below.iter().any(|part| part.contains('/')) {
         return Err(Failure::NoRoute(StatusCode::NOT_FOUND));
     }
-    match context.plugins.find_route(name, method, &path) {
+    let route = context.plugins.find_route(name, method, &path);
+    if route != ModuleRoute::NotConfigurable
+        && context.policy.admit(&call.caller, &policy::MODULE_CONFIG).is_err()
+    {
+        return Err(Failure::ForbiddenModule(&policy::MODULE_CONFIG));
+    }
+    match route {
         ModuleRoute::Allowed => {}
         ModuleRoute::NotConfigurable if below.is_empty() => {
             let text = "Module is not configurable".to_owned();
@@ -108,15 +115,19 @@ async fn ask(context: &Context, call: &Call, asked: Asked<'_>) -> Result<Answer,
         query: call.query.clone(),
         content_type: call.header(header::CONTENT_TYPE).unwrap_or_default().to_owned(),
         body: call.body.to_vec(),
-        principal: everybody(),
+        principal: principal(context, call),
     };
     let response = context.plugins.handle(name, request).await?;
     answer_of(response, name, call)
 }
 
-/// Who calls when nobody is asked to log in.
-fn everybody() -> Principal {
-    Principal { user_id: "unknown".to_owned(), scope_id: None, roles: Vec::new(), is_admin: true }
+fn principal(context: &Context, call: &Call) -> Principal {
+    Principal {
+        user_id: call.caller.user_id().to_owned(),
+        scope_id: call.caller.project_id().map(str::to_owned),
+        roles: call.caller.roles().to_vec(),
+        is_admin: context.policy.is_admin(&call.caller),
+    }
 }
 
 fn method_of(method: &http::Method) -> Option<Method> {

@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use super::arguments::{Arguments, Body, invalid, wrong_type};
 use crate::api::answer::Answer;
 use crate::api::call::Call;
+use crate::api::caller::Sight;
 use crate::api::context::Context;
 use crate::api::failure::Failure;
 use crate::api::openapi::{Input, Kind, schemas};
+use crate::api::policy;
 use crate::api::python;
 use crate::rating::QuoteResource;
 use crate::report::text;
@@ -49,7 +51,7 @@ pub(crate) async fn quote(context: &Context, call: &Call) -> Result<Answer, Fail
     };
     let scope_key = &context.config.collect.scope_key;
     let resources: Result<Vec<QuoteResource>, Failure> =
-        resources.iter().map(|resource| read_resource(resource, scope_key)).collect();
+        resources.iter().map(|resource| read_resource(resource, scope_key, &call.sight)).collect();
     let resources = resources?;
     if resources.is_empty() {
         return Ok(Answer::document(json!("0")));
@@ -60,7 +62,11 @@ pub(crate) async fn quote(context: &Context, call: &Call) -> Result<Answer, Fail
 
 /// `{"service", "volume", "desc"}`; attributes stand flat in `desc` or under `metadata` and
 /// `groupby`.
-fn read_resource(resource: &Value, scope_key: &str) -> Result<QuoteResource, Failure> {
+fn read_resource(
+    resource: &Value,
+    scope_key: &str,
+    sight: &Sight,
+) -> Result<QuoteResource, Failure> {
     let Value::Object(members) = resource else {
         return Err(wrong_type("resources", resource, "<class 'dict'>"));
     };
@@ -98,9 +104,28 @@ fn read_resource(resource: &Value, scope_key: &str) -> Result<QuoteResource, Fai
     for (name, value) in nested.into_iter().flatten().flatten() {
         add_attribute(&mut attributes, name, value)?;
     }
+    limit_scope(&mut attributes, scope_key, sight)?;
     // A text that cannot be a scope has no rules of its own.
     let scope = attributes.get(scope_key).and_then(|scope| ScopeId::new(scope).ok());
     Ok(QuoteResource { service, attributes, volume, scope })
+}
+
+/// What another scope would pay is its own affair. Who has a scope gets its prices without saying so.
+fn limit_scope(
+    attributes: &mut BTreeMap<String, String>,
+    scope_key: &str,
+    sight: &Sight,
+) -> Result<(), Failure> {
+    match attributes.get(scope_key) {
+        Some(scope) if !sight.covers(scope) => Err(Failure::Forbidden(&policy::QUOTE)),
+        Some(_) => Ok(()),
+        None => {
+            if let Sight::Own(own) = sight {
+                attributes.insert(scope_key.to_owned(), own.to_string());
+            }
+            Ok(())
+        }
+    }
 }
 
 fn read_volume(value: Option<&Value>) -> Result<Decimal, Failure> {

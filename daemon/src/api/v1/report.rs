@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 use super::arguments::Arguments;
 use crate::api::answer::Answer;
 use crate::api::call::Call;
+use crate::api::caller::Sight;
 use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
 use crate::api::openapi::Input;
+use crate::api::policy::{self, Action};
 use crate::ledger::{Filters, GroupKey, Measures, SummaryQuery};
 use crate::report::{self, SummaryRequest, text};
 
@@ -34,7 +36,8 @@ const TENANTS: &[Input] = &[BEGIN, END];
 pub(crate) async fn total(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let arguments = Arguments::all(call, TOTAL, &[])?;
     let (begin, end) = range(context, &arguments)?;
-    let filters = filters(context, &arguments, "service");
+    let tenant = tenant(call, &arguments, &policy::GET_TOTAL, call.caller.project_id())?;
+    let filters = filters(context, &arguments, tenant, "service");
     let total = context.ledger(move |ledger| report::total(ledger, begin, end, filters)).await?;
     Ok(Answer::document(json!(total.map_or_else(|| "0".to_owned(), text::exact))))
 }
@@ -42,7 +45,8 @@ pub(crate) async fn total(context: &Context, call: &Call) -> Result<Answer, Fail
 pub(crate) async fn summary(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let arguments = Arguments::all(call, SUMMARY, &[])?;
     let (begin, end) = range(context, &arguments)?;
-    let filters = filters(context, &arguments, "service");
+    let tenant = tenant(call, &arguments, &policy::GET_V1_SUMMARY, call.caller.project_id())?;
+    let filters = filters(context, &arguments, tenant, "service");
     // Any text will do; only these two words in it count, and the order is always the same.
     let groupby = arguments.joined("groupby");
     let by_tenant = groupby.contains("tenant_id");
@@ -75,7 +79,8 @@ pub(crate) async fn tenants(context: &Context, call: &Call) -> Result<Answer, Fa
     let arguments = Arguments::all(call, TENANTS, &[])?;
     let (begin, end) = range(context, &arguments)?;
     let scopes = context.ledger(move |ledger| report::scopes_with_rows(ledger, begin, end)).await?;
-    let scopes: Vec<Value> = scopes.iter().map(|scope| json!(&**scope)).collect();
+    let scopes = scopes.iter().filter(|scope| call.sight.covers(scope));
+    let scopes: Vec<Value> = scopes.map(|scope| json!(&**scope)).collect();
     Ok(Answer::document(Value::Array(scopes)))
 }
 
@@ -89,10 +94,34 @@ pub(super) fn range(
     Ok((begin, end))
 }
 
-pub(super) fn filters(context: &Context, arguments: &Arguments, type_argument: &str) -> Filters {
+/// The one scope that is asked for, if it is one: what the arguments say, else `usual`. Another one
+/// than the caller may see is refused, and so are all of them.
+pub(super) fn tenant<'a>(
+    call: &'a Call,
+    arguments: &'a Arguments,
+    action: &'static Action,
+    usual: Option<&'a str>,
+) -> Result<Option<&'a str>, Failure> {
+    let tenant = match arguments.flag("all_tenants") {
+        true => None,
+        false => arguments.text("tenant_id").or(usual),
+    };
+    let is_seen = match tenant {
+        Some(tenant) => call.sight.covers(tenant),
+        None => call.sight == Sight::Everything,
+    };
+    if is_seen { Ok(tenant) } else { Err(Failure::Forbidden(action)) }
+}
+
+pub(super) fn filters(
+    context: &Context,
+    arguments: &Arguments,
+    tenant: Option<&str>,
+    type_argument: &str,
+) -> Filters {
     let mut filters = Filters::default();
     let scope_key = &context.config.collect.scope_key;
-    if let Some(tenant) = arguments.text("tenant_id").filter(|_| !arguments.flag("all_tenants")) {
+    if let Some(tenant) = tenant {
         report::add_filter(&mut filters, scope_key, scope_key, tenant);
     }
     if let Some(metric_type) = arguments.text(type_argument) {

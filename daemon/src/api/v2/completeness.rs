@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::schema::{LIMIT, OFFSET, Parameters};
 use crate::api::answer::Answer;
 use crate::api::call::Call;
+use crate::api::caller::Sight;
 use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
@@ -33,10 +34,12 @@ pub(crate) async fn completeness(context: &Context, call: &Call) -> Result<Answe
         Some(values.into_iter().map(str::to_owned))
     };
     let collect = &context.config.collect;
+    let scopes = call.sight.scopes();
+    let scopes = scopes.map(|ids| ids.iter().map(ToString::to_string).collect());
     let request = GapsRequest {
         begin: parameters.date("begin")?.unwrap_or(month_begin),
         end: parameters.date("end")?.unwrap_or(month_end),
-        scopes: texts("scope_id").map(Iterator::collect),
+        scopes: scopes.or(texts("scope_id").map(Iterator::collect)),
         metrics: texts("metric").map(Iterator::collect),
         states: states(&parameters)?,
         offset,
@@ -51,7 +54,7 @@ pub(crate) async fn completeness(context: &Context, call: &Call) -> Result<Answe
         .into_iter()
         .map(|state| (state.name().to_owned(), json!(gaps.counts.get(&state).unwrap_or(&0))))
         .collect();
-    let rows: Vec<Value> = gaps.rows.iter().map(show).collect();
+    let rows: Vec<Value> = gaps.rows.iter().map(|row| show(row, &call.sight)).collect();
     Ok(Answer::document(json!({"total": gaps.total, "counts": counts, "results": rows})))
 }
 
@@ -63,7 +66,8 @@ fn states(parameters: &Parameters) -> Result<Option<Vec<Gap>>, Failure> {
     states.map(Some).ok_or_else(|| parameters.refuse("state", &format!("must be among {names}")))
 }
 
-fn show(row: &GapRow) -> Value {
+/// Why something failed names servers, and scopes of others: that is for administrators.
+fn show(row: &GapRow, sight: &Sight) -> Value {
     let mut shown = json!({
         "scope_id": row.scope.as_str(),
         "metric": row.metric.name,
@@ -74,7 +78,9 @@ fn show(row: &GapRow) -> Value {
     });
     if let Some((attempts, reason)) = &row.failure {
         shown["attempts"] = json!(attempts);
-        shown["reason"] = json!(reason);
+        if *sight == Sight::Everything {
+            shown["reason"] = json!(reason);
+        }
     }
     shown
 }
@@ -107,7 +113,7 @@ pub(crate) mod describe {
                 "end": schemas::date(),
                 "state": {"type": "string", "enum": Gap::ALL.map(Gap::name)},
                 "attempts": {"type": "integer", "description": "in vain so far"},
-                "reason": {"type": "string", "description": "why the newest attempt failed"},
+                "reason": {"type": "string", "description": "why the newest attempt failed; for administrators"},
             },
             "additionalProperties": false,
         });

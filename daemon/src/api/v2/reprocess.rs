@@ -47,9 +47,6 @@ const REASON_SIZE_MAX: usize = 4096;
 /// Most periods of one reprocessing.
 const PERIODS_MAX: i64 = 100_000;
 
-/// Who asks, as long as nobody says who they are.
-const AUTHOR: &str = "unknown";
-
 /// What is asked for, as far as it can be checked without the ledger.
 #[derive(Debug)]
 struct Wanted {
@@ -59,21 +56,26 @@ struct Wanted {
     start: DateTime<Utc>,
     end: DateTime<Utc>,
     at: DateTime<Utc>,
+    author: String,
 }
 
 pub(crate) async fn schedule(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let body = Body::read(call, MEMBERS)?;
     let now = context.clock.now().trunc_subsecs(0);
-    let wanted = read(&body, context.config.collect.period_secs, now)?;
+    let author = call.caller.user_id().to_owned();
+    let wanted = read(&body, context.config.collect.period_secs, (now, author))?;
+    let sight = call.sight.clone();
     let job = move |ledger: &dyn Ledger| -> Result<Result<(), Failure>, LedgerError> {
-        let new = match check(&wanted, &ledger.scopes()?) {
+        // Of others a caller does not learn whether they are there.
+        let mut scopes = ledger.scopes()?;
+        scopes.retain(|scope| sight.covers(scope.id.as_str()));
+        let new = match check(&wanted, &scopes) {
             Ok(new) => new,
             Err(failure) => return Ok(Err(failure)),
         };
         match ledger.add_reprocessing(&new) {
             Ok(_) => Ok(Ok(())),
             Err(LedgerError::Overlaps { scope, start, end }) => {
-                let scopes = ledger.scopes()?;
                 Ok(Err(overlap(&wanted, &shown(&scopes, &scope), start, end)))
             }
             Err(error) => Err(error),
@@ -84,7 +86,11 @@ pub(crate) async fn schedule(context: &Context, call: &Call) -> Result<Answer, F
     Ok(Answer::with_status(StatusCode::ACCEPTED, AnswerBody::Document(json!({}))))
 }
 
-fn read(body: &Body, period_secs: u32, at: DateTime<Utc>) -> Result<Wanted, Failure> {
+fn read(
+    body: &Body,
+    period_secs: u32,
+    (at, author): (DateTime<Utc>, String),
+) -> Result<Wanted, Failure> {
     for member in MEMBERS {
         body.require(member.name)?;
     }
@@ -113,7 +119,7 @@ fn read(body: &Body, period_secs: u32, at: DateTime<Utc>) -> Result<Wanted, Fail
         return Err(body.refuse("reason", &text));
     }
     check_range(start, end, period_secs)?;
-    Ok(Wanted { ids: (!is_all).then_some(ids), reason, start, end, at })
+    Ok(Wanted { ids: (!is_all).then_some(ids), reason, start, end, at, author })
 }
 
 fn check_range(start: DateTime<Utc>, end: DateTime<Utc>, period_secs: u32) -> Result<(), Failure> {
@@ -189,8 +195,8 @@ fn check(wanted: &Wanted, scopes: &[Scope]) -> Result<NewReprocessing, Failure> 
         }
     }
     let scopes = meant.into_iter().map(|scope| scope.id.clone()).collect();
-    let (reason, at) = (wanted.reason.clone(), wanted.at);
-    Ok(NewReprocessing { scopes, reason, start, end, at, author: AUTHOR.to_owned() })
+    let (reason, at, author) = (wanted.reason.clone(), wanted.at, wanted.author.clone());
+    Ok(NewReprocessing { scopes, reason, start, end, at, author })
 }
 
 fn overlap(wanted: &Wanted, scope: &str, start: DateTime<Utc>, end: DateTime<Utc>) -> Failure {
@@ -245,7 +251,7 @@ pub(crate) async fn list(context: &Context, call: &Call) -> Result<Answer, Failu
     let rows = reprocessings
         .iter()
         .flat_map(|one| one.scopes.iter().map(move |scope| (one, scope)))
-        .filter(|(_, scope)| is_meant(scope));
+        .filter(|(_, scope)| is_meant(scope) && call.sight.covers(scope.as_str()));
     let shown: Vec<Value> = if is_descending {
         rows.rev().skip(offset).take(limit).map(show).collect()
     } else {

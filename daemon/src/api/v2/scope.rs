@@ -14,6 +14,7 @@ use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
 use crate::api::openapi::{Input, Kind};
+use crate::api::policy::{self, Action};
 use crate::ledger::{Ledger, NewScope, Reset, Scope, ScopeChange};
 use crate::usage::{Period, ScopeId};
 
@@ -84,7 +85,8 @@ pub(crate) async fn scopes(context: &Context, call: &Call) -> Result<Answer, Fai
     let (ids, keys) = (among("scope_id"), among("scope_key"));
     let (fetchers, collectors) = (among("fetcher"), among("collector"));
     let is_wanted = |scope: &&Scope| {
-        has(ids.as_deref(), scope.id.as_str())
+        call.sight.covers(scope.id.as_str())
+            && has(ids.as_deref(), scope.id.as_str())
             && has(keys.as_deref(), &scope.scope_key)
             && has(fetchers.as_deref(), &scope.fetcher)
             && has(collectors.as_deref(), &scope.collector)
@@ -105,7 +107,7 @@ pub(crate) async fn create(context: &Context, call: &Call) -> Result<Answer, Fai
     let body = Body::read(call, CREATION)?;
     body.require("scope_id")?;
     body.require(TIMESTAMP)?;
-    let id = scope_id(&body)?;
+    let id = own_scope_id(call, &body, &policy::POST_SCOPE)?;
     let last_processed = body.date(TIMESTAMP)?.map(|date| date.trunc_subsecs(0));
     let last_processed = last_processed.ok_or_else(|| body.refuse(TIMESTAMP, "expected str"))?;
     let collect = &context.config.collect;
@@ -147,7 +149,7 @@ fn exists(scope: &Scope) -> Failure {
 pub(crate) async fn change(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let body = Body::read(call, CHANGE)?;
     body.require("scope_id")?;
-    let id = scope_id(&body)?;
+    let id = own_scope_id(call, &body, &policy::PATCH_SCOPE)?;
     let now = context.clock.now().trunc_subsecs(0);
     let change = ScopeChange {
         fetcher: name(&body, "fetcher")?,
@@ -179,8 +181,10 @@ pub(crate) async fn reset(context: &Context, call: &Call) -> Result<Answer, Fail
         Failure::bad_request("Variable 'last_processed_timestamp' cannot be empty/None.")
     })?;
     refuse_future(from, context.clock.now())?;
+    let sight = call.sight.clone();
     let is_meant = move |scope: &Scope| {
         scope.active
+            && sight.covers(scope.id.as_str())
             && is_among(ids.as_ref(), scope.id.as_str())
             && is_among(keys.as_ref(), &scope.scope_key)
             && is_among(fetchers.as_ref(), &scope.fetcher)
@@ -216,6 +220,12 @@ fn refuse_future(from: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), Failure>
 fn scope_id(body: &Body) -> Result<ScopeId, Failure> {
     let text = body.text("scope_id")?.ok_or_else(|| body.refuse("scope_id", "expected str"))?;
     ScopeId::new(&text).map_err(|error| body.refuse("scope_id", &error.to_string()))
+}
+
+/// One that the caller may change.
+fn own_scope_id(call: &Call, body: &Body, action: &'static Action) -> Result<ScopeId, Failure> {
+    let id = scope_id(body)?;
+    if call.sight.covers(id.as_str()) { Ok(id) } else { Err(Failure::Forbidden(action)) }
 }
 
 /// The name of a scope key, a fetcher or a collector.

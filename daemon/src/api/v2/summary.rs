@@ -70,6 +70,7 @@ pub(crate) async fn summary(context: &Context, call: &Call) -> Result<Answer, Fa
     for (name, value) in parameters.pairs("filters")? {
         report::add_filter(&mut filters, scope_key, attribute(name), value);
     }
+    filters.scopes = call.sight.scopes().or(filters.scopes);
     let limit_default = if figures == Figures::Csv { usize::MAX } else { LIMIT_DEFAULT };
     let (offset, limit) = parameters.page_or(limit_default)?;
     let (names, group_by) = grouping(&parameters, scope_key)?;

@@ -12,8 +12,10 @@ use super::read::{BodyPlace, Reading};
 use crate::api::answer::{Answer, AnswerBody, JSON};
 use crate::api::body::{self, BodyLimits, BodyReader};
 use crate::api::call::Call;
+use crate::api::caller::Sight;
 use crate::api::context::Context;
 use crate::api::failure::{Failure, chain};
+use crate::api::policy;
 use crate::api::v2::schema::{UNREADABLE, no_json};
 use crate::ledger::{Ledger, LedgerError, Push, PushKey, PushOutcome, RatedSlice};
 
@@ -25,9 +27,6 @@ pub(super) const KEY_SIZE_MAX: usize = 255;
 /// How long a caller may take for all of the body.
 const TIME_MAX: Duration = Duration::from_mins(10);
 
-/// Who pushes, as long as nobody says who they are.
-const AUTHOR: &str = "";
-
 /// Bytes read from the body at once.
 const READ_SIZE: usize = 64 << 10;
 
@@ -38,6 +37,8 @@ pub(crate) async fn push(context: &Context, call: &Call) -> Result<Answer, Failu
         is_json: call.content_type() == JSON,
         scope_key: context.config.collect.scope_key.clone(),
         at: context.clock.now(),
+        author: call.caller.user_id().to_owned(),
+        sight: call.sight.clone(),
     };
     let limits = BodyLimits {
         size_max: context.config.api.body_size_max,
@@ -76,6 +77,9 @@ struct Order {
     is_json: bool,
     scope_key: String,
     at: DateTime<Utc>,
+    author: String,
+    /// Whose rows may be pushed.
+    sight: Sight,
 }
 
 impl Order {
@@ -86,6 +90,10 @@ impl Order {
         }
         let mut body = Observed::new(body);
         let slices = read(&mut body, &self.scope_key)?;
+        let scopes = slices.iter().flat_map(|slice| &slice.scopes);
+        if scopes.into_iter().any(|scope| !self.sight.covers(scope.id.as_str())) {
+            return Err(Failure::Forbidden(&policy::ADD_DATAFRAMES));
+        }
         if slices.is_empty() && self.key.is_none() {
             return Ok(PushOutcome::Stored { rows: 0 });
         }
@@ -95,7 +103,7 @@ impl Order {
             scope_key: self.scope_key,
             key: self.key.map(|key| PushKey { key, digest }),
             at: self.at,
-            author: AUTHOR.to_owned(),
+            author: self.author,
         };
         ledger.push(push).map_err(|error| match error {
             // A limit of the ledger's own.

@@ -41,7 +41,8 @@ pub(crate) async fn dataframes(context: &Context, call: &Call) -> Result<Answer,
     let (month_begin, month_end) = dates::month_of(context.clock.now());
     let begin = parameters.date("begin")?.unwrap_or(month_begin);
     let end = parameters.date("end")?.unwrap_or(month_end);
-    let filters = filters(&parameters, &context.config.collect.scope_key)?;
+    let mut filters = filters(&parameters, &context.config.collect.scope_key)?;
+    filters.scopes = call.sight.scopes().or(filters.scopes);
     let limit = if figures == Figures::Csv { usize::MAX } else { LIMIT_DEFAULT };
     let (offset, limit) = parameters.page_or(limit)?;
     let query = RowsQuery { begin, end, filters, offset, limit };

@@ -1,0 +1,199 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::actions::{ACTIONS, SHARED_RULES};
+use super::rule::{Rule, RuleError};
+use super::{IS_ADMIN, Policy};
+use crate::config::nearest;
+
+/// Largest policy file, bytes.
+const FILE_SIZE_MAX: u64 = 1024 * 1024;
+
+/// Why a policy file cannot be used: everything that is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}`: {}", path.display(), PolicyProblem::list(problems))]
+pub struct PolicyError {
+    path: PathBuf,
+    problems: Vec<PolicyProblem>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PolicyProblem {
+    #[error("cannot be read: {0}")]
+    Unreadable(#[from] std::io::Error),
+    #[error("is larger than {FILE_SIZE_MAX} bytes")]
+    TooLarge,
+    #[error("is no TOML: {0}")]
+    Malformed(toml::de::Error),
+    #[error("`{name}`: must be the text of a rule")]
+    NoText { name: String },
+    #[error("`{name}`: {error}")]
+    Rule { name: String, error: RuleError },
+    #[error("`{name}`: there is no such action{}", hint(*meant))]
+    NoAction { name: String, meant: Option<&'static str> },
+    #[error("`{name}`: there is no rule `{reference}` that it could refer to")]
+    NoRule { name: String, reference: String },
+    #[error("`{name}`: refers to itself")]
+    Circle { name: String },
+    #[error("`{name}`: no rule refers to it")]
+    Unused { name: String },
+}
+
+fn hint(meant: Option<&str>) -> String {
+    meant.map(|meant| format!(" (hint: did you mean `{meant}`?)")).unwrap_or_default()
+}
+
+impl PolicyProblem {
+    fn list(problems: &[PolicyProblem]) -> String {
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Default for Policy {
+    /// `CloudKitty`'s rules.
+    fn default() -> Policy {
+        let defaults = ACTIONS.iter().map(|action| (action.name, action.rule));
+        let rules = defaults.chain(SHARED_RULES).map(|(name, text)| {
+            let rule = Rule::parse(text).expect("the rules of this program can be read");
+            (name.to_owned(), rule)
+        });
+        Policy { rules: rules.collect() }
+    }
+}
+
+impl Policy {
+    /// The default rules, with those of the file in place of the ones of the same name.
+    pub fn load(path: &Path) -> Result<Policy, PolicyError> {
+        let failed = |problems| PolicyError { path: path.to_owned(), problems };
+        let text = read(path).map_err(|problem| failed(vec![problem]))?;
+        Policy::parse(&text).map_err(failed)
+    }
+
+    #[cfg(test)]
+    pub(super) fn load_text(text: &str) -> Policy {
+        Policy::parse(text).unwrap()
+    }
+
+    fn parse(text: &str) -> Result<Policy, Vec<PolicyProblem>> {
+        let table: toml::Table =
+            text.parse().map_err(|error| vec![PolicyProblem::Malformed(error)])?;
+        let mut policy = Policy::default();
+        let (mut problems, mut own_names) = (Vec::new(), BTreeSet::new());
+        for (name, value) in table {
+            match read_rule(&name, &value) {
+                Ok(rule) => {
+                    if policy.rules.insert(name.clone(), rule).is_none() {
+                        own_names.insert(name);
+                    }
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        problems.extend(policy.check(&own_names));
+        if problems.is_empty() { Ok(policy) } else { Err(problems) }
+    }
+
+    /// References lead to rules and end somewhere; whatever has a name is used.
+    fn check(&self, own_names: &BTreeSet<String>) -> Vec<PolicyProblem> {
+        let mut problems = Vec::new();
+        let mut used: BTreeSet<&str> = BTreeSet::from([IS_ADMIN]);
+        for (name, rule) in &self.rules {
+            for reference in rule.references() {
+                used.insert(reference);
+                if !self.rules.contains_key(reference) {
+                    let (name, reference) = (name.clone(), reference.to_owned());
+                    problems.push(PolicyProblem::NoRule { name, reference });
+                }
+            }
+            if reaches(&self.rules, name, name, &mut BTreeSet::new()) {
+                problems.push(PolicyProblem::Circle { name: name.clone() });
+            }
+        }
+        let unused = own_names.iter().filter(|name| !used.contains(name.as_str()));
+        problems.extend(unused.map(|name| PolicyProblem::Unused { name: name.clone() }));
+        problems
+    }
+}
+
+fn reaches<'r>(
+    rules: &'r BTreeMap<String, Rule>,
+    from: &str,
+    wanted: &str,
+    seen: &mut BTreeSet<&'r str>,
+) -> bool {
+    let Some((name, rule)) = rules.get_key_value(from) else { return false };
+    if !seen.insert(name) {
+        return false;
+    }
+    let references = rule.references();
+    references.iter().any(|name| *name == wanted || reaches(rules, name, wanted, seen))
+}
+
+fn read(path: &Path) -> Result<String, PolicyProblem> {
+    if std::fs::metadata(path)?.len() > FILE_SIZE_MAX {
+        return Err(PolicyProblem::TooLarge);
+    }
+    Ok(std::fs::read_to_string(path)?)
+}
+
+fn read_rule(name: &str, value: &toml::Value) -> Result<Rule, PolicyProblem> {
+    let own = || name.to_owned();
+    let names = ACTIONS.iter().map(|action| action.name);
+    // Actions have a colon, rules that others refer to have none.
+    if name.contains(':') && !names.clone().any(|known| known == name) {
+        return Err(PolicyProblem::NoAction { name: own(), meant: nearest(name, names) });
+    }
+    let text = value.as_str().ok_or_else(|| PolicyProblem::NoText { name: own() })?;
+    Rule::parse(text).map_err(|error| PolicyProblem::Rule { name: own(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        PolicyProblem::list(&Policy::parse(text).unwrap_err())
+    }
+
+    #[test]
+    fn a_file_replaces_single_rules() {
+        let policy = Policy::parse(
+            "\"report:get_total\" = \"rule:billing\"\nbilling = \"role:billing or role:admin\"",
+        )
+        .unwrap();
+
+        let default = Policy::default();
+        let changed = |name: &str| policy.rules.get(name) != default.rules.get(name);
+        assert!(changed("report:get_total") && changed("billing"));
+        assert!(!changed("report:get_summary"));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_meant_is_refused() {
+        assert!(refused("x = ").starts_with("is no TOML: "));
+        assert_eq!(
+            refused("\"report:get_total\" = 1"),
+            "`report:get_total`: must be the text of a rule"
+        );
+        assert_eq!(
+            refused("\"report:get_totl\" = \"@\""),
+            "`report:get_totl`: there is no such action (hint: did you mean `report:get_total`?)"
+        );
+        assert_eq!(
+            refused("\"rating:quote\" = \"rule:x\""),
+            "`rating:quote`: there is no rule `x` that it could refer to"
+        );
+        assert_eq!(refused("x = \"role:y\""), "`x`: no rule refers to it");
+        assert_eq!(
+            refused("x = \"rule:y\"\ny = \"not rule:x\""),
+            "`x`: refers to itself; `y`: refers to itself"
+        );
+        assert_eq!(
+            refused("\"rating:quote\" = \"role:a role:b\""),
+            "`rating:quote`: `role:b` stands where `and` or `or` is expected"
+        );
+        assert!(
+            refused("context_is_admin = \"rule:context_is_admin\"").contains("refers to itself")
+        );
+    }
+}
