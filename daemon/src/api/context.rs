@@ -51,7 +51,7 @@ pub struct Parts {
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
 }
 
 impl fmt::Debug for Context {
@@ -70,7 +70,7 @@ impl Context {
     pub fn new(parts: Parts) -> Context {
         let Parts { ledger, rating, plugins, cycle, config, metrics, clock, policy } = parts;
         let authentication = Arc::new(Authentication::new(&config.api));
-        let policy = Arc::new(policy);
+
         let turns = Arc::new(Semaphore::new(BLOCKING_CALLS_MAX));
         let long_turns = Arc::new(Semaphore::new(LONG_CALLS_MAX));
         let write_turns = WriteTurns::default();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::{Environment, Outcome, logging};
+use crate::api::Policy;
 use crate::clock::SystemClock;
 use crate::config::{Config, DaemonConfig, Problem, ProblemKind, Sections};
 use crate::ledger::sled::{SledLedger, SledOptions};
@@ -33,13 +34,15 @@ pub(super) fn run(path: &Path, environment: &Environment) -> Outcome {
         &DaemonConfig { log: "error".to_owned(), ..config.daemon.clone() },
         environment,
     )?;
+    let policy = Policy::load(config.api.policy.as_deref());
     let refusals = ask_plugins(&config)?;
-    if refusals.is_empty() {
+    let mut problems: Vec<String> =
+        refusals.iter().map(|refusal| explain(refusal, &config, &sections)).collect();
+    problems.extend(policy.err().map(|error| error.to_string()));
+    if problems.is_empty() {
         println!("{}", summary(&config));
         return Ok(());
     }
-    let problems: Vec<String> =
-        refusals.iter().map(|refusal| explain(refusal, &config, &sections)).collect();
     report(&problems)
 }
 

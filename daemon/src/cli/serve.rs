@@ -139,6 +139,7 @@ struct Daemon {
     plugins: Arc<PluginHost>,
     cycle: Cycle,
     cycle_task: CycleTask,
+    policy: Arc<api::Policy>,
     api: JoinHandle<()>,
     api_stop: watch::Sender<bool>,
 }
@@ -148,8 +149,8 @@ impl Daemon {
         let config = Arc::new(config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new());
-        let policy = config.api.policy.as_deref().map(api::Policy::load).transpose();
-        let policy = policy.map_err(ServeError::Policy)?.unwrap_or_default();
+        let policy = api::Policy::load(config.api.policy.as_deref());
+        let policy = Arc::new(policy.map_err(ServeError::Policy)?);
         let ledger = open_ledger(Arc::clone(&config)).await?;
         let services = HostServices {
             ledger: Arc::clone(&ledger),
@@ -178,7 +179,7 @@ impl Daemon {
             config: Arc::clone(&config),
             metrics,
             clock,
-            policy,
+            policy: Arc::clone(&policy),
         });
         let (api_stop, mut stopped) = watch::channel(false);
         let stop = async move {
@@ -186,7 +187,7 @@ impl Daemon {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         };
         let api = tokio::spawn(api::serve(listener, context, stop));
-        Ok(Daemon { config, ledger, plugins, cycle, cycle_task, api, api_stop })
+        Ok(Daemon { config, ledger, plugins, cycle, cycle_task, policy, api, api_stop })
     }
 
     /// The one line of the start.
@@ -210,7 +211,15 @@ impl Daemon {
 
     fn reload(&self) {
         let (plugins, cycle) = (Arc::clone(&self.plugins), self.cycle.clone());
+        let policy = Arc::clone(&self.policy);
         tokio::task::spawn_blocking(move || {
+            match policy.reload() {
+                Ok(true) => info!("The policy has changed."),
+                Ok(false) => {}
+                Err(error) => {
+                    warn!(error = chain(&error), "The policy was not reloaded, the old one holds.");
+                }
+            }
             match plugins.reload() {
                 Ok(report) => info!(
                     generation = report.generation,

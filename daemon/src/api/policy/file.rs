@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use super::actions::{ACTIONS, SHARED_RULES};
 use super::rule::{Rule, RuleError};
-use super::{IS_ADMIN, Policy};
+use super::{IS_ADMIN, Rules};
 use crate::config::nearest;
 
 /// Largest policy file, bytes.
@@ -49,63 +49,59 @@ impl PolicyProblem {
     }
 }
 
-impl Default for Policy {
-    /// `CloudKitty`'s rules.
-    fn default() -> Policy {
+impl Default for Rules {
+    /// `CloudKitty`'s.
+    fn default() -> Rules {
         let defaults = ACTIONS.iter().map(|action| (action.name, action.rule));
         let rules = defaults.chain(SHARED_RULES).map(|(name, text)| {
             let rule = Rule::parse(text).expect("the rules of this program can be read");
             (name.to_owned(), rule)
         });
-        Policy { rules: rules.collect() }
+        Rules(rules.collect())
     }
 }
 
-impl Policy {
-    /// The default rules, with those of the file in place of the ones of the same name.
-    pub fn load(path: &Path) -> Result<Policy, PolicyError> {
+impl Rules {
+    pub(super) fn read(path: Option<&Path>) -> Result<Rules, PolicyError> {
+        let Some(path) = path else { return Ok(Rules::default()) };
         let failed = |problems| PolicyError { path: path.to_owned(), problems };
-        let text = read(path).map_err(|problem| failed(vec![problem]))?;
-        Policy::parse(&text).map_err(failed)
+        let text = read_file(path).map_err(|problem| failed(vec![problem]))?;
+        Rules::parse(&text).map_err(failed)
     }
 
-    #[cfg(test)]
-    pub(super) fn load_text(text: &str) -> Policy {
-        Policy::parse(text).unwrap()
-    }
-
-    fn parse(text: &str) -> Result<Policy, Vec<PolicyProblem>> {
+    pub(super) fn parse(text: &str) -> Result<Rules, Vec<PolicyProblem>> {
         let table: toml::Table =
             text.parse().map_err(|error| vec![PolicyProblem::Malformed(error)])?;
-        let mut policy = Policy::default();
+        let Rules(mut rules) = Rules::default();
         let (mut problems, mut own_names) = (Vec::new(), BTreeSet::new());
         for (name, value) in table {
             match read_rule(&name, &value) {
                 Ok(rule) => {
-                    if policy.rules.insert(name.clone(), rule).is_none() {
+                    if rules.insert(name.clone(), rule).is_none() {
                         own_names.insert(name);
                     }
                 }
                 Err(problem) => problems.push(problem),
             }
         }
-        problems.extend(policy.check(&own_names));
-        if problems.is_empty() { Ok(policy) } else { Err(problems) }
+        let rules = Rules(rules);
+        problems.extend(rules.check(&own_names));
+        if problems.is_empty() { Ok(rules) } else { Err(problems) }
     }
 
     /// References lead to rules and end somewhere; whatever has a name is used.
     fn check(&self, own_names: &BTreeSet<String>) -> Vec<PolicyProblem> {
         let mut problems = Vec::new();
         let mut used: BTreeSet<&str> = BTreeSet::from([IS_ADMIN]);
-        for (name, rule) in &self.rules {
+        for (name, rule) in &self.0 {
             for reference in rule.references() {
                 used.insert(reference);
-                if !self.rules.contains_key(reference) {
+                if !self.0.contains_key(reference) {
                     let (name, reference) = (name.clone(), reference.to_owned());
                     problems.push(PolicyProblem::NoRule { name, reference });
                 }
             }
-            if reaches(&self.rules, name, name, &mut BTreeSet::new()) {
+            if reaches(&self.0, name, name, &mut BTreeSet::new()) {
                 problems.push(PolicyProblem::Circle { name: name.clone() });
             }
         }
@@ -129,7 +125,7 @@ fn reaches<'r>(
     references.iter().any(|name| *name == wanted || reaches(rules, name, wanted, seen))
 }
 
-fn read(path: &Path) -> Result<String, PolicyProblem> {
+fn read_file(path: &Path) -> Result<String, PolicyProblem> {
     if std::fs::metadata(path)?.len() > FILE_SIZE_MAX {
         return Err(PolicyProblem::TooLarge);
     }
@@ -152,18 +148,18 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
-        PolicyProblem::list(&Policy::parse(text).unwrap_err())
+        PolicyProblem::list(&Rules::parse(text).unwrap_err())
     }
 
     #[test]
     fn a_file_replaces_single_rules() {
-        let policy = Policy::parse(
+        let policy = Rules::parse(
             "\"report:get_total\" = \"rule:billing\"\nbilling = \"role:billing or role:admin\"",
         )
         .unwrap();
 
-        let default = Policy::default();
-        let changed = |name: &str| policy.rules.get(name) != default.rules.get(name);
+        let default = Rules::default();
+        let changed = |name: &str| policy.0.get(name) != default.0.get(name);
         assert!(changed("report:get_total") && changed("billing"));
         assert!(!changed("report:get_summary"));
     }

@@ -12,6 +12,10 @@ mod file;
 mod rule;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 pub(crate) use actions::*;
 pub use file::PolicyError;
@@ -21,35 +25,62 @@ use super::caller::{Caller, Sight};
 use super::failure::Failure;
 use crate::usage::ScopeId;
 
-/// The rules in force; cheap to ask.
+/// Who may do what, by the rules in force; cheap to ask, from any thread.
 #[derive(Debug)]
 pub struct Policy {
-    /// By name: those of actions, and those that others refer to. References have been checked.
-    rules: BTreeMap<String, Rule>,
+    rules: ArcSwap<Rules>,
+    /// The file with the rules that stand for the default ones.
+    path: Option<PathBuf>,
 }
+
+/// By name: those of actions, and those that others refer to. References have been checked.
+#[derive(Debug, PartialEq, Eq)]
+struct Rules(BTreeMap<String, Rule>);
 
 /// The rule that says who sees and changes everything.
 const IS_ADMIN: &str = "context_is_admin";
 
 impl Policy {
+    /// The default rules, with those of the file, if there is one, in place of the ones of the same
+    /// name.
+    pub fn load(path: Option<&Path>) -> Result<Policy, PolicyError> {
+        let rules = Rules::read(path)?;
+        Ok(Policy { rules: ArcSwap::from_pointee(rules), path: path.map(Path::to_owned) })
+    }
+
+    /// Reads the file again; on failure the rules stay. Are they others now?
+    pub fn reload(&self) -> Result<bool, PolicyError> {
+        let rules = Rules::read(self.path.as_deref())?;
+        let is_changed = rules != **self.rules.load();
+        self.rules.store(Arc::new(rules));
+        Ok(is_changed)
+    }
+
     /// Refuses with the contract's words, or says whose figures the caller sees.
     pub(crate) fn admit(&self, caller: &Caller, action: &'static Action) -> Result<Sight, Failure> {
         if *caller == Caller::Everybody {
             return Ok(Sight::Everything);
         }
-        if !self.allows(caller, action.name) {
+        let rules = self.rules.load();
+        if !rules.allow(caller, action.name) {
             return Err(Failure::Forbidden(action));
         }
-        let sight = self.sight(caller);
+        let sight = rules.sight(caller);
         if action.subject == Subject::Scopes && sight == Sight::Nothing {
             return Err(Failure::Forbidden(action));
         }
         Ok(sight)
     }
 
-    /// Whose figures the caller sees, once the action is allowed.
+    /// Whose figures the caller sees where everybody may ask.
     pub(crate) fn sight(&self, caller: &Caller) -> Sight {
-        if *caller == Caller::Everybody || self.is_admin(caller) {
+        self.rules.load().sight(caller)
+    }
+}
+
+impl Rules {
+    fn sight(&self, caller: &Caller) -> Sight {
+        if *caller == Caller::Everybody || self.allow(caller, IS_ADMIN) {
             return Sight::Everything;
         }
         match caller.project_id().map(ScopeId::new) {
@@ -58,13 +89,9 @@ impl Policy {
         }
     }
 
-    pub(crate) fn is_admin(&self, caller: &Caller) -> bool {
-        *caller == Caller::Everybody || self.allows(caller, IS_ADMIN)
-    }
-
-    fn allows(&self, caller: &Caller, name: &str) -> bool {
+    fn allow(&self, caller: &Caller, name: &str) -> bool {
         // A name that has no rule lets nobody in; every action has one.
-        self.rules.get(name).is_some_and(|rule| rule.allows(caller, &self.rules))
+        self.0.get(name).is_some_and(|rule| rule.allows(caller, &self.0))
     }
 }
 

@@ -1,5 +1,11 @@
+use super::actions::SHARED_RULES;
 use super::*;
 use crate::api::caller::Identity;
+
+fn policy(text: &str) -> Policy {
+    let rules = Rules::parse(text).unwrap();
+    Policy { rules: ArcSwap::from_pointee(rules), path: None }
+}
 
 fn known(project_id: Option<&str>, roles: &[&str]) -> Caller {
     Caller::Known(Identity {
@@ -20,7 +26,7 @@ fn every_action_has_a_name_of_its_own() {
 
 #[test]
 fn a_caller_sees_what_is_theirs() {
-    let policy = Policy::default();
+    let policy = policy("");
     let own = |id: &str| Sight::Own(ScopeId::new(id).unwrap());
 
     assert_eq!(policy.sight(&Caller::Everybody), Sight::Everything);
@@ -34,7 +40,7 @@ fn a_caller_sees_what_is_theirs() {
 
 #[test]
 fn a_rule_that_lets_all_in_shows_nobody_what_others_pay() {
-    let open = Policy::load_text("\"summary:get_summary\" = \"@\"");
+    let open = policy("\"summary:get_summary\" = \"@\"");
 
     let admitted = |caller: &Caller| open.admit(caller, &GET_SUMMARY);
     let own = Sight::Own(ScopeId::new("p1").unwrap());
@@ -44,7 +50,42 @@ fn a_rule_that_lets_all_in_shows_nobody_what_others_pay() {
 
 #[test]
 fn without_a_rule_nobody_is_let_in() {
-    let none = Policy { rules: BTreeMap::new() };
+    let none = Policy { rules: ArcSwap::from_pointee(Rules(BTreeMap::new())), path: None };
 
     assert!(none.admit(&known(Some("p1"), &["admin"]), &GET_CONFIG).is_err());
+}
+
+#[test]
+fn a_reload_that_fails_keeps_the_rules() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write = |text: &str| std::fs::write(file.path(), text).unwrap();
+    write("\"info:get_config\" = \"role:admin\"");
+    let policy = Policy::load(Some(file.path())).unwrap();
+    let is_admitted = || policy.admit(&known(Some("p1"), &[]), &GET_CONFIG).is_ok();
+    assert!(!is_admitted());
+    assert!(!policy.reload().unwrap());
+
+    write("\"info:get_config\" = ");
+    assert!(policy.reload().is_err() && !is_admitted());
+
+    write("");
+    assert!(policy.reload().unwrap() && is_admitted());
+}
+
+/// The sample shows every rule with its default.
+#[test]
+fn the_sample_file_is_what_holds_without_it() {
+    let sample = include_str!("../../../../config/policy.toml");
+    let shown: String = sample
+        .lines()
+        .filter_map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let table: toml::Table = shown.parse().unwrap();
+
+    let shown: BTreeMap<&str, &str> =
+        table.iter().map(|(name, text)| (name.as_str(), text.as_str().unwrap())).collect();
+    let known = ACTIONS.iter().map(|action| (action.name, action.rule)).chain(SHARED_RULES);
+    assert_eq!(shown, known.collect());
+    assert_eq!(Rules::parse(sample).unwrap(), Rules::default());
 }

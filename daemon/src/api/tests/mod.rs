@@ -9,6 +9,7 @@ mod fake_ledger;
 mod fake_plugins;
 mod frames;
 mod quiet_module;
+mod rights;
 mod setup;
 mod with_modules;
 mod xml_bodies;

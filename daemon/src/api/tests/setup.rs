@@ -8,14 +8,16 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream};
 use rust_decimal::Decimal;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::runtime::Handle;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 
 use super::fake_ledger::{FakeLedger, Row};
 use super::fake_plugins::{FakeCycle, FakePlugins};
 use crate::api::answer::Content;
+use crate::api::authentication::Authentication;
 use crate::api::call::Call;
+use crate::api::caller::Caller;
 use crate::api::dates;
 use crate::api::serve::{Load, answer};
 use crate::api::{Context, Parts, Plugins, Policy};
@@ -87,8 +89,8 @@ factor = "1/1073741824"
 extra_args = { aggregation_method = "max", resource_type = "ceph_account" }
 "#;
 
-const ONE: &str = "8f82cc70-e50c-466e-8624-24bdea811375";
-const TWO: &str = "7606a24a-b8ad-4ae0-be6c-3d7a41334a2e";
+pub(super) const ONE: &str = "8f82cc70-e50c-466e-8624-24bdea811375";
+pub(super) const TWO: &str = "7606a24a-b8ad-4ae0-be6c-3d7a41334a2e";
 
 #[derive(Debug)]
 struct FixedClock;
@@ -105,7 +107,7 @@ pub(super) struct Api {
     pub(super) fake: Arc<FakePlugins>,
     pub(super) load: Load,
     /// Of a ledger on disk.
-    _folder: Option<TempDir>,
+    _folder: Option<Arc<TempDir>>,
 }
 
 /// Nothing in the ledger.
@@ -117,7 +119,7 @@ pub(super) fn empty() -> Api {
 pub(super) fn empty_on_disk() -> Api {
     let folder = TempDir::new().unwrap();
     let ledger = SledLedger::open(folder.path(), SledOptions::default()).unwrap();
-    Api { _folder: Some(folder), ..over(Arc::new(ledger)) }
+    Api { _folder: Some(Arc::new(folder)), ..over(Arc::new(ledger)) }
 }
 
 /// Two tenants with two and four hours.
@@ -153,7 +155,7 @@ pub(super) fn with_rows_on_disk() -> Api {
         slices[index].rows.push(row.batch());
     }
     ledger.commit(slices).unwrap();
-    Api { _folder: Some(folder), ..over(Arc::new(ledger)) }
+    Api { _folder: Some(Arc::new(folder)), ..over(Arc::new(ledger)) }
 }
 
 fn metric(metric_type: &str) -> MetricId {
@@ -221,7 +223,7 @@ pub(super) async fn with_modules() -> Api {
     };
     let host = Arc::new(tokio::task::spawn_blocking(start).await.unwrap());
     let rating = Rating::new(ledger.clone(), host.clone(), BTreeMap::new());
-    Api { _folder: Some(folder), ..assemble(ledger, rating, host) }
+    Api { _folder: Some(Arc::new(folder)), ..assemble(ledger, rating, host) }
 }
 
 fn over(ledger: Arc<dyn Ledger>) -> Api {
@@ -243,12 +245,29 @@ fn assemble(ledger: Arc<dyn Ledger>, rating: Rating, plugins: Arc<dyn Plugins>) 
         config: Arc::new(config),
         metrics: Arc::new(Metrics::new()),
         clock: Arc::new(FixedClock),
-        policy: Policy::default(),
+        policy: Arc::new(Policy::load(None).unwrap()),
     });
     Api { context, fake: Arc::default(), load: Load::Usual, _folder: None }
 }
 
+/// The same, asked by somebody.
+pub(super) fn with_caller(api: &Api, caller: Option<Caller>) -> Api {
+    let mut authentication = Authentication::new(&api.context.config.api);
+    authentication.fixed = Some(caller);
+    let mut context = api.context.clone();
+    context.authentication = Arc::new(authentication);
+    Api { context, fake: Arc::clone(&api.fake), load: api.load, _folder: api._folder.clone() }
+}
+
 impl Api {
+    /// With rules in place of default ones.
+    pub(super) fn with_rules(mut self, rules: &str) -> Api {
+        let file = NamedTempFile::new().unwrap();
+        fs::write(file.path(), rules).unwrap();
+        self.context.policy = Arc::new(Policy::load(Some(file.path())).unwrap());
+        self
+    }
+
     /// The answer to a request; `target` is path and query.
     pub(super) async fn ask(
         &self,

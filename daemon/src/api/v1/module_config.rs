@@ -10,6 +10,7 @@ use warp::http::{self, StatusCode, header};
 use crate::api::answer::{Answer, AnswerBody, JSON};
 use crate::api::backend::ModuleRoute;
 use crate::api::call::Call;
+use crate::api::caller::Sight;
 use crate::api::context::Context;
 use crate::api::etag::{self, Tag};
 use crate::api::failure::{Failure, shortened};
@@ -115,18 +116,18 @@ async fn ask(context: &Context, call: &Call, asked: Asked<'_>) -> Result<Answer,
         query: call.query.clone(),
         content_type: call.header(header::CONTENT_TYPE).unwrap_or_default().to_owned(),
         body: call.body.to_vec(),
-        principal: principal(context, call),
+        principal: principal(call),
     };
     let response = context.plugins.handle(name, request).await?;
     answer_of(response, name, call)
 }
 
-fn principal(context: &Context, call: &Call) -> Principal {
+fn principal(call: &Call) -> Principal {
     Principal {
         user_id: call.caller.user_id().to_owned(),
         scope_id: call.caller.project_id().map(str::to_owned),
         roles: call.caller.roles().to_vec(),
-        is_admin: context.policy.is_admin(&call.caller),
+        is_admin: call.sight == Sight::Everything,
     }
 }
 
