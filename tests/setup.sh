@@ -1,18 +1,20 @@
 #!/bin/sh
-# Installs what the tests need: a real Prometheus with its promtool (Debian package `prometheus`), and a Python
-# environment with what tests/requirements.txt names (Debian packages `python3`, `python3-venv`).
+# Installs what the tests need: a real Prometheus with its promtool (Debian package `prometheus`), the programs of a
+# PostgreSQL server (`postgresql`) for Gnocchi's index, and two Python environments (`python3`, `python3-venv`): the
+# clients that tests/requirements.txt names, and the Keystone and Gnocchi of tests/openstack-requirements.txt.
 # Does nothing when they are there, and then needs no network. Leaves no service running that was not there before.
 #
-# The environment is $RATED_TEST_PYTHON (a full path), or test-python/ in cargo's target folder.
+# The environments are $RATED_TEST_PYTHON and $RATED_TEST_OPENSTACK (full paths), or test-python/ and test-openstack/ in
+# cargo's target folder.
 set -eu
 cd "$(dirname "$0")/.."
 
-requirements=tests/requirements.txt
-environment=${RATED_TEST_PYTHON:-${CARGO_TARGET_DIR:-target}/test-python}
-# A copy of what was installed, written last: what is half done has none.
-installed=$environment/requirements.txt
+build_dir=${CARGO_TARGET_DIR:-target}
 
 have() { command -v "$1" >/dev/null 2>&1; }
+
+# Debian keeps the programs of a PostgreSQL server out of PATH.
+have_postgresql() { ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; }
 
 can_make_environments() { python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
 
@@ -44,6 +46,9 @@ missing=""
 if ! have prometheus || ! have promtool; then
     missing="prometheus"
 fi
+if ! have_postgresql; then
+    missing="$missing postgresql"
+fi
 if ! can_make_environments; then
     missing="$missing python3 python3-venv"
 fi
@@ -52,22 +57,38 @@ if [ -n "$missing" ]; then
     install_packages $missing
 fi
 # The policy covers the installation, this the next start of the machine.
-case "$missing" in
-*prometheus*)
-    if [ -d /run/systemd/system ]; then
-        $as_root systemctl disable --now prometheus.service prometheus-node-exporter.service 2>/dev/null || true
-    fi
-    ;;
-esac
+if [ -d /run/systemd/system ]; then
+    case "$missing" in
+    *prometheus*) services="prometheus.service prometheus-node-exporter.service" ;;
+    *) services="" ;;
+    esac
+    case "$missing" in
+    *postgresql*) services="$services postgresql.service" ;;
+    esac
+    for service in $services; do
+        $as_root systemctl disable --now "$service" 2>/dev/null || true
+    done
+fi
 if ! have prometheus || ! have promtool; then
     fail "the package \`prometheus\` brought no \`prometheus\` or no \`promtool\`"
 fi
+have_postgresql || fail "the package \`postgresql\` brought no \`initdb\`"
 can_make_environments || fail "\`python3\` cannot make virtual environments: is another one first in PATH?"
 
-# The interpreter is asked too: an upgrade of the system may have taken it away.
-if ! cmp -s "$requirements" "$installed" || ! "$environment/bin/python" -c '' 2>/dev/null; then
+# Makes an environment with what a file names, unless it is there.
+make_environment() {
+    environment=$1 requirements=$2
+    # A copy of what was installed, written last: what is half done has none.
+    installed=$environment/requirements.txt
+    # The interpreter is asked too: an upgrade of the system may have taken it away.
+    if cmp -s "$requirements" "$installed" && "$environment/bin/python" -c '' 2>/dev/null; then
+        return
+    fi
     rm -rf "$environment"
     python3 -m venv "$environment"
     "$environment/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
     cp "$requirements" "$installed"
-fi
+}
+
+make_environment "${RATED_TEST_PYTHON:-$build_dir/test-python}" tests/requirements.txt
+make_environment "${RATED_TEST_OPENSTACK:-$build_dir/test-openstack}" tests/openstack-requirements.txt
