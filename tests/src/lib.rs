@@ -5,24 +5,32 @@
 //! linked in, so what a test expects it has worked out by itself.
 #![forbid(unsafe_code)]
 
+mod api_server;
 mod bill;
 mod clock;
 mod daemon;
 mod exact;
 mod fake_source;
 mod http;
+mod keystone;
+mod keystone_api;
 mod process;
 mod prometheus;
 mod python;
+mod template;
 mod usage;
 
+pub use api_server::*;
 pub use bill::*;
 pub use clock::*;
 pub use daemon::*;
 pub use exact::*;
 pub use fake_source::*;
 pub use http::*;
+pub use keystone::*;
+pub use keystone_api::*;
 pub use process::*;
 pub use prometheus::*;
 pub use python::*;
+pub(crate) use template::copy_template;
 pub use usage::*;
