@@ -13,6 +13,7 @@ use arrow_array::{Array, Decimal128Array};
 use arrow_buffer::i256;
 use rust_decimal::Decimal;
 
+pub use crate::number::{NumberError, Precision};
 use crate::{Error, Result};
 
 /// Most fractional digits of any quantity or price.

@@ -64,7 +64,8 @@
 //!   between host and plugin; [`Batches`] is an answer in pieces.
 //! - [`Host`] is what the daemon lends: log, clock, key-value store, metrics, HTTP. [`Call`] says
 //!   when an answer is due and whether it is still wanted.
-//! - [`decimal`] is where money is multiplied and rounded.
+//! - [`decimal`] is where money is multiplied and rounded, and where texts become numbers.
+//! - [`access`] is how a server is reached: address, certificates, time limits, secrets.
 //! - [`testing`] is a host in memory and a conformance test.
 //! - [`raw`] is the C interface below all this.
 //!
@@ -78,6 +79,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod access;
 mod batch;
 mod batches;
 mod builder;
@@ -86,6 +88,7 @@ pub mod decimal;
 mod export;
 mod host;
 mod layout;
+mod number;
 pub mod raw;
 mod request;
 mod status;

@@ -17,11 +17,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use rated_plugin::access::excerpt;
 use rated_plugin::{Error, HttpResponse, Result, Status};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-/// Longest piece of somebody else's text in one of our messages, characters.
-const QUOTE_CHARS_MAX: usize = 300;
 /// Most warnings that are looked at.
 const WARNINGS_MAX: usize = 100;
 
@@ -220,16 +219,6 @@ impl<'de> DataReader<'de> for Nothing {
     }
 }
 
-/// Somebody else's text on one line, shortened.
-pub(crate) fn excerpt(text: &str) -> String {
-    let mut words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    words.retain(|character| !character.is_control());
-    match words.char_indices().nth(QUOTE_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &words[..end]),
-        None => words,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,10 +325,5 @@ mod tests {
         let mix =
             answer(r#""warnings":["PromQL warning: encountered a mix of histograms and floats"]"#);
         assert_eq!(mix.unwrap_err().status, Status::BadData);
-    }
-
-    #[test]
-    fn long_texts_are_shortened() {
-        assert_eq!(excerpt(&"x".repeat(400)).chars().count(), QUOTE_CHARS_MAX + 1);
     }
 }

@@ -8,7 +8,6 @@
 
 mod answer;
 mod collector;
-mod number;
 mod query;
 #[cfg(test)]
 mod recorded;

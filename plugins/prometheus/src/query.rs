@@ -13,13 +13,14 @@
 
 use std::fmt::Write as _;
 
+use rated_plugin::decimal::Precision;
 use rated_plugin::{CollectRequest, DateTime, Error, MetricDefinition, Result, Utc};
 use serde::Deserialize;
 
-use crate::number::{Precision, SIGNIFICANT_DIGITS_DEFAULT};
-
 /// Most labels that a metric's definition may name.
 const LABELS_MAX: usize = 64;
+/// As many significant digits as `CloudKitty` keeps, so that bills are equal.
+const SIGNIFICANT_DIGITS_DEFAULT: u32 = 9;
 /// Longest prefix or suffix, bytes.
 const AFFIX_SIZE_MAX: usize = 4096;
 

@@ -9,13 +9,14 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
+use rated_plugin::access::excerpt;
+use rated_plugin::decimal::Precision;
 use rated_plugin::{Call, CollectRequest, Error, RecordBatch, Result, UsageBuilder};
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-use crate::answer::{DataReader, excerpt};
-use crate::number::Precision;
+use crate::answer::DataReader;
 
 /// Most series in one answer; a slice that has more is asked for in parts. Tests reach it.
 const SERIES_MAX: usize = if cfg!(test) { 1000 } else { 1_000_000 };

@@ -3,13 +3,11 @@
 //! Works with every server that speaks this API: it asks for nothing but instant queries and the
 //! values of a label.
 
-use std::fmt::Write as _;
-
+use rated_plugin::access::{Access, form};
 use rated_plugin::{Call, Error, Host, HttpRequest, HttpResponse, Level, Method, Result, Status};
 use serde::de::Deserializer;
 
 use crate::answer::{self, DataReader};
-use crate::settings::Access;
 
 /// A server and the way there.
 #[derive(Debug, Clone)]
@@ -34,7 +32,7 @@ impl Prometheus {
         text: &str,
         time: Option<&str>,
     ) -> Result<HttpResponse> {
-        let timeout = format!("{}s", self.access.timeout_secs);
+        let timeout = format!("{}s", self.access.timeout_secs());
         let mut fields = vec![("query", text), ("timeout", &timeout)];
         fields.extend(time.map(|time| ("time", time)));
         let mut headers = self.access.headers()?;
@@ -46,7 +44,7 @@ impl Prometheus {
                 url: self.access.url("/api/v1/query"),
                 headers,
                 body: form(&fields).into_bytes(),
-                options: self.access.options.clone(),
+                options: self.access.options().clone(),
             },
         )
     }
@@ -66,7 +64,7 @@ impl Prometheus {
                 url: self.access.url(&path),
                 headers: self.access.headers()?,
                 body: Vec::new(),
-                options: self.access.options.clone(),
+                options: self.access.options().clone(),
             },
         )
     }
@@ -114,44 +112,5 @@ impl<'de> DataReader<'de> for AnyData {
 
     fn take_error(&mut self) -> Option<Error> {
         None
-    }
-}
-
-/// `application/x-www-form-urlencoded`.
-fn form(fields: &[(&str, &str)]) -> String {
-    let mut text = String::new();
-    for (name, value) in fields {
-        if !text.is_empty() {
-            text.push('&');
-        }
-        push_encoded(&mut text, name);
-        text.push('=');
-        push_encoded(&mut text, value);
-    }
-    text
-}
-
-fn push_encoded(text: &mut String, field: &str) {
-    for byte in field.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            write!(text, "%{byte:02X}").expect("writing to a String does not fail");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_form_keeps_every_byte() {
-        let fields = [("query", "a{b=~\"c|d\"} + é"), ("match[]", "x y&z")];
-
-        assert_eq!(
-            form(&fields),
-            "query=a%7Bb%3D~%22c%7Cd%22%7D%20%2B%20%C3%A9&match%5B%5D=x%20y%26z"
-        );
     }
 }

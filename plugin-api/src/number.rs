@@ -1,36 +1,56 @@
-//! The numbers of an answer: text to decimal, never through a double.
+//! The numbers in a source's answer: text to decimal, never through a double.
 //!
-//! Prometheus writes the shortest text that reads back as the same double, with an exponent when it
-//! is very large or small. [`Precision::quantity`] is the only place where a quantity is rounded:
-//! once, half up, at the coarser of two places: the last significant digit asked for, and the 28th
-//! fractional digit.
+//! Sources write the shortest text that reads back as the same double, with an exponent when it is
+//! very large or small.
 //!
-//! This module does not know metrics or series; the caller says which one a bad number came from.
+//! This module does not know metrics or rows; the caller says where a bad number came from.
 
 use std::fmt;
 
-use rated_plugin::{Decimal, SCALE_MAX};
+use crate::{Decimal, SCALE_MAX};
 
 /// Longest text read as a number: the longest double without an exponent is shorter.
 const TEXT_BYTES_MAX: usize = 400;
-/// As many significant digits as `CloudKitty` keeps, so that bills are equal.
-pub(crate) const SIGNIFICANT_DIGITS_DEFAULT: u32 = 9;
 /// Most significant digits that any decimal keeps.
 const PRECISION_MAX: u32 = 28;
 /// Largest exponent worth looking at; everything beyond is too large, or zero.
 const EXPONENT_MAX: i64 = 10_000;
 
-/// How many significant digits of a quantity are kept.
+/// How many significant digits are kept of a number that a source sends as text.
+///
+/// [`Precision::quantity`] rounds at most once, half up, at the coarser of two places: the last
+/// significant digit asked for, and the 28th fractional digit.
+///
+/// ```
+/// use rated_plugin::decimal::Precision;
+///
+/// let exact = Precision::ALL.quantity("1.25e-3").unwrap();
+/// assert_eq!(exact.to_string(), "0.00125");
+/// let nine = Precision::new(9).unwrap().quantity("0.30000000000000004").unwrap();
+/// assert_eq!(nine.to_string(), "0.3");
+/// assert_eq!(Precision::ALL.quantity("NaN").unwrap_err().to_string(), "not a finite number");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Precision(u32);
+pub struct Precision(u32);
 
 /// Why a text is not a quantity.
+///
+/// ```
+/// use rated_plugin::decimal::{NumberError, Precision};
+///
+/// assert_eq!(Precision::ALL.quantity("1,5"), Err(NumberError::NotANumber));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NumberError {
+pub enum NumberError {
+    /// `NaN` or an infinity.
     NotFinite,
+    /// Another text.
     NotANumber,
+    /// More digits than a [`Decimal`] can hold.
     TooLarge,
 }
+
+impl std::error::Error for NumberError {}
 
 impl fmt::Display for NumberError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,13 +63,16 @@ impl fmt::Display for NumberError {
 }
 
 impl Precision {
+    /// Every digit that a [`Decimal`] can hold.
+    pub const ALL: Precision = Precision(0);
+
     /// 0 = all digits; `None` when above 28.
-    pub(crate) fn new(significant_digits: u32) -> Option<Precision> {
+    pub fn new(significant_digits: u32) -> Option<Precision> {
         (significant_digits <= PRECISION_MAX).then_some(Precision(significant_digits))
     }
 
     /// The text as a decimal without trailing zeros, rounded half up (away from zero).
-    pub(crate) fn quantity(self, text: &str) -> Result<Decimal, NumberError> {
+    pub fn quantity(self, text: &str) -> Result<Decimal, NumberError> {
         let mut number = Digits::parse(text)?;
         let precision = if self.0 == 0 { i64::MAX } else { i64::from(self.0) };
         let fraction_places = number.places_after_point() - i64::from(SCALE_MAX);
@@ -227,9 +250,7 @@ mod tests {
 
     #[test]
     fn what_is_no_finite_number_is_refused() {
-        let refused = |text: &str| {
-            Precision::new(SIGNIFICANT_DIGITS_DEFAULT).unwrap().quantity(text).unwrap_err()
-        };
+        let refused = |text: &str| Precision::new(9).unwrap().quantity(text).unwrap_err();
 
         for text in ["NaN", "+Inf", "-Inf", "Inf"] {
             assert_eq!(refused(text), NumberError::NotFinite, "{text}");
