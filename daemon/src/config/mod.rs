@@ -6,6 +6,7 @@
 //!
 //! This module does not know what a plugin accepts; `rated check` asks the plugins themselves.
 
+mod api_section;
 mod daemon_file;
 mod document;
 mod metrics_file;
