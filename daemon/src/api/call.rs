@@ -10,6 +10,8 @@ use super::caller::{Caller, Sight};
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
+    /// `http` or `https`: how the caller speaks to us.
+    pub(crate) scheme: &'static str,
     /// As sent: still percent-encoded, without the query.
     pub(crate) path: String,
     /// As sent.
@@ -35,6 +37,7 @@ impl Call {
     pub(crate) fn new(method: Method, path: String, query: String, headers: HeaderMap) -> Call {
         Call {
             method,
+            scheme: "http",
             path,
             query,
             headers,
@@ -52,7 +55,8 @@ impl Call {
 
     /// What the caller believes our address is.
     pub(crate) fn base_url(&self) -> String {
-        format!("http://{}", self.header(header::HOST).unwrap_or("localhost"))
+        let host = self.header(header::HOST).unwrap_or("localhost");
+        format!("{}://{host}", self.scheme)
     }
 
     /// The request's own address without the query.

@@ -8,6 +8,7 @@ use super::authentication::Authentication;
 use super::backend::{CycleView, Plugins};
 use super::failure::Failure;
 use super::policy::Policy;
+use super::tls::Tls;
 use super::turns::WriteTurns;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -37,6 +38,7 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     pub(crate) authentication: Arc<Authentication>,
     pub(crate) policy: Arc<Policy>,
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) write_turns: WriteTurns,
     turns: Arc<Semaphore>,
     long_turns: Arc<Semaphore>,
@@ -51,7 +53,8 @@ pub struct Parts {
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
-    pub policy: Arc<Policy>,
+    pub policy: Policy,
+    pub tls: Option<Tls>,
 }
 
 impl fmt::Debug for Context {
@@ -68,9 +71,9 @@ impl fmt::Debug for Parts {
 
 impl Context {
     pub fn new(parts: Parts) -> Context {
-        let Parts { ledger, rating, plugins, cycle, config, metrics, clock, policy } = parts;
+        let Parts { ledger, rating, plugins, cycle, config, metrics, clock, policy, tls } = parts;
         let authentication = Arc::new(Authentication::new(&config.api));
-
+        let policy = Arc::new(policy);
         let turns = Arc::new(Semaphore::new(BLOCKING_CALLS_MAX));
         let long_turns = Arc::new(Semaphore::new(LONG_CALLS_MAX));
         let write_turns = WriteTurns::default();
@@ -84,10 +87,19 @@ impl Context {
             clock,
             authentication,
             policy,
+            tls: tls.map(Arc::new),
             write_turns,
             turns,
             long_turns,
         }
+    }
+
+    /// Looks whether files of the API (certificates, who may call) have changed; blocks.
+    pub fn reread_files(&self) {
+        if let Some(tls) = &self.tls {
+            tls.reread();
+        }
+        self.policy.reread();
     }
 
     /// Runs a blocking job off the async threads, a bounded number of them at once.

@@ -25,6 +25,7 @@ mod docs;
 mod etag;
 mod failure;
 mod host;
+mod kept;
 mod negotiate;
 mod openapi;
 mod outgoing;
@@ -36,6 +37,7 @@ mod routes;
 mod serve;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod turns;
 mod v1;
 mod v2;
@@ -43,5 +45,7 @@ mod xml;
 
 pub use backend::*;
 pub use context::{BLOCKING_CALLS_MAX, Context, LONG_CALLS_MAX, Parts};
-pub use policy::{Policy, PolicyError};
+pub use kept::FileError;
+pub use policy::Policy;
 pub use serve::{REQUESTS_IN_FLIGHT_MAX, STOP_TIMEOUT, serve};
+pub use tls::Tls;

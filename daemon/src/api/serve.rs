@@ -16,7 +16,7 @@ use super::answer::{Answer, Content};
 use super::body::{BodyLimits, BrokenOff, Unread, read_whole};
 use super::call::Call;
 use super::caller::Sight;
-use super::connections::{self, Limits};
+use super::connections::{self, Limits, Port};
 use super::context::Context;
 use super::cors;
 use super::failure::{Dialect, Failure};
@@ -31,6 +31,9 @@ pub const REQUESTS_IN_FLIGHT_MAX: usize = 512;
 
 /// How long connections get to end after the stop.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a changed file may stay unnoticed.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
 
@@ -47,6 +50,8 @@ pub async fn serve(
         connections_max: context.config.api.connections_max,
         head_timeout: context.config.api.head_timeout,
     };
+    let port = Port { listener, tls: context.tls.clone() };
+    let files = watch_files(context.clone());
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     let filter = warp::method()
         .and(warp::path::full())
@@ -55,7 +60,8 @@ pub async fn serve(
         .and(warp::body::stream())
         .then(move |method, path: warp::path::FullPath, query, headers, body| {
             let (context, room) = (context.clone(), Arc::clone(&room));
-            let call = Call::new(method, path.as_str().to_owned(), query, headers);
+            let mut call = Call::new(method, path.as_str().to_owned(), query, headers);
+            call.scheme = if context.tls.is_some() { "https" } else { "http" };
             async move {
                 let place = room.try_acquire();
                 let load = if place.is_ok() { Load::Usual } else { Load::Full };
@@ -69,7 +75,7 @@ pub async fn serve(
         let _ = stopped.send(true);
     };
     let server =
-        connections::run(listener, limits, TowerToHyperService::new(warp::service(filter)), stop);
+        connections::run(port, limits, TowerToHyperService::new(warp::service(filter)), stop);
     let overtime = async move {
         if is_stopped.wait_for(|stopped| *stopped).await.is_ok() {
             tokio::time::sleep(STOP_TIMEOUT).await;
@@ -80,6 +86,18 @@ pub async fn serve(
     tokio::select! {
         () = server => {}
         () = overtime => warn!("Some connections did not end, they are cut."),
+        () = files => {}
+    }
+}
+
+/// Never ends.
+async fn watch_files(context: Context) {
+    loop {
+        tokio::time::sleep(FILE_CHECK_INTERVAL).await;
+        let context = context.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || context.reread_files()).await {
+            error!(%error, "Files could not be looked at.");
+        }
     }
 }
 

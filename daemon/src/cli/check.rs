@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Environment, Outcome, logging};
+use super::{Environment, Outcome, chain, logging};
 use crate::api::Policy;
 use crate::clock::SystemClock;
 use crate::config::{Config, DaemonConfig, Problem, ProblemKind, Sections};
@@ -38,7 +38,7 @@ pub(super) fn run(path: &Path, environment: &Environment) -> Outcome {
     let refusals = ask_plugins(&config)?;
     let mut problems: Vec<String> =
         refusals.iter().map(|refusal| explain(refusal, &config, &sections)).collect();
-    problems.extend(policy.err().map(|error| error.to_string()));
+    problems.extend(policy.err().map(|error| chain(&error)));
     if problems.is_empty() {
         println!("{}", summary(&config));
         return Ok(());

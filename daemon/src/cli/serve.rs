@@ -62,8 +62,10 @@ enum ServeError {
         #[source]
         error: io::Error,
     },
+    #[error("cannot encrypt\n(hint: `api.tls` names the certificate and its key)")]
+    Tls(#[source] api::FileError),
     #[error("cannot use the policy\n(hint: `api.policy` names the file)")]
-    Policy(#[source] api::PolicyError),
+    Policy(#[source] api::FileError),
     #[error("cannot open the ledger")]
     Open(#[source] OpenError),
     #[error("cannot start the plugins")]
@@ -139,7 +141,7 @@ struct Daemon {
     plugins: Arc<PluginHost>,
     cycle: Cycle,
     cycle_task: CycleTask,
-    policy: Arc<api::Policy>,
+    context: api::Context,
     api: JoinHandle<()>,
     api_stop: watch::Sender<bool>,
 }
@@ -150,7 +152,9 @@ impl Daemon {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new());
         let policy = api::Policy::load(config.api.policy.as_deref());
-        let policy = Arc::new(policy.map_err(ServeError::Policy)?);
+        let policy = policy.map_err(ServeError::Policy)?;
+        let tls = config.api.tls.as_ref().map(|tls| api::Tls::load(tls, Arc::clone(&clock)));
+        let tls = tls.transpose().map_err(ServeError::Tls)?;
         let ledger = open_ledger(Arc::clone(&config)).await?;
         let services = HostServices {
             ledger: Arc::clone(&ledger),
@@ -179,15 +183,16 @@ impl Daemon {
             config: Arc::clone(&config),
             metrics,
             clock,
-            policy: Arc::clone(&policy),
+            policy,
+            tls,
         });
         let (api_stop, mut stopped) = watch::channel(false);
         let stop = async move {
             // A sender that is gone means the same.
             let _ = stopped.wait_for(|stopped| *stopped).await;
         };
-        let api = tokio::spawn(api::serve(listener, context, stop));
-        Ok(Daemon { config, ledger, plugins, cycle, cycle_task, policy, api, api_stop })
+        let api = tokio::spawn(api::serve(listener, context.clone(), stop));
+        Ok(Daemon { config, ledger, plugins, cycle, cycle_task, context, api, api_stop })
     }
 
     /// The one line of the start.
@@ -202,7 +207,7 @@ impl Daemon {
             version = env!("CARGO_PKG_VERSION"),
             config = %self.config.source.display(),
             state = %self.config.daemon.state_dir.display(),
-            api = %format_args!("http://{address}"),
+            api = url(&self.config, address),
             plugins = plugins.join(", "),
             duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             "Started.",
@@ -211,15 +216,9 @@ impl Daemon {
 
     fn reload(&self) {
         let (plugins, cycle) = (Arc::clone(&self.plugins), self.cycle.clone());
-        let policy = Arc::clone(&self.policy);
+        let context = self.context.clone();
         tokio::task::spawn_blocking(move || {
-            match policy.reload() {
-                Ok(true) => info!("The policy has changed."),
-                Ok(false) => {}
-                Err(error) => {
-                    warn!(error = chain(&error), "The policy was not reloaded, the old one holds.");
-                }
-            }
+            context.reread_files();
             match plugins.reload() {
                 Ok(report) => info!(
                     generation = report.generation,
@@ -319,6 +318,12 @@ fn module_defaults(config: &Config) -> BTreeMap<String, ModuleState> {
     defaults.map(|(name, defaults)| (name.clone(), state(defaults))).collect()
 }
 
+/// Where the API is.
+fn url(config: &Config, address: SocketAddr) -> String {
+    let scheme = if config.api.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{address}")
+}
+
 /// Was there anything to print?
 fn print_bill(ledger: &dyn Ledger, config: &Config, address: SocketAddr) -> bool {
     let lines = match bill::read(ledger, &config.collect.metrics) {
@@ -331,7 +336,7 @@ fn print_bill(ledger: &dyn Ledger, config: &Config, address: SocketAddr) -> bool
     if lines.is_empty() {
         return false;
     }
-    let url = format!("http://{address}");
+    let url = url(config, address);
     let group_by = format!("{},type", config.collect.scope_key);
     let text = format!(
         "\n{}API: {url}   e.g. curl '{url}/v2/summary?groupby={group_by}'\n",

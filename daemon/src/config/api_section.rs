@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::problem::{ProblemKind, Refusal};
 use super::reader::{Field, TableReader};
-use super::{ApiConfig, Auth, source};
+use super::{ApiConfig, Auth, TlsConfig, source};
 
 const DEFAULT_PORT: u16 = 8889;
 
@@ -14,6 +14,7 @@ pub(super) fn read(mut section: TableReader<'_>, folder: &Path) -> ApiConfig {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
     let auth = read_auth(&mut section);
     let listen = read_listen(&mut section, auth).unwrap_or(default);
+    let tls = section.optional_table("tls").and_then(|table| read_tls(table, folder));
     let policy = section.text("policy").map(|field| source::resolve(folder, &field.value));
     let hint = "`connections_max` is how many connections may be open at once";
     let connections_max = section.integer("connections_max", 1..=100_000, 512_u32, hint);
@@ -34,6 +35,7 @@ pub(super) fn read(mut section: TableReader<'_>, folder: &Path) -> ApiConfig {
     let cors_allowed_origins = origins.into_iter().map(|origin| origin.value).collect();
     ApiConfig {
         listen,
+        tls,
         auth,
         policy,
         connections_max: usize::try_from(connections_max).expect("at most 100000"),
@@ -60,6 +62,14 @@ fn read_listen(section: &mut TableReader<'_>, auth: Auth) -> Option<SocketAddr> 
         section.refuse(&field, kind, Some(hint.to_owned()));
     }
     Some(address)
+}
+
+fn read_tls(mut section: TableReader<'_>, folder: &Path) -> Option<TlsConfig> {
+    let cert_file = section.required_text("cert_file");
+    let key_file = section.required_text("key_file");
+    section.finish();
+    let path = |field: Field<String>| source::resolve(folder, &field.value);
+    Some(TlsConfig { cert_file: path(cert_file?), key_file: path(key_file?) })
 }
 
 fn read_auth(section: &mut TableReader<'_>) -> Auth {

@@ -189,6 +189,15 @@ impl<'p> TableReader<'p> {
         self.inner(name, entry)
     }
 
+    /// A table whose presence says something.
+    pub(super) fn optional_table(&mut self, key: &'static str) -> Option<TableReader<'p>> {
+        if self.has(key) {
+            return Some(self.table(key));
+        }
+        self.known.push(key);
+        None
+    }
+
     /// What is left, each a table, with their keys; for tables whose keys the user chooses.
     pub(super) fn into_tables(mut self) -> Vec<(String, TableReader<'p>)> {
         let table = std::mem::take(&mut self.table);

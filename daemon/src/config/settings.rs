@@ -57,6 +57,8 @@ pub enum LogFormat {
 #[derive(Debug, Clone)]
 pub struct ApiConfig {
     pub listen: SocketAddr,
+    /// Without it, callers speak plain HTTP.
+    pub tls: Option<TlsConfig>,
     pub auth: Auth,
     /// Rules that stand for the default ones.
     pub policy: Option<PathBuf>,
@@ -68,6 +70,13 @@ pub struct ApiConfig {
     /// Of a push, bytes.
     pub body_size_max: usize,
     pub cors_allowed_origins: Vec<String>,
+}
+
+/// PEM files with the certificate of the listener (and those above it) and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
 }
 
 /// How callers of the API are known.

@@ -6,23 +6,18 @@ use super::rule::{Rule, RuleError};
 use super::{IS_ADMIN, Rules};
 use crate::config::nearest;
 
-/// Largest policy file, bytes.
-const FILE_SIZE_MAX: u64 = 1024 * 1024;
-
 /// Why a policy file cannot be used: everything that is wrong with it.
 #[derive(Debug, thiserror::Error)]
 #[error("`{}`: {}", path.display(), PolicyProblem::list(problems))]
-pub struct PolicyError {
+pub(super) struct PolicyError {
     path: PathBuf,
     problems: Vec<PolicyProblem>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PolicyProblem {
-    #[error("cannot be read: {0}")]
-    Unreadable(#[from] std::io::Error),
-    #[error("is larger than {FILE_SIZE_MAX} bytes")]
-    TooLarge,
+    #[error("is not valid UTF-8")]
+    NotUtf8,
     #[error("is no TOML: {0}")]
     Malformed(toml::de::Error),
     #[error("`{name}`: must be the text of a rule")]
@@ -62,11 +57,10 @@ impl Default for Rules {
 }
 
 impl Rules {
-    pub(super) fn read(path: Option<&Path>) -> Result<Rules, PolicyError> {
-        let Some(path) = path else { return Ok(Rules::default()) };
-        let failed = |problems| PolicyError { path: path.to_owned(), problems };
-        let text = read_file(path).map_err(|problem| failed(vec![problem]))?;
-        Rules::parse(&text).map_err(failed)
+    pub(super) fn read(path: &Path, content: &[u8]) -> Result<Rules, PolicyError> {
+        let text = std::str::from_utf8(content).map_err(|_| vec![PolicyProblem::NotUtf8]);
+        let rules = text.and_then(Rules::parse);
+        rules.map_err(|problems| PolicyError { path: path.to_owned(), problems })
     }
 
     pub(super) fn parse(text: &str) -> Result<Rules, Vec<PolicyProblem>> {
@@ -123,13 +117,6 @@ fn reaches<'r>(
     }
     let references = rule.references();
     references.iter().any(|name| *name == wanted || reaches(rules, name, wanted, seen))
-}
-
-fn read_file(path: &Path) -> Result<String, PolicyProblem> {
-    if std::fs::metadata(path)?.len() > FILE_SIZE_MAX {
-        return Err(PolicyProblem::TooLarge);
-    }
-    Ok(std::fs::read_to_string(path)?)
 }
 
 fn read_rule(name: &str, value: &toml::Value) -> Result<Rule, PolicyProblem> {

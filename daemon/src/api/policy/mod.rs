@@ -12,25 +12,23 @@ mod file;
 mod rule;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-
 pub(crate) use actions::*;
-pub use file::PolicyError;
 use rule::Rule;
 
 use super::caller::{Caller, Sight};
 use super::failure::Failure;
+use super::kept::{FileError, Kept, Privacy};
 use crate::usage::ScopeId;
 
 /// Who may do what, by the rules in force; cheap to ask, from any thread.
 #[derive(Debug)]
 pub struct Policy {
-    rules: ArcSwap<Rules>,
-    /// The file with the rules that stand for the default ones.
-    path: Option<PathBuf>,
+    default: Arc<Rules>,
+    /// The default rules, with those of a file in place of the ones of the same name.
+    file: Option<Kept<Rules>>,
 }
 
 /// By name: those of actions, and those that others refer to. References have been checked.
@@ -41,19 +39,23 @@ struct Rules(BTreeMap<String, Rule>);
 const IS_ADMIN: &str = "context_is_admin";
 
 impl Policy {
-    /// The default rules, with those of the file, if there is one, in place of the ones of the same
-    /// name.
-    pub fn load(path: Option<&Path>) -> Result<Policy, PolicyError> {
-        let rules = Rules::read(path)?;
-        Ok(Policy { rules: ArcSwap::from_pointee(rules), path: path.map(Path::to_owned) })
+    /// `path`: a file with rules in place of default ones.
+    pub fn load(path: Option<&Path>) -> Result<Policy, FileError> {
+        let load = |path: &Path| {
+            let own = path.to_owned();
+            let read = move |contents: &[Vec<u8>]| Rules::read(&own, &contents[0]);
+            Kept::load("policy", vec![(path.to_owned(), Privacy::Public)], read)
+        };
+        Ok(Policy { default: Arc::default(), file: path.map(load).transpose()? })
     }
 
-    /// Reads the file again; on failure the rules stay. Are they others now?
-    pub fn reload(&self) -> Result<bool, PolicyError> {
-        let rules = Rules::read(self.path.as_deref())?;
-        let is_changed = rules != **self.rules.load();
-        self.rules.store(Arc::new(rules));
-        Ok(is_changed)
+    /// Looks for a new file; blocks.
+    pub(super) fn reread(&self) {
+        self.file.iter().for_each(Kept::reread);
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        self.file.as_ref().map_or_else(|| Arc::clone(&self.default), Kept::now)
     }
 
     /// Refuses with the contract's words, or says whose figures the caller sees.
@@ -61,7 +63,7 @@ impl Policy {
         if *caller == Caller::Everybody {
             return Ok(Sight::Everything);
         }
-        let rules = self.rules.load();
+        let rules = self.rules();
         if !rules.allow(caller, action.name) {
             return Err(Failure::Forbidden(action));
         }
@@ -74,7 +76,7 @@ impl Policy {
 
     /// Whose figures the caller sees where everybody may ask.
     pub(crate) fn sight(&self, caller: &Caller) -> Sight {
-        self.rules.load().sight(caller)
+        self.rules().sight(caller)
     }
 }
 

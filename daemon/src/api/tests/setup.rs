@@ -245,7 +245,8 @@ fn assemble(ledger: Arc<dyn Ledger>, rating: Rating, plugins: Arc<dyn Plugins>) 
         config: Arc::new(config),
         metrics: Arc::new(Metrics::new()),
         clock: Arc::new(FixedClock),
-        policy: Arc::new(Policy::load(None).unwrap()),
+        policy: Policy::load(None).unwrap(),
+        tls: None,
     });
     Api { context, fake: Arc::default(), load: Load::Usual, _folder: None }
 }
