@@ -21,7 +21,6 @@ pub struct ApiServer {
 pub(crate) struct Launch {
     pub name: &'static str,
     pub module: &'static str,
-    pub arguments: Vec<PathBuf>,
     pub environment: Vec<(&'static str, PathBuf)>,
 }
 
@@ -86,7 +85,7 @@ impl Launch {
     fn start(&self, address: &str) -> (Process, String, String) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/openstack/serve.py");
         let mut command = Command::new(openstack_program("python"));
-        command.arg(script).args([self.module, address]).args(&self.arguments);
+        command.arg(script).args([self.module, address]);
         // What the caller's shell has set for its own cloud does not matter here.
         for (name, _) in std::env::vars_os() {
             let is_ours = self.environment.iter().any(|(known, _)| *known == name);

@@ -1,6 +1,7 @@
 //! A real Keystone, and what a test asks of it as its administrator.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -37,11 +38,11 @@ impl Keystone {
         let launch = Launch {
             name: "keystone",
             module: "keystone.wsgi.api",
-            arguments: Vec::new(),
             environment: vec![("OS_KEYSTONE_CONFIG_FILES", write_config(&folder, lifetime))],
         };
         let server = ApiServer::start(launch);
         let api = KeystoneApi::new(format!("{}/v3", server.url()));
+        api.create_region(REGION);
         api.add_service("identity", "keystone", &api.url);
         Keystone { server, api }
     }
@@ -51,7 +52,7 @@ fn make_template(folder: &Path) {
     fs::create_dir(folder).expect("a folder of the test");
     for keys in ["fernet", "credential", "receipts"] {
         let keys = folder.join(keys);
-        fs::create_dir(&keys).expect("a folder of the test");
+        DirBuilder::new().mode(0o700).create(&keys).expect("a folder of the test");
         // 0 is the next key, 1 the one in use.
         for name in ["0", "1"] {
             fs::write(keys.join(name), KEY).expect("a file of the test");
@@ -71,11 +72,12 @@ fn manage(config: &Path, arguments: &[&str]) {
 fn write_config(folder: &Path, lifetime: Duration) -> PathBuf {
     let file = folder.join("keystone.conf");
     let folder = folder.display();
-    // A password takes 4 rounds to check, the fewest; the default takes 0.4 s.
+    // A password takes 4 rounds to check, the fewest; the default takes 0.4 s. Its algorithm cannot
+    // take more than 72 bytes, and Keystone warns each time that it cuts.
     let text = format!(
         "[database]\nconnection = sqlite:///{folder}/keystone.db\n\
          [token]\nprovider = fernet\nexpiration = {}\n\
-         [identity]\npassword_hash_rounds = 4\n\
+         [identity]\npassword_hash_rounds = 4\nmax_password_length = 72\n\
          [fernet_tokens]\nkey_repository = {folder}/fernet\n\
          [fernet_receipts]\nkey_repository = {folder}/receipts\n\
          [credential]\nkey_repository = {folder}/credential\n",

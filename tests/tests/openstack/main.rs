@@ -1,4 +1,4 @@
-//! Real Keystone and Gnocchi: that they are what the other tests take them for, and bills from them.
+//! Real Keystone and Gnocchi: that they are what the tests take them for, and bills from them.
 #![forbid(unsafe_code)]
 
 mod servers;
