@@ -64,6 +64,32 @@ pub enum PluginCall {
     Handle,
 }
 
+/// How a caller says who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthenticationMethod {
+    /// Nothing was said, or more than one thing.
+    None,
+    Basic,
+    Token,
+    Keystone,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthenticationOutcome {
+    Known,
+    Missing,
+    Refused,
+    /// It could not be checked.
+    Unavailable,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AuthenticationLabels {
+    method: &'static str,
+    outcome: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
@@ -137,6 +163,7 @@ pub struct Metrics {
     plugin_metrics_known: Mutex<BTreeSet<(String, String)>>,
     requests: Family<RequestLabels, Counter>,
     request_duration: Family<RouteLabels, Histogram>,
+    authentications: Family<AuthenticationLabels, Counter>,
 }
 
 impl fmt::Debug for Metrics {
@@ -180,6 +207,7 @@ impl Metrics {
             plugin_metrics_known: Mutex::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(short_durations),
+            authentications: Family::default(),
         };
         new.register_cycle();
         new.register_reprocessing();
@@ -266,6 +294,11 @@ impl Metrics {
             "http_request_duration",
             "Duration of requests by route",
             self.request_duration.clone(),
+        );
+        self.plain(
+            "authentications",
+            "Callers by how they say who they are, and by outcome",
+            self.authentications.clone(),
         );
     }
 
@@ -402,6 +435,15 @@ impl Metrics {
         self.request_duration.get_or_create(&RouteLabels { route }).observe(duration.as_secs_f64());
     }
 
+    pub fn authentication_ended(
+        &self,
+        method: AuthenticationMethod,
+        outcome: AuthenticationOutcome,
+    ) {
+        let labels = AuthenticationLabels { method: method.label(), outcome: outcome.label() };
+        self.authentications.get_or_create(&labels).inc();
+    }
+
     /// The text of `GET /metrics`; its media type is [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut text = String::new();
@@ -436,6 +478,28 @@ impl Stage {
             Stage::Collect => "collect",
             Stage::Rate => "rate",
             Stage::Commit => "commit",
+        }
+    }
+}
+
+impl AuthenticationMethod {
+    pub fn label(self) -> &'static str {
+        match self {
+            AuthenticationMethod::None => "none",
+            AuthenticationMethod::Basic => "basic",
+            AuthenticationMethod::Token => "token",
+            AuthenticationMethod::Keystone => "keystone",
+        }
+    }
+}
+
+impl AuthenticationOutcome {
+    fn label(self) -> &'static str {
+        match self {
+            AuthenticationOutcome::Known => "known",
+            AuthenticationOutcome::Missing => "missing",
+            AuthenticationOutcome::Refused => "refused",
+            AuthenticationOutcome::Unavailable => "unavailable",
         }
     }
 }

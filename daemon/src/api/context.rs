@@ -53,6 +53,7 @@ pub struct Parts {
     pub config: Arc<Config>,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<dyn Clock>,
+    pub authentication: Authentication,
     pub policy: Policy,
     pub tls: Option<Tls>,
 }
@@ -71,9 +72,9 @@ impl fmt::Debug for Parts {
 
 impl Context {
     pub fn new(parts: Parts) -> Context {
-        let Parts { ledger, rating, plugins, cycle, config, metrics, clock, policy, tls } = parts;
-        let authentication = Arc::new(Authentication::new(&config.api));
-        let policy = Arc::new(policy);
+        let Parts { ledger, rating, plugins, cycle, config, metrics, clock, .. } = parts;
+        let Parts { authentication, policy, tls, .. } = parts;
+        let (authentication, policy) = (Arc::new(authentication), Arc::new(policy));
         let turns = Arc::new(Semaphore::new(BLOCKING_CALLS_MAX));
         let long_turns = Arc::new(Semaphore::new(LONG_CALLS_MAX));
         let write_turns = WriteTurns::default();
@@ -100,6 +101,7 @@ impl Context {
             tls.reread();
         }
         self.policy.reread();
+        self.authentication.reread();
     }
 
     /// Runs a blocking job off the async threads, a bounded number of them at once.

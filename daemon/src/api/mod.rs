@@ -43,6 +43,7 @@ mod v1;
 mod v2;
 mod xml;
 
+pub use authentication::{Authentication, AuthenticationError};
 pub use backend::*;
 pub use context::{BLOCKING_CALLS_MAX, Context, LONG_CALLS_MAX, Parts};
 pub use kept::FileError;

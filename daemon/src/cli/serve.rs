@@ -64,6 +64,8 @@ enum ServeError {
     },
     #[error("cannot encrypt\n(hint: `api.tls` names the certificate and its key)")]
     Tls(#[source] api::FileError),
+    #[error("cannot find out who calls\n(hint: `api.auth` says how)")]
+    Authentication(#[source] api::AuthenticationError),
     #[error("cannot use the policy\n(hint: `api.policy` names the file)")]
     Policy(#[source] api::FileError),
     #[error("cannot open the ledger")]
@@ -155,6 +157,8 @@ impl Daemon {
         let policy = policy.map_err(ServeError::Policy)?;
         let tls = config.api.tls.as_ref().map(|tls| api::Tls::load(tls, Arc::clone(&clock)));
         let tls = tls.transpose().map_err(ServeError::Tls)?;
+        let authentication = api::Authentication::load(&config.api, &clock, &metrics);
+        let authentication = authentication.map_err(ServeError::Authentication)?;
         let ledger = open_ledger(Arc::clone(&config)).await?;
         let services = HostServices {
             ledger: Arc::clone(&ledger),
@@ -183,6 +187,7 @@ impl Daemon {
             config: Arc::clone(&config),
             metrics,
             clock,
+            authentication,
             policy,
             tls,
         });

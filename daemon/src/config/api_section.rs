@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::problem::{ProblemKind, Refusal};
 use super::reader::{Field, TableReader};
-use super::{ApiConfig, Auth, TlsConfig, source};
+use super::{ApiConfig, Auth, TlsConfig, auth_section, source};
 
 const DEFAULT_PORT: u16 = 8889;
 
 pub(super) fn read(mut section: TableReader<'_>, folder: &Path) -> ApiConfig {
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT));
-    let auth = read_auth(&mut section);
-    let listen = read_listen(&mut section, auth).unwrap_or(default);
+    let auth = auth_section::read(&mut section, folder);
+    let listen = read_listen(&mut section, &auth).unwrap_or(default);
     let tls = section.optional_table("tls").and_then(|table| read_tls(table, folder));
     let policy = section.text("policy").map(|field| source::resolve(folder, &field.value));
     let hint = "`connections_max` is how many connections may be open at once";
@@ -46,7 +46,7 @@ pub(super) fn read(mut section: TableReader<'_>, folder: &Path) -> ApiConfig {
     }
 }
 
-fn read_listen(section: &mut TableReader<'_>, auth: Auth) -> Option<SocketAddr> {
+fn read_listen(section: &mut TableReader<'_>, auth: &Auth) -> Option<SocketAddr> {
     let allowed = section.boolean("allow_remote_without_auth", false);
     let field = section.text("listen")?;
     let Ok(address) = field.value.parse::<SocketAddr>() else {
@@ -55,7 +55,7 @@ fn read_listen(section: &mut TableReader<'_>, auth: Auth) -> Option<SocketAddr> 
         section.refuse(&field, kind, Some(format!("such as `127.0.0.1:{DEFAULT_PORT}`")));
         return None;
     };
-    if auth == Auth::None && !address.ip().is_loopback() && !allowed {
+    if matches!(auth, Auth::None) && !address.ip().is_loopback() && !allowed {
         let kind = ProblemKind::Refused { reason: Refusal::OpenToTheNetwork };
         let hint = "listen on 127.0.0.1, or set `api.allow_remote_without_auth = true` if \
                     something in front of the daemon checks who calls";
@@ -70,21 +70,6 @@ fn read_tls(mut section: TableReader<'_>, folder: &Path) -> Option<TlsConfig> {
     section.finish();
     let path = |field: Field<String>| source::resolve(folder, &field.value);
     Some(TlsConfig { cert_file: path(cert_file?), key_file: path(key_file?) })
-}
-
-fn read_auth(section: &mut TableReader<'_>) -> Auth {
-    const NOW: &[&str] = &["none"];
-    const LATER: [&str; 3] = ["basic", "token", "keystone"];
-    if let Some(field) = section.text("auth").filter(|field| !NOW.contains(&field.value.as_str())) {
-        let name = field.value.clone();
-        let kind = if LATER.contains(&name.as_str()) {
-            ProblemKind::NotYet { name, choices: NOW }
-        } else {
-            ProblemKind::NotOneOf { choices: NOW, got: name }
-        };
-        section.refuse(&field, kind, None);
-    }
-    Auth::None
 }
 
 fn check_origin(section: &TableReader<'_>, origin: &Field<String>) {

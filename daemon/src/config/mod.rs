@@ -7,6 +7,7 @@
 //! This module does not know what a plugin accepts; `rated check` asks the plugins themselves.
 
 mod api_section;
+mod auth_section;
 mod daemon_file;
 mod document;
 mod metrics_file;
@@ -16,6 +17,7 @@ mod reader;
 mod schedule;
 mod settings;
 mod source;
+mod tokens_file;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,7 @@ use std::path::Path;
 pub(crate) use problem::nearest;
 pub use problem::{ConfigError, Place, Problem, ProblemKind, Refusal};
 pub use settings::*;
+pub(crate) use tokens_file::{TokenEntry, check_token_name, read_tokens};
 
 use self::document::{Table, Value};
 use self::problem::Problems;

@@ -88,8 +88,6 @@ pub enum ProblemKind {
     Malformed { wanted: &'static str, got: String },
     #[error("must be one of {}, got `{got}`", in_backticks(.choices))]
     NotOneOf { choices: &'static [&'static str], got: String },
-    #[error("`{name}` comes later, this version has {}", in_backticks(.choices))]
-    NotYet { name: String, choices: &'static [&'static str] },
     #[error("no {what} `{name}` is configured")]
     Unconfigured { what: &'static str, name: String },
     #[error("must not be empty")]
@@ -104,6 +102,12 @@ pub enum ProblemKind {
     Attribute { name: String, reason: Refusal },
     #[error("{reason}")]
     RefusedByPlugin { reason: String },
+    /// The reason says nothing of the secret.
+    #[error("{reason}")]
+    UnusableSecret { reason: String },
+    /// Like [`ProblemKind::Malformed`], where the value may be a secret.
+    #[error("must be {wanted}")]
+    MalformedSecret { wanted: &'static str },
     #[error("{reason}")]
     Refused { reason: Refusal },
 }
@@ -113,6 +117,18 @@ pub enum ProblemKind {
 pub enum Refusal {
     #[error("everybody who reaches this address may change prices, because `api.auth` is `none`")]
     OpenToTheNetwork,
+    #[error("does nothing, because `api.auth` does not name it")]
+    MethodNotUsed,
+    #[error("`none` lets everybody in, so it must stand alone")]
+    NoneNotAlone,
+    #[error("must be an address that begins with `http://` or `https://`, without a password")]
+    NoAddress,
+    #[error("must not be set, because `application_credential_id` is")]
+    ApplicationCredentialAlone,
+    #[error("name and id of the same thing must not both be set")]
+    NameAndId,
+    #[error("the same secret is given in two ways")]
+    SecretTwice,
     #[error("must not be below `delay_secs_min`")]
     DelayBelowMinimum,
     #[error("never happens")]
@@ -190,6 +206,11 @@ impl Problems {
 
     pub(super) fn is_empty(&self) -> bool {
         self.found.borrow().is_empty()
+    }
+
+    /// Is there a problem with a field that `is_meant`?
+    pub(super) fn names(&self, is_meant: impl Fn(&str) -> bool) -> bool {
+        self.found.borrow().iter().any(|problem| is_meant(&problem.field))
     }
 
     /// Is a part of the file, or all of it, not known?

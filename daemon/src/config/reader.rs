@@ -45,6 +45,11 @@ impl<'p> TableReader<'p> {
         TableReader { place, metric: Some(name), ..TableReader::root(table, problems) }
     }
 
+    /// An entry of a list; `path` is its name.
+    pub(super) fn of_entry(path: String, entry: Entry, problems: &'p Problems) -> TableReader<'p> {
+        TableReader::root(Table::new(), problems).inner(path, entry)
+    }
+
     pub(super) fn place(&self) -> &Place {
         &self.place
     }
@@ -156,10 +161,28 @@ impl<'p> TableReader<'p> {
     }
 
     pub(super) fn texts(&mut self, key: &'static str) -> Option<Field<Vec<Field<String>>>> {
+        self.list(key, |value| Err(wrong_type("a list of texts", &value)))
+    }
+
+    /// One text stands for a list of one.
+    pub(super) fn text_or_texts(&mut self, key: &'static str) -> Option<Field<Vec<Field<String>>>> {
+        self.list(key, |value| match value {
+            Value::Text(text) => {
+                Ok(vec![Entry { place: Place::File, value: Value::Variable(text) }])
+            }
+            _ => Err(wrong_type("text or a list of texts", &value)),
+        })
+    }
+
+    fn list(
+        &mut self,
+        key: &'static str,
+        otherwise: impl FnOnce(Value) -> Result<Vec<Entry>, ProblemKind>,
+    ) -> Option<Field<Vec<Field<String>>>> {
         let list = self.take(key, |value| match value {
             Value::List(list) => Ok(list),
             Value::Variable(_) => Ok(vec![Entry { place: Place::File, value }]),
-            _ => Err(wrong_type("a list of texts", &value)),
+            _ => otherwise(value),
         })?;
         let mut texts = Vec::new();
         for (index, entry) in list.value.into_iter().enumerate() {
@@ -243,6 +266,13 @@ impl<'p> TableReader<'p> {
     /// Finds fault with a field that was taken.
     pub(super) fn refuse<T>(&self, field: &Field<T>, kind: ProblemKind, hint: Option<String>) {
         self.fault(field.place.clone(), &field.name, kind, hint);
+    }
+
+    /// Was fault found with a field, or with that of a file that stands for it?
+    pub(super) fn has_fault(&self, name: &str) -> bool {
+        self.problems.names(|field| {
+            field.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest == "_file")
+        })
     }
 
     pub(super) fn fault(&self, place: Place, field: &str, kind: ProblemKind, hint: Option<String>) {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use rated_plugin::access::SecretSource;
 
 use crate::usage::{Metric, ScopeId};
 
@@ -80,11 +81,75 @@ pub struct TlsConfig {
 }
 
 /// How callers of the API are known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
+#[derive(Debug, Clone)]
 pub enum Auth {
     /// Everybody who reaches the API may do everything.
     None,
+    Methods(Box<AuthMethods>),
+}
+
+/// At least one is there.
+#[derive(Debug, Clone, Default)]
+pub struct AuthMethods {
+    pub basic: Option<BasicConfig>,
+    pub token: Option<TokenConfig>,
+    pub keystone: Option<KeystoneConfig>,
+}
+
+/// Users with passwords.
+#[derive(Debug, Clone)]
+pub struct BasicConfig {
+    pub htpasswd_file: PathBuf,
+    /// By name. Who is not there has no rights.
+    pub users: BTreeMap<String, Rights>,
+}
+
+/// What a user or token of our own is good for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rights {
+    pub roles: Vec<String>,
+    /// The caller's own.
+    pub scope: Option<ScopeId>,
+}
+
+#[derive(Debug, Clone)]
+pub struct TokenConfig {
+    pub file: PathBuf,
+}
+
+/// `OpenStack`'s identity service.
+#[derive(Debug, Clone)]
+pub struct KeystoneConfig {
+    /// Without the version and without a slash at its end.
+    pub url: String,
+    pub login: KeystoneLogin,
+    /// Instead of the system's authorities.
+    pub ca_file: Option<PathBuf>,
+    pub timeout: Duration,
+    /// How long a token is believed without asking again.
+    pub cache: Duration,
+    /// The address that callers are told.
+    pub www_authenticate_uri: String,
+}
+
+/// How the daemon proves to Keystone who asks.
+#[derive(Debug, Clone)]
+pub enum KeystoneLogin {
+    Password { user: KeystoneName, project: KeystoneName, password: SecretSource },
+    ApplicationCredential { id: String, secret: SecretSource },
+}
+
+/// A user or a project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeystoneName {
+    Id(String),
+    Name { name: String, domain: KeystoneDomain },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeystoneDomain {
+    Id(String),
+    Name(String),
 }
 
 #[derive(Debug, Clone)]

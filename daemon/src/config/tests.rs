@@ -203,11 +203,6 @@ fn an_open_api_must_be_meant() {
     let error = load("[api]\nlisten = \"0.0.0.0:8889\"").unwrap_err();
     assert!(error.contains("`api.listen`: everybody who reaches this address"), "{error}");
     assert!(load("[api]\nlisten = \"0.0.0.0:8889\"\nallow_remote_without_auth = true").is_ok());
-    check(
-        "[api]\nauth = \"keystone\"",
-        "cannot read `rated.toml`: line 2: `api.auth`: `keystone` comes later, \
-         this version has `none`",
-    );
     assert!(load("[api.cors]\nallowed_origins = [\"https://a.example/\"]").is_err());
 }
 

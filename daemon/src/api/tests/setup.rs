@@ -15,12 +15,11 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use super::fake_ledger::{FakeLedger, Row};
 use super::fake_plugins::{FakeCycle, FakePlugins};
 use crate::api::answer::Content;
-use crate::api::authentication::Authentication;
 use crate::api::call::Call;
 use crate::api::caller::Caller;
 use crate::api::dates;
 use crate::api::serve::{Load, answer};
-use crate::api::{Context, Parts, Plugins, Policy};
+use crate::api::{Authentication, Context, Parts, Plugins, Policy};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::ledger::sled::{SledLedger, SledOptions};
@@ -237,14 +236,17 @@ fn assemble(ledger: Arc<dyn Ledger>, rating: Rating, plugins: Arc<dyn Plugins>) 
     fs::write(folder.path().join("rated.toml"), RATED).unwrap();
     fs::write(folder.path().join("metrics.toml"), METRICS).unwrap();
     let config = Config::load(&folder.path().join("rated.toml"), std::iter::empty()).unwrap();
+    let (clock, metrics) = (Arc::new(FixedClock) as Arc<dyn Clock>, Arc::new(Metrics::new()));
+    let authentication = Authentication::load(&config.api, &clock, &metrics).unwrap();
     let context = Context::new(Parts {
         ledger,
         rating,
         plugins,
         cycle: Arc::new(FakeCycle),
         config: Arc::new(config),
-        metrics: Arc::new(Metrics::new()),
-        clock: Arc::new(FixedClock),
+        metrics,
+        clock,
+        authentication,
         policy: Policy::load(None).unwrap(),
         tls: None,
     });
@@ -253,7 +255,10 @@ fn assemble(ledger: Arc<dyn Ledger>, rating: Rating, plugins: Arc<dyn Plugins>) 
 
 /// The same, asked by somebody.
 pub(super) fn with_caller(api: &Api, caller: Option<Caller>) -> Api {
-    let mut authentication = Authentication::new(&api.context.config.api);
+    let context = &api.context;
+    let authentication =
+        Authentication::load(&context.config.api, &context.clock, &context.metrics);
+    let mut authentication = authentication.unwrap();
     authentication.fixed = Some(caller);
     let mut context = api.context.clone();
     context.authentication = Arc::new(authentication);

@@ -60,15 +60,12 @@ fn element(der: &[u8], wanted: u8) -> Option<(&[u8], &[u8])> {
 }
 
 fn date(der: &[u8]) -> Option<(DateTime<Utc>, &[u8])> {
-    let (text, rest, century) = match element(der, UTC_TIME) {
-        Some((short, rest)) => {
-            let year: u32 = std::str::from_utf8(short.get(..2)?).ok()?.parse().ok()?;
-            (short, rest, if year < CENTURY_BEGIN { "20" } else { "19" })
-        }
-        None => {
-            let (text, rest) = element(der, GENERALIZED_TIME)?;
-            (text, rest, "")
-        }
+    let (text, rest, century) = if let Some((short, rest)) = element(der, UTC_TIME) {
+        let year: u32 = std::str::from_utf8(short.get(..2)?).ok()?.parse().ok()?;
+        (short, rest, if year < CENTURY_BEGIN { "20" } else { "19" })
+    } else {
+        let (text, rest) = element(der, GENERALIZED_TIME)?;
+        (text, rest, "")
     };
     let text = format!("{century}{}", std::str::from_utf8(text).ok()?);
     let date = NaiveDateTime::parse_from_str(&text, "%Y%m%d%H%M%SZ").ok()?;
