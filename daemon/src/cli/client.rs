@@ -3,19 +3,23 @@
 //! It never guesses: whatever is not an answer of the API is an error that says who said what.
 
 use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Certificate, Method, StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Environment, UsageError};
+use super::{Environment, UsageError, credentials};
 
 /// Where the daemon listens when nothing else is said.
 const URL_DEFAULT: &str = "http://127.0.0.1:8889";
 /// The variable that says where it listens.
 const URL_VARIABLE: &str = "RATED_URL";
+/// The variable that names the authorities to trust.
+const CA_FILE_VARIABLE: &str = "RATED_CA_FILE";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one answer as a whole; a reset of many scopes takes its time.
@@ -40,19 +44,28 @@ pub(super) struct Server {
     /// Address of the daemon's API [env: `RATED_URL`] [default: `http://127.0.0.1:8889`]
     #[arg(long, value_name = "URL", global = true)]
     url: Option<String>,
+    /// PEM file with the authorities to trust instead of the system's [env: `RATED_CA_FILE`]
+    #[arg(long, value_name = "FILE", global = true)]
+    ca_file: Option<PathBuf>,
 }
 
 impl Server {
     /// What an argument of another name says.
     pub(super) fn at(url: Option<String>) -> Server {
-        Server { url }
+        Server { url, ca_file: None }
     }
 
+    /// Who asks stands in the environment.
     pub(super) fn client(&self, environment: &Environment) -> Result<Client, ClientError> {
-        let variable = environment.iter().find(|(name, _)| name == URL_VARIABLE);
-        let variable = variable.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty());
-        let url = self.url.as_deref().or(variable).unwrap_or(URL_DEFAULT);
-        Client::new(url, HeaderMap::new())
+        let variable = |wanted: &str| {
+            let found =
+                environment.iter().find(|(name, value)| name == wanted && !value.is_empty());
+            found.map(|(_, value)| value.as_str())
+        };
+        let url = self.url.as_deref().or(variable(URL_VARIABLE)).unwrap_or(URL_DEFAULT);
+        let ca_file = self.ca_file.as_deref().or(variable(CA_FILE_VARIABLE).map(Path::new));
+        let headers = credentials::headers(environment).map_err(ClientError::Credentials)?;
+        Client::new(url, headers, ca_file)
     }
 }
 
@@ -64,6 +77,19 @@ pub(super) enum ClientError {
         #[source]
         error: UsageError,
     },
+    #[error("cannot say who asks")]
+    Credentials(#[source] UsageError),
+    #[error("cannot read `{}`\n(hint: `--ca-file` or {CA_FILE_VARIABLE} names it)", path.display())]
+    CaFile {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    #[error(
+        "`{}` holds no certificates\n(hint: `--ca-file` or {CA_FILE_VARIABLE} names it)",
+        path.display()
+    )]
+    NoCertificates { path: PathBuf },
     #[error("cannot set up a connection")]
     Setup(#[source] Box<dyn Error + Send + Sync>),
     #[error(
@@ -75,7 +101,7 @@ pub(super) enum ClientError {
     BrokenOff { url: String, reason: String },
     #[error("the answer of `{url}` is longer than {ANSWER_SIZE_MAX} bytes")]
     TooLong { url: String },
-    #[error("{text} (answer {status} to {method} {path})")]
+    #[error("{text} (answer {status} to {method} {path}){}", hint(*status))]
     Refused { status: u16, text: String, method: Method, path: String },
     #[error("`{url}` does not answer as the API of rated does: `{quote}`")]
     Strange { url: String, quote: String },
@@ -94,7 +120,7 @@ impl ClientError {
     }
 
     pub(super) fn is_usage(&self) -> bool {
-        matches!(self, ClientError::Address { .. })
+        matches!(self, ClientError::Address { .. } | ClientError::Credentials(_))
     }
 }
 
@@ -111,7 +137,11 @@ pub(super) struct Client {
 
 impl Client {
     /// `headers` go with every request.
-    pub(super) fn new(url: &str, headers: HeaderMap) -> Result<Client, ClientError> {
+    pub(super) fn new(
+        url: &str,
+        headers: HeaderMap,
+        ca_file: Option<&Path>,
+    ) -> Result<Client, ClientError> {
         let base = Url::parse(url)
             .ok()
             .filter(|base| matches!(base.scheme(), "http" | "https") && base.has_host());
@@ -128,7 +158,11 @@ impl Client {
             .default_headers(headers)
             .user_agent(concat!("rated/", env!("CARGO_PKG_VERSION")));
         // The certificates of the system are read only when there is something to encrypt.
-        let builder = if base.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
+        let builder = match ca_file {
+            _ if base.scheme() == "http" => builder.tls_certs_only([]),
+            None => builder,
+            Some(path) => builder.tls_certs_only(certificates(path)?),
+        };
         let http = builder.build().map_err(|error| ClientError::Setup(error.into()))?;
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| ClientError::Setup(error.into()))?;
@@ -237,6 +271,25 @@ impl Client {
     }
 }
 
+fn certificates(path: &Path) -> Result<Vec<Certificate>, ClientError> {
+    let own = || path.to_owned();
+    let pem = std::fs::read(path).map_err(|error| ClientError::CaFile { path: own(), error })?;
+    let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+    if certificates.is_empty() {
+        return Err(ClientError::NoCertificates { path: own() });
+    }
+    Ok(certificates)
+}
+
+/// What those can do who were not let in.
+fn hint(status: u16) -> String {
+    match status {
+        401 => format!("\n(hint: {})", credentials::HINT),
+        403 => "\n(hint: somebody else may; the daemon's policy says who)".to_owned(),
+        _ => String::new(),
+    }
+}
+
 /// Sends a request and reads the whole answer, within the limit.
 async fn send(
     request: reqwest::RequestBuilder,
@@ -275,6 +328,7 @@ fn innermost(error: &reqwest::Error) -> String {
 
 /// What an error body of either version says.
 fn explanation(body: &Value) -> Option<String> {
+    let body = body.get("error").filter(|error| error.is_object()).unwrap_or(body);
     let texts = ["message", "faultstring", "description", "title"];
     let mut found = texts.iter().filter_map(|name| body.get(name)?.as_str());
     found.find(|text| !text.is_empty()).map(str::to_owned)
@@ -285,7 +339,7 @@ mod tests {
     use super::*;
 
     fn server(url: Option<&str>) -> Server {
-        Server { url: url.map(str::to_owned) }
+        Server::at(url.map(str::to_owned))
     }
 
     #[test]
@@ -311,7 +365,7 @@ mod tests {
 
     #[test]
     fn paths_and_queries_are_encoded() {
-        let client = Client::new("http://host/below/", HeaderMap::new()).unwrap();
+        let client = Client::new("http://host/below/", HeaderMap::new(), None).unwrap();
 
         let url = client.url(&["v2", "a/b c"], &[("filters", "type:a&b".to_owned())]);
 
@@ -325,6 +379,7 @@ mod tests {
         check(json!({"message": "no"}), "no");
         check(json!({"faultcode": "Client", "faultstring": "never", "debuginfo": null}), "never");
         check(json!({"title": "Not Found", "description": ""}), "Not Found");
+        check(json!({"error": {"code": 401, "title": "Unauthorized", "message": "who?"}}), "who?");
         assert_eq!(explanation(&json!({})), None);
     }
 }

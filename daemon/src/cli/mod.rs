@@ -3,6 +3,7 @@
 mod bill;
 mod check;
 mod client;
+mod credentials;
 mod import;
 mod logging;
 mod module;
@@ -15,6 +16,7 @@ mod serve;
 mod summary;
 mod table;
 mod terminal;
+mod token;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -54,6 +56,9 @@ enum Command {
         #[command(flatten)]
         file: ConfigFile,
     },
+    /// Make tokens for machines that call the API
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Look at plugins on disk, without a running daemon
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
@@ -121,6 +126,7 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
             serve::run(&file.path, print_bill, environment)
         }
         Command::Check { file } => check::run(&file.path, environment),
+        Command::Token(command) => token::run(command),
         Command::Plugin(command) => plugin::run(command, environment),
         Command::Module { server, command } => module::run(command, server, environment),
         Command::Scope { server, command } => {

@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn figures_are_exact_and_come_last() {
-        let client = Client::new("http://host", HeaderMap::new()).unwrap();
+        let client = Client::new("http://host", HeaderMap::new(), None).unwrap();
         let answer: Value = serde_json::from_str(
             r#"{"total": 2, "format": "table", "columns": ["begin", "end", "qty", "rate", "type"],
             "results": [

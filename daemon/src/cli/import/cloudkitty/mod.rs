@@ -8,7 +8,7 @@ mod scopes;
 mod scripts;
 mod states;
 
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use super::report::Report;
 use crate::cli::client::{Client, ClientError, Server};
 use crate::cli::table::Style;
 use crate::cli::terminal::{self, Consent};
-use crate::cli::{Environment, Outcome, UsageError};
+use crate::cli::{Environment, Outcome, UsageError, credentials};
 use crate::clock::Clock;
 
 /// The variable that holds the token of the source.
@@ -100,13 +100,15 @@ pub(super) fn run(
     let variable = environment.iter().find(|(name, _)| name == TOKEN_VARIABLE);
     let token = arguments.source_token.as_ref().or(variable.map(|(_, value)| value));
     let headers = match token {
-        Some(token) => secret(HeaderName::from_static("x-auth-token"), token)?,
+        Some(token) => {
+            credentials::header(HeaderName::from_static("x-auth-token"), TOKEN_VARIABLE, token)?
+        }
         None => HeaderMap::new(),
     };
     let kinds: Vec<Kind> =
         Kind::ALL.into_iter().filter(|kind| !arguments.skip.contains(kind)).collect();
     let mut copying = Copying {
-        source: Client::new(&arguments.source, headers)?,
+        source: Client::new(&arguments.source, headers, None)?,
         target: Server::at(arguments.into.clone()).client(environment)?,
         mode: Mode::Look,
         now: clock.now().format("%Y-%m-%dT%H:%M:%S").to_string(),
@@ -188,11 +190,4 @@ fn is_nowhere(error: &ClientError) -> bool {
     [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED, StatusCode::CONFLICT]
         .into_iter()
         .any(|status| error.is_status(status))
-}
-/// A header whose value is kept out of logs.
-fn secret(name: HeaderName, value: &str) -> Result<HeaderMap, UsageError> {
-    let mut value = HeaderValue::from_str(value)
-        .map_err(|_| UsageError(format!("the value of `{name}` is no text for a header")))?;
-    value.set_sensitive(true);
-    Ok(HeaderMap::from_iter([(name, value)]))
 }
