@@ -9,7 +9,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{debug, error, warn};
-use warp::http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use warp::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use warp::{Filter as _, Reply as _};
 
 use super::answer::{Answer, Content};
@@ -60,6 +60,7 @@ pub async fn serve(
         .and(warp::body::stream())
         .then(move |method, path: warp::path::FullPath, query, headers, body| {
             let (context, room) = (context.clone(), Arc::clone(&room));
+            let headers = hide_credentials(headers);
             let mut call = Call::new(method, path.as_str().to_owned(), query, headers);
             call.scheme = if context.tls.is_some() { "https" } else { "http" };
             async move {
@@ -88,6 +89,17 @@ pub async fn serve(
         () = overtime => warn!("Some connections did not end, they are cut."),
         () = files => {}
     }
+}
+
+/// What says who calls is shown by nobody who shows headers.
+fn hide_credentials(mut headers: HeaderMap) -> HeaderMap {
+    for (name, value) in &mut headers {
+        let is_token = name.as_str().ends_with("-token");
+        if is_token || name == header::AUTHORIZATION || name == header::COOKIE {
+            value.set_sensitive(true);
+        }
+    }
+    headers
 }
 
 /// Never ends.

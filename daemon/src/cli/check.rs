@@ -11,8 +11,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::{Environment, Outcome, chain, logging};
-use crate::api::Policy;
-use crate::clock::SystemClock;
+use crate::api::{Authentication, Policy, Tls};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DaemonConfig, Problem, ProblemKind, Sections};
 use crate::ledger::sled::{SledLedger, SledOptions};
 use crate::metrics::Metrics;
@@ -39,11 +39,31 @@ pub(super) fn run(path: &Path, environment: &Environment) -> Outcome {
     let mut problems: Vec<String> =
         refusals.iter().map(|refusal| explain(refusal, &config, &sections)).collect();
     problems.extend(policy.err().map(|error| chain(&error)));
+    problems.extend(check_doors(&config));
+    if let Some(exposed) = &config.exposed_secret {
+        println!(
+            "{}: warning: everybody on this machine can read the secret `{}`\n\
+             (hint: `chmod o-r`, or a file of its own: `{}_file`)",
+            exposed.file.display(),
+            exposed.field,
+            exposed.field,
+        );
+    }
     if problems.is_empty() {
         println!("{}", summary(&config));
         return Ok(());
     }
     report(&problems)
+}
+
+/// What is wrong with the files that say who may come in.
+fn check_doors(config: &Config) -> Vec<String> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let authentication = Authentication::load(&config.api, &clock, &Arc::new(Metrics::new()));
+    let tls = config.api.tls.as_ref().map(|tls| Tls::load(tls, clock)).transpose();
+    let mut problems: Vec<String> = authentication.err().iter().map(|error| chain(error)).collect();
+    problems.extend(tls.err().iter().map(|error| chain(error)));
+    problems
 }
 
 fn report(problems: &[impl fmt::Display]) -> Outcome {

@@ -82,6 +82,14 @@ enum ServeError {
 pub(super) fn run(path: &Path, print_bill: PrintBill, environment: &Environment) -> Outcome {
     let config = Config::load(path, environment.iter().cloned())?;
     logging::start(&config.daemon, environment)?;
+    if let Some(exposed) = &config.exposed_secret {
+        warn!(
+            file = %exposed.file.display(),
+            field = exposed.field,
+            "Everybody on this machine can read a secret of the configuration; `chmod o-r` ends \
+             that, or a file of its own."
+        );
+    }
     let runtime = Builder::new_multi_thread().enable_all().build().map_err(ServeError::Threads)?;
     let outcome = runtime.block_on(serve(config, print_bill));
     end(runtime);
@@ -212,7 +220,7 @@ impl Daemon {
             version = env!("CARGO_PKG_VERSION"),
             config = %self.config.source.display(),
             state = %self.config.daemon.state_dir.display(),
-            api = url(&self.config, address),
+            api = %url(&self.config, address),
             plugins = plugins.join(", "),
             duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             "Started.",

@@ -46,6 +46,7 @@ pub(super) fn read(root: &mut TableReader<'_>, source: &Path) -> Draft {
     let source = source.to_owned();
     let config = Config {
         source,
+        exposed_secret: None,
         daemon,
         api,
         collect,

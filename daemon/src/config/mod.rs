@@ -15,6 +15,7 @@ mod number;
 mod problem;
 mod reader;
 mod schedule;
+mod secrets;
 mod settings;
 mod source;
 mod tokens_file;
@@ -25,6 +26,7 @@ use std::path::Path;
 
 pub(crate) use problem::nearest;
 pub use problem::{ConfigError, Place, Problem, ProblemKind, Refusal};
+pub use secrets::ExposedSecret;
 pub use settings::*;
 pub(crate) use tokens_file::{TokenEntry, check_token_name, read_tokens};
 
@@ -51,6 +53,7 @@ impl Config {
     ) -> Result<(Config, Sections), ConfigError> {
         let problems = Problems::new(path);
         let mut table = source::read(path, &problems).unwrap_or_default();
+        let exposed_secret = secrets::exposed(path, &table);
         variables::apply(&mut table, environment, &problems);
         if problems.is_unreadable() {
             // What was not read would look like missing fields.
@@ -60,6 +63,7 @@ impl Config {
         let sections = Sections::of(&table);
         let mut root = TableReader::root(table, &problems);
         let mut draft = daemon_file::read(&mut root, path);
+        draft.config.exposed_secret = exposed_secret;
         root.finish();
 
         let metric_problems = Problems::new(&draft.metrics_path)

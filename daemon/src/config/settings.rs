@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rated_plugin::access::SecretSource;
 
+use super::ExposedSecret;
 use crate::usage::{Metric, ScopeId};
 
 /// `rated.toml` with its `metrics.toml`, checked. Paths are absolute or relative to the working
@@ -17,6 +18,8 @@ use crate::usage::{Metric, ScopeId};
 pub struct Config {
     /// The file all this was read from.
     pub source: PathBuf,
+    /// Worth a warning.
+    pub exposed_secret: Option<ExposedSecret>,
     pub daemon: DaemonConfig,
     pub api: ApiConfig,
     pub collect: CollectConfig,

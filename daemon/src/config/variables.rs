@@ -2,6 +2,7 @@
 
 use super::document::{Entry, Table, Value};
 use super::problem::{Place, ProblemKind, Problems};
+use super::secrets;
 
 const PREFIX: &str = "RATED__";
 const SEPARATOR: &str = "__";
@@ -33,10 +34,12 @@ fn put(table: &mut Table, segments: &[String], place: Place, text: String) -> bo
     let Some((segment, rest)) = segments.split_first() else { return false };
     let key = key_like(table, segment);
     if rest.is_empty() {
-        // Where the file says that it is text, it stays text: a password may look like a number.
+        // Where the file says that it is text, it stays text, and a password does in any case: it
+        // may look like a number.
         let value = match table.get(&key).map(|entry| &entry.value) {
             Some(Value::Text(_)) => Value::Text(text),
             Some(Value::Table(_)) => return false,
+            _ if secrets::is_name(&key) => Value::Text(text),
             _ => Value::Variable(text),
         };
         table.insert(key, Entry { place, value });
