@@ -3,11 +3,12 @@
 use rated_tests::Daemon;
 use serde_json::Value;
 
+use crate::callers::Callers;
 use crate::expected::Order;
 use crate::markup;
 use crate::notes::{Difference, Differences, Step, Unshown};
 use crate::placeholders::{Known, is_uuid};
-use crate::record::{Answer, Body, Example, Section, body_of};
+use crate::record::{Answer, Body, Example, Section, TOKEN, body_of};
 use crate::wire::{Received, ask};
 
 /// What came out of a section.
@@ -26,12 +27,17 @@ pub struct Replay<'a> {
     address: String,
     section: &'a Section,
     known: Known,
+    callers: Option<&'a Callers>,
 }
 
 impl<'a> Replay<'a> {
-    pub fn new(daemon: &'a Daemon, section: &'a Section) -> Replay<'a> {
+    pub fn new(
+        daemon: &'a Daemon,
+        section: &'a Section,
+        callers: Option<&'a Callers>,
+    ) -> Replay<'a> {
         let address = daemon.url.trim_start_matches("http://").to_owned();
-        Replay { daemon, address, section, known: Known::starting_now() }
+        Replay { daemon, address, section, known: Known::starting_now(), callers }
     }
 
     pub fn run(mut self, unshown: &Unshown, differences: &Differences) -> Outcome {
@@ -70,8 +76,11 @@ impl<'a> Replay<'a> {
         let failure = |error: String| format!("{}: {} {error}", self.section.number, step.request);
         let request = self.known.fill(&step.request).map_err(failure)?;
         let body = self.known.fill(&step.body).map_err(failure)?;
-        let json = ("Content-Type".to_owned(), "application/json".to_owned());
-        let received = ask(&self.address, &request, &[json], &body).map_err(failure)?;
+        let mut headers = vec![("Content-Type".to_owned(), "application/json".to_owned())];
+        let admin = self.callers.map(|callers| (TOKEN.to_owned(), callers.token("admin")));
+        headers.extend(admin);
+        let body = self.callers.map_or(body.clone(), |callers| callers.translate(&body));
+        let received = ask(&self.address, &request, &headers, &body).map_err(failure)?;
         if received.status >= 400 {
             return Err(failure(format!("{}: {}", received.status, received.body)));
         }
@@ -100,6 +109,11 @@ impl<'a> Replay<'a> {
         };
         let mut headers = example.headers.clone();
         headers.retain(|(_, value)| value != "None");
+        for (name, value) in &mut headers {
+            if let Some(callers) = self.callers.filter(|_| name == TOKEN) {
+                *value = callers.token(value);
+            }
+        }
         let received = ask(&self.address, &request, &headers, &body)
             .map_err(|error| format!("{error}\n{}", self.daemon.process.output()))?;
         let has_id = received

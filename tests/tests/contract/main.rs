@@ -6,10 +6,13 @@
 //! recording had there without showing it (`tests/data/contract/unshown.toml`). What the recorded
 //! server could not be asked stands in the same form in `tests/data/contract/ours.md`.
 //!
+//! The section on authentication is asked by callers whom a real Keystone knows.
+//!
 //! The sections that are not replayed, and the client's requests (part 2), are not for this test:
 //! the client itself is run by `cloudkittyclient.rs`.
 #![forbid(unsafe_code)]
 
+mod callers;
 mod check;
 mod expected;
 mod markup;
@@ -28,6 +31,7 @@ use std::thread;
 use rated_tests::Daemon;
 use tempfile::TempDir;
 
+use crate::callers::Callers;
 use crate::check::{Outcome, Replay};
 use crate::notes::{Differences, Unshown};
 use crate::record::Section;
@@ -54,23 +58,39 @@ enabled = false
 const CORS: &str = "[api.cors]\nallowed_origins = [\"http://valid.example.com\"]\n";
 const CORS_SECTION: u32 = 20;
 
+/// Of which callers are asked who they are.
+const AUTHENTICATION_SECTION: u32 = 19;
+
 fn data(name: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join(name);
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-fn configure(folder: &Path, section: u32) -> PathBuf {
+fn configure(folder: &Path, section: u32, callers: Option<&Callers>) -> PathBuf {
     let more = if section == CORS_SECTION { CORS } else { "" };
+    let (auth, more) = match callers {
+        Some(callers) => ("keystone", callers.config()),
+        None => ("none", more.to_owned()),
+    };
     let file = folder.join("rated.toml");
-    fs::write(&file, format!("{CONFIG}{more}")).unwrap();
+    let config = CONFIG.replace("[api]\n", &format!("[api]\nauth = \"{auth}\"\n"));
+    fs::write(&file, format!("{config}{more}")).unwrap();
     fs::write(folder.join("metrics.toml"), data("contract/metrics.toml")).unwrap();
     file
 }
 
 fn replay(section: &Section, unshown: &Unshown, differences: &Differences) -> Outcome {
     let folder = TempDir::new().unwrap();
-    let daemon = Daemon::start(&configure(folder.path(), section.number));
-    let outcome = Replay::new(&daemon, section).run(unshown, differences);
+    let callers = (section.number == AUTHENTICATION_SECTION).then(|| Callers::start(folder.path()));
+    let translated = callers.as_ref().map(|callers| {
+        let sections = record::read(&callers.translate(&data("REST.md")));
+        let found = sections.into_iter().find(|one| one.number == section.number);
+        found.expect("ids are no numbers of sections")
+    });
+    let section = translated.as_ref().unwrap_or(section);
+    let config = configure(folder.path(), section.number, callers.as_ref());
+    let daemon = Daemon::start(&config);
+    let outcome = Replay::new(&daemon, section, callers.as_ref()).run(unshown, differences);
     daemon.stop();
     outcome
 }

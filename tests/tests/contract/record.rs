@@ -1,10 +1,14 @@
 //! The recorded requests and answers, as REST.md shows them.
 //!
-//! Two forms are read: a fenced block (request, `--> status  type`, answer) under its title, and a
-//! row of a table `| request | status | answer |`. Nothing of these forms is skipped: what cannot
-//! be read stops the test.
+//! Three forms are read: a fenced block (request, `--> status  type`, answer) under its title, a row
+//! of a table `| request | status | answer |`, and a row of a table `| request | CALLER … |` whose
+//! cells are a status and an answer. Nothing of these forms is skipped: what cannot be read stops
+//! the test.
 
 use crate::expected::Expected;
+
+/// The header that says who calls.
+pub const TOKEN: &str = "X-Auth-Token";
 
 /// A numbered section of the file.
 #[derive(Debug)]
@@ -18,7 +22,7 @@ pub struct Section {
 #[derive(Debug, Clone)]
 pub struct Example {
     pub line: usize,
-    /// Of a block; a row has none.
+    /// Of a block; a row has none, unless it is about callers: then who calls.
     pub title: String,
     pub method: String,
     pub target: String,
@@ -62,6 +66,7 @@ pub fn read(markdown: &str) -> Vec<Section> {
     let mut title = "";
     let mut block: Option<(usize, Vec<&str>)> = None;
     let mut is_table = false;
+    let mut callers: Vec<&str> = Vec::new();
     for (index, line) in markdown.lines().enumerate() {
         let number = index + 1;
         if line == "# Part 2: what python-cloudkittyclient 6.2 sends" {
@@ -87,11 +92,17 @@ pub fn read(markdown: &str) -> Vec<Section> {
             title = text.split("**").next().expect("a part before the end");
         } else if line == "| request | status | answer |" {
             is_table = true;
+        } else if let Some(names) = line.strip_prefix("| request | ").filter(|_| !is_table) {
+            callers = names.trim_matches([' ', '|']).split(" | ").collect();
         } else if !line.starts_with('|') {
             is_table = false;
+            callers.clear();
         } else if is_table && !line.starts_with("|---") {
             let section = sections.last_mut().expect("tables stand in sections");
             section.examples.push(read_row(number, line));
+        } else if !callers.is_empty() && !line.starts_with("|---") {
+            let section = sections.last_mut().expect("tables stand in sections");
+            section.examples.extend(read_row_of_callers(number, line, &callers));
         }
     }
     sections
@@ -141,9 +152,33 @@ fn read_row(line: usize, row: &str) -> Example {
     let [request, status, answer] = cells[..] else {
         panic!("line {line}: {} cells instead of three", cells.len())
     };
-    let mut pieces = request.split("<br>").filter(|piece| piece.starts_with('`'));
+    let mut example = read_request(line, "", request);
+    example.status = status.parse().unwrap_or_else(|_| panic!("line {line}: no status: {status}"));
+    example.answer = answer_of(answer);
+    with_defaults(example)
+}
+
+/// One request for each caller, who stands in its token header.
+fn read_row_of_callers(line: usize, row: &str, callers: &[&str]) -> Vec<Example> {
+    let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+    let (request, cells) = cells.split_first().expect("a row has cells");
+    assert_eq!(cells.len(), callers.len(), "line {line}: a cell for each caller");
+    let read = |(caller, cell): (&&str, &&str)| {
+        let mut example = read_request(line, caller, request);
+        example.headers.push((TOKEN.to_owned(), (*caller).to_owned()));
+        let (status, answer) = cell.split_once(' ').unwrap_or((cell, ""));
+        example.status = status.parse().unwrap_or_else(|_| panic!("line {line}: {cell}"));
+        example.answer = answer_of(answer);
+        with_defaults(example)
+    };
+    callers.iter().zip(cells).map(read).collect()
+}
+
+/// The first cell of a row.
+fn read_request(line: usize, title: &str, cell: &str) -> Example {
+    let mut pieces = cell.split("<br>").filter(|piece| piece.starts_with('`'));
     let first = pieces.next().unwrap_or_else(|| panic!("line {line}: no request"));
-    let mut example = start(line, "", first.trim_matches('`'));
+    let mut example = start(line, title, first.trim_matches('`'));
     for piece in pieces {
         let piece = piece.trim_matches('`');
         match header_of(piece) {
@@ -151,9 +186,7 @@ fn read_row(line: usize, row: &str) -> Example {
             None => piece.clone_into(&mut example.body),
         }
     }
-    example.status = status.parse().unwrap_or_else(|_| panic!("line {line}: no status: {status}"));
-    example.answer = answer_of(answer);
-    with_defaults(example)
+    example
 }
 
 /// The third cell of a row.
