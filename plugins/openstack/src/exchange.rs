@@ -31,7 +31,7 @@ impl Patience {
         let mut delay = self.delay;
         for _ in 0..self.retries {
             call.check_cancelled()?;
-            let outcome = host.http(call, request);
+            let outcome = once(host, call, request);
             if !is_worth_another(&outcome) {
                 return outcome;
             }
@@ -43,7 +43,32 @@ impl Patience {
             delay = delay.saturating_mul(2);
         }
         call.check_cancelled()?;
-        host.http(call, request)
+        once(host, call, request)
+    }
+}
+
+/// Servers put what they got into their error pages, and those are quoted in our messages.
+fn once(host: &Host, call: &Call, request: &HttpRequest) -> Result<HttpResponse> {
+    let mut response = host.http(call, request)?;
+    if !(200..300).contains(&response.status) {
+        for header in ["x-auth-token", "authorization"] {
+            let value = request.headers.get(header).map_or("", String::as_str);
+            hide(&mut response, value.rsplit(' ').next().unwrap_or_default());
+        }
+    }
+    Ok(response)
+}
+
+/// Takes a secret out of the body.
+pub(crate) fn hide(response: &mut HttpResponse, secret: &str) {
+    if secret.is_empty() {
+        return;
+    }
+    let body = String::from_utf8_lossy(&response.body);
+    let escaped = serde_json::Value::from(secret).to_string();
+    let escaped = &escaped[1..escaped.len() - 1];
+    if body.contains(secret) || body.contains(escaped) {
+        response.body = body.replace(secret, "(hidden)").replace(escaped, "(hidden)").into_bytes();
     }
 }
 

@@ -1,7 +1,7 @@
 //! What Keystone is told for a token.
 
 use rated_plugin::Result;
-use rated_plugin::access::SecretSource;
+use rated_plugin::access::{Secret, SecretSource};
 use serde_json::{Value, json};
 
 /// A thing that has an id, and a name that is unique within another thing.
@@ -35,6 +35,12 @@ pub(crate) enum Login {
 }
 
 impl Login {
+    pub(crate) fn secret(&self) -> Result<Secret> {
+        let (Login::Password { password: secret, .. }
+        | Login::ApplicationCredential { secret, .. }) = self;
+        secret.read()
+    }
+
     /// The body of `POST /v3/auth/tokens`. Holds the secret.
     pub(crate) fn body(&self) -> Result<Value> {
         Ok(match self {

@@ -10,7 +10,7 @@ use rated_plugin::{Call, Error, Host, HttpRequest, HttpResponse, Method, Result,
 use super::login::Login;
 use super::token::Token;
 use crate::answer;
-use crate::exchange::{Patience, placed};
+use crate::exchange::{Patience, hide, placed};
 
 /// How long Keystone is left alone after it has refused our user: it may lock the account of a user
 /// who comes too often with a wrong password.
@@ -103,7 +103,10 @@ impl Session {
         let mut request = self.request(Method::Post, "/v3/auth/tokens")?;
         request.headers.insert("content-type".to_owned(), "application/json".to_owned());
         request.body = self.login.body()?.to_string().into_bytes();
-        let response = self.send(call, &request)?;
+        let mut response = self.send(call, &request)?;
+        if response.status != 201 {
+            hide(&mut response, self.login.secret()?.expose());
+        }
         let token = match response.status {
             201 => Token::read(&response, asked_at),
             _ => Err(answer::refusal(&response)),
