@@ -21,6 +21,8 @@ pub struct ApiServer {
 pub(crate) struct Launch {
     pub name: &'static str,
     pub module: &'static str,
+    /// Requests that are worked on at a time.
+    pub threads: u32,
     pub environment: Vec<(&'static str, PathBuf)>,
 }
 
@@ -85,7 +87,7 @@ impl Launch {
     fn start(&self, address: &str) -> (Process, String, String) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/openstack/serve.py");
         let mut command = Command::new(openstack_program("python"));
-        command.arg(script).args([self.module, address]);
+        command.arg(script).args([self.module, address, &self.threads.to_string()]);
         // What the caller's shell has set for its own cloud does not matter here.
         for (name, _) in std::env::vars_os() {
             let is_ours = self.environment.iter().any(|(known, _)| *known == name);

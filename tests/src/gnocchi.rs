@@ -85,6 +85,7 @@ impl Gnocchi {
         let server = ApiServer::start(Launch {
             name: "gnocchi",
             module: "gnocchi.wsgi.api",
+            threads: 8,
             // Gnocchi and its check of tokens look for `gnocchi.conf` there, each by itself; an
             // argument would be seen by the first only.
             environment: vec![("HOME", folder)],

@@ -38,6 +38,9 @@ impl Keystone {
         let launch = Launch {
             name: "keystone",
             module: "keystone.wsgi.api",
+            // It notes in the database when a user was seen last, and SQLite lets one write only:
+            // the others would be answered 500, "database is locked".
+            threads: 1,
             environment: vec![("OS_KEYSTONE_CONFIG_FILES", write_config(&folder, lifetime))],
         };
         let server = ApiServer::start(launch);

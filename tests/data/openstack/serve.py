@@ -1,9 +1,9 @@
 """Serves Keystone's or Gnocchi's API for a test.
 
-    serve.py MODULE HOST:PORT
+    serve.py MODULE HOST:PORT THREADS
 
-MODULE is the program's own WSGI module; port 0 is any free one. What is printed for each request,
-"METHOD PATH STATUS", lets a test count what was asked.
+MODULE is the program's own WSGI module; port 0 is any free one; requests beyond THREADS wait. What
+is printed for each request, "METHOD PATH STATUS", lets a test count what was asked.
 """
 
 import importlib
@@ -12,9 +12,6 @@ import logging
 import sys
 
 import waitress
-
-# Requests that are worked on at a time; what comes on top waits.
-THREADS = 8
 
 
 def say(line):
@@ -36,14 +33,16 @@ def with_log(application):
 
 
 def main():
-    module, address = sys.argv[1:]
+    module, address, threads = sys.argv[1:]
     program = module.split(".")[0]
     # Gnocchi reads its arguments when it is imported, and there are none.
     sys.argv = [program]
     # Warnings stay: they tell why a test fails.
     logging.disable(logging.INFO)
+    # That a request waits for a thread is what THREADS says.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     application = importlib.import_module(module).application
-    server = waitress.create_server(with_log(application), listen=address, threads=THREADS)
+    server = waitress.create_server(with_log(application), listen=address, threads=int(threads))
     version = importlib.metadata.version(program)
     say(f"serving {program} {version} on {server.effective_host}:{server.effective_port}")
     server.run()
