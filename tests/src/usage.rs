@@ -81,6 +81,11 @@ impl DataSet {
             .filter(|point| !is_gap(*point))
     }
 
+    /// The hour's two samples, the larger of which is its quantity.
+    pub fn sample_texts(point: Point) -> [String; 2] {
+        samples(point).map(ten_thousandths)
+    }
+
     /// The hour's quantity as a decimal text: at most 999.9999, some of them zero.
     pub fn quantity(point: Point) -> String {
         let [low, high] = samples(point);
@@ -95,7 +100,7 @@ impl DataSet {
                 format!("# TYPE {} gauge\n", DataSet::metric_name(point.metric))
             });
             let begin = self.hour(point.hour).timestamp();
-            for (sample, minute) in samples(point).into_iter().zip([13, 47]) {
+            for (sample, minute) in DataSet::sample_texts(point).into_iter().zip([13, 47]) {
                 writeln!(
                     text,
                     "{}{{project_id=\"{}\",id=\"r-{}-{}\",flavor=\"f{}\",zone=\"z{}\"}} {} {}",
@@ -105,7 +110,7 @@ impl DataSet {
                     point.resource,
                     DataSet::flavor(point),
                     DataSet::zone(point),
-                    ten_thousandths(sample),
+                    sample,
                     begin + minute * 60,
                 )
                 .expect("writing to a string");

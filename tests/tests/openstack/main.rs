@@ -1,4 +1,6 @@
 //! Real Keystone and Gnocchi: that they are what the tests take them for, and bills from them.
 #![forbid(unsafe_code)]
 
+mod bills;
+mod cloud;
 mod servers;
