@@ -26,7 +26,7 @@ use rated_plugin::{AsOf, Call, Component, Host, RatingModule, Request, Response,
 use crate::python::{NamedText, Pool, Scripts};
 pub use crate::rating::ScriptsRater;
 use crate::record::{Id, Script};
-pub use crate::settings::Settings;
+pub use crate::settings::{Containment, Settings, Wall};
 use crate::store::Store;
 
 /// The rating module.
@@ -61,7 +61,7 @@ impl Component for PyScripts {
 
     fn create(config: Settings, host: Host) -> Result<PyScripts> {
         let limits = config.limits()?;
-        let python = Pool::new(config.python, limits);
+        let python = Pool::new(host, config.python, limits);
         let shared = Arc::new(Shared { host, python });
         Ok(PyScripts { store: Store::new(host), shared, prepared: Mutex::default() })
     }

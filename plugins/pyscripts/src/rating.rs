@@ -80,14 +80,18 @@ impl ScriptsRater {
         if scopes > 1 && request.purpose != Purpose::Quote {
             return;
         }
-        let text = format!(
-            "A script failed: scope `{scope}`, metric `{}`, period {}: {}\n{}",
+        let mut text = format!(
+            "A script failed: scope `{scope}`, metric `{}`, period {}: {}",
             request.metric,
             request.begin.format("%Y-%m-%dT%H:%M:%SZ"),
             failed(wrong, "rating").message,
-            wrong.traceback
         );
-        self.shared.host.log(Level::Warn, text.trim_end());
+        // The mark tells a script's lines from the log's own.
+        for line in wrong.traceback.lines() {
+            text.push_str("\n  | ");
+            text.push_str(line);
+        }
+        self.shared.host.log(Level::Warn, &text);
     }
 }
 

@@ -30,6 +30,36 @@ pub struct Settings {
     /// What scripts can import.
     #[serde(default = "modules")]
     pub modules: Vec<String>,
+    /// What must stand around them, or none runs.
+    #[serde(default)]
+    pub containment: Containment,
+    /// Walls that are not even tried: how a test sees that the others hold without them.
+    #[serde(skip)]
+    pub left_out: Vec<Wall>,
+}
+
+/// The walls without which no script is run; what else the kernel gives is built all the same.
+///
+/// Limits always stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Containment {
+    /// None.
+    Limits,
+    /// The filter of system calls.
+    #[default]
+    Filter,
+    /// Filter and namespaces.
+    Full,
+}
+
+/// What the kernel may refuse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wall {
+    /// No files, no network and no other process are there to be reached.
+    Namespaces,
+    /// System calls that could reach them are refused.
+    Filter,
 }
 
 fn processes() -> u64 {
@@ -62,6 +92,8 @@ pub(crate) struct Limits {
     pub(crate) wall: Duration,
     pub(crate) memory_bytes: u64,
     pub(crate) modules: Vec<String>,
+    pub(crate) containment: Containment,
+    pub(crate) left_out: Vec<Wall>,
 }
 
 impl Settings {
@@ -85,6 +117,8 @@ impl Settings {
             wall: Duration::from_secs(self.wall_secs),
             memory_bytes: self.memory_mib << 20,
             modules: self.modules.clone(),
+            containment: self.containment,
+            left_out: self.left_out.clone(),
         })
     }
 }

@@ -8,9 +8,6 @@ use rated_plugin::{AsOf, Error, Purpose, RateRequest, RecordBatch, Request, Stat
 use rated_pyscripts::PyScripts;
 use serde_json::{Value, json};
 
-/// Limits under which a test of an overrun takes two seconds.
-const SHORT: &str = "wall_secs = 2\ncpu_secs = 1\nprocesses = 2";
-
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
 }
@@ -207,7 +204,7 @@ fn a_script_that_changes_more_than_prices_fails_and_says_so() {
     let price = "data['usage']['cpu'][0]['rating']['price'] = ";
     refused(&format!("{price}True"), "made the price of point 0 of `cpu` True, which is no number");
     refused(&format!("{price}'x'"), "made the price of point 0 of `cpu` 'x'");
-    refused(&format!("{price}float('nan')"), "made the price of point 0 of `cpu` too large");
+    refused(&format!("{price}float('nan')"), "made the price of point 0 of `cpu` NaN");
     refused(&format!("{price}10 ** 40"), "made the price of point 0 of `cpu` too large");
     refused(&format!("{price}10 ** 28 + 10 ** 28 * 7"), "made the price of point 0 of `cpu` 80");
 }
@@ -225,83 +222,6 @@ fn a_failure_names_scope_script_and_line_and_logs_the_traceback() {
     assert!(logged.contains("scope `a`, metric `cpu`, period 2026-01-01T00:00:00Z"), "{logged}");
     assert!(logged.contains("line 4, in <module>"), "{logged}");
     assert!(logged.contains("return 1 / 0"), "{logged}");
-}
-
-/// Each of them would hurt a daemon that ran it; here it hurts one call of one scope.
-const HOSTILE: &[(&str, &str)] = &[
-    // Which limit comes first is a matter of luck.
-    ("while True: pass", " seconds "),
-    ("import time\ntime.sleep(100)", "took longer than 2 seconds (`wall_secs`)"),
-    ("x = 'x' * (10 << 30)", "MemoryError"),
-    ("x = []\nwhile True: x.append(bytes(1 << 20))", "MemoryError"),
-    ("def f(): f()\nf()", "RecursionError"),
-    ("import os\nos._exit(0)", "ended its process with code 0"),
-    ("import os\nos.abort()", "ended its process by signal 6"),
-    ("import sys\nsys.exit()", "SystemExit"),
-    ("import os\nos.fork()", "scripts may not do that (`os.fork`)"),
-    ("import os\nos.system('true')", "scripts may not do that (`os.system`)"),
-    ("import os\nos.kill(os.getppid(), 9)", "scripts may not do that (`os.kill`)"),
-    ("import subprocess", "scripts cannot import `subprocess`"),
-    ("import sys\nsys.meta_path.clear()\nimport _ctypes", "Error"),
-    ("open('/etc/passwd')", "scripts may not do that (`open`)"),
-    ("import os\nfor i in range(9): os.write(i, b'x' * 100)", "Bad file descriptor"),
-    ("import os\nfor i in range(9):\n  try: os.write(i, b'x' * 100)\n  except OSError: pass", ""),
-    (
-        "import os\nfor i in range(9):\n  try:\n    while True: os.write(i, b'\\0\\0\\0\\0')\n  \
-      except OSError: pass",
-        "",
-    ),
-    ("import os\nos.setsid()\nimport time\ntime.sleep(100)", "took longer than 2 seconds"),
-    ("raise type('E', (Exception,), {'__str__': lambda self: 1 / 0})", "E: "),
-];
-
-#[test]
-fn a_hostile_script_hurts_one_call_only() {
-    let module = Module::new(SHORT);
-    let good = "for p in data['usage']['cpu']: p['rating']['price'] = 1\n";
-    for (script, message) in HOSTILE {
-        let lines = script.replace('\n', "\n    ");
-        let script = format!("{good}if p['groupby']['project_id'] == 'bad':\n    {lines}\n");
-        let id = module.add("s", &script);
-
-        let error = module.rate(&[("bad", "1", None)]).unwrap_err();
-        assert_eq!(error.status, Status::BadData, "{script}: {error}");
-        assert!(error.message.contains(message), "{script}: {error}");
-        assert_eq!(module.rate(&[("good", "1", None)]).unwrap(), ["1"], "{script}");
-
-        module.delete(&id);
-    }
-}
-
-#[test]
-fn a_process_has_nothing_of_the_daemons() {
-    let script = "import os\n\
-                  assert sorted(os.environ) == ['LC_ALL', 'PYTHONHASHSEED', 'TZ'], os.environ\n\
-                  try: os.getcwd()\n\
-                  except FileNotFoundError: pass\n\
-                  else: assert 0, 'a folder'\n\
-                  for n in range(3, 100):\n\
-                  \x20 try: os.fstat(n)\n\
-                  \x20 except OSError: continue\n\
-                  \x20 assert not getattr(os, 'more', 0), n\n\
-                  \x20 os.more = 1\n\
-                  for p in data['usage']['cpu']: p['rating']['price'] = 1\n";
-
-    assert_eq!(prices(&[("s", script)]).unwrap(), ["1", "1"]);
-}
-
-#[test]
-fn a_process_ends_with_the_module_and_its_folder_before() {
-    let module = Module::new("");
-    let parent = "import os\nfor p in data['usage']['cpu']: p['rating']['price'] = os.getppid()";
-    module.add("s", parent);
-    let process = format!("/proc/{}", module.rate(&[("a", "1", None)]).unwrap()[0]);
-    let folder = std::fs::read_link(format!("{process}/cwd")).unwrap();
-
-    drop(module);
-
-    assert!(folder.to_string_lossy().ends_with(" (deleted)"), "{folder:?}");
-    assert!(!std::path::Path::new(&process).exists());
 }
 
 #[test]

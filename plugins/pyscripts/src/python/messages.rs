@@ -3,6 +3,8 @@
 use rated_plugin::serde_json::{self, Value};
 use serde::{Deserialize, Serialize};
 
+use crate::settings::{Containment, Wall};
+
 /// What a script did wrong, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Wrong {
@@ -16,11 +18,33 @@ pub(crate) struct Wrong {
     pub(crate) traceback: String,
 }
 
+/// Most characters of a message, and of a traceback, its end.
+const MESSAGE_CHARACTERS_MAX: usize = 1024;
+const TRACEBACK_CHARACTERS_MAX: usize = 8192;
+
 impl Wrong {
+    /// The same fit to be shown: a script can write the whole answer itself, so it may be long,
+    /// name what is not there, and have in it what moves a terminal's cursor or ends a line.
+    pub(super) fn tamed(self, scripts: &[NamedText]) -> Wrong {
+        let is_known = |name: &String| scripts.iter().any(|script| script.name == *name);
+        let skipped = self.traceback.chars().count().saturating_sub(TRACEBACK_CHARACTERS_MAX);
+        let traceback: String = self.traceback.chars().skip(skipped).collect();
+        Wrong {
+            script: self.script.filter(is_known),
+            line: self.line,
+            message: one_line(self.message.chars().take(MESSAGE_CHARACTERS_MAX)),
+            traceback: traceback.lines().map(|line| one_line(line.chars()) + "\n").collect(),
+        }
+    }
+
     pub(crate) fn new(message: impl Into<String>) -> Wrong {
         let message = message.into();
         Wrong { script: None, line: None, message, traceback: String::new() }
     }
+}
+
+fn one_line(text: impl Iterator<Item = char>) -> String {
+    text.map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 /// One script with its text.
@@ -59,17 +83,31 @@ pub(crate) enum Cell<'a> {
     Json([Value; 1]),
 }
 
-#[derive(Debug, Serialize)]
-#[serde(tag = "op", rename_all = "lowercase")]
+/// What a process is asked.
+#[derive(Debug)]
 pub(super) enum Request<'a> {
-    Check { name: &'a str, data: &'a str },
-    Load { scripts: &'a [NamedText] },
+    Check(&'a NamedText),
+    Load(&'a [NamedText]),
     Run(&'a Points<'a>),
 }
 
 impl Request<'_> {
+    /// The letter that the process tells its work by, without a look at the rest.
+    pub(super) fn letter(&self) -> u8 {
+        match self {
+            Request::Check(_) => b'C',
+            Request::Load(_) => b'L',
+            Request::Run(_) => b'R',
+        }
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("all keys are texts")
+        let bytes = match self {
+            Request::Check(script) => serde_json::to_vec(script),
+            Request::Load(scripts) => serde_json::to_vec(scripts),
+            Request::Run(points) => serde_json::to_vec(points),
+        };
+        bytes.expect("all keys are texts")
     }
 }
 
@@ -81,6 +119,44 @@ pub(super) struct Start<'a> {
     pub(super) wall_secs: u64,
     pub(super) answer_bytes: usize,
     pub(super) modules: &'a [String],
+    /// Instructions: code, two jumps, operand.
+    pub(super) filter: Vec<(u16, u8, u8, u32)>,
+    /// Walls that are not to be built, with the reason.
+    pub(super) missing: Missing,
+}
+
+/// Of each wall that does not stand, the reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Missing {
+    pub(super) namespaces: Option<String>,
+    pub(super) filter: Option<String>,
+}
+
+impl Missing {
+    /// The first wall that should be there and is not, with the reason.
+    pub(super) fn against(&self, containment: Containment) -> Option<(Wall, &str)> {
+        let namespaces = self.namespaces.as_deref().map(|reason| (Wall::Namespaces, reason));
+        let filter = self.filter.as_deref().map(|reason| (Wall::Filter, reason));
+        match containment {
+            Containment::Limits => None,
+            Containment::Filter => filter,
+            Containment::Full => filter.or(namespaces),
+        }
+    }
+
+    /// One sentence for the log.
+    pub(super) fn described(&self) -> String {
+        let walls = [("namespaces", &self.namespaces), ("a filter of system calls", &self.filter)];
+        let mut standing = vec!["limits"];
+        let mut missing = Vec::new();
+        for (name, reason) in walls {
+            match reason {
+                None => standing.push(name),
+                Some(reason) => missing.push(format!("; without {name}: {reason}")),
+            }
+        }
+        format!("Scripts are contained by {}{}.", standing.join(" and "), missing.concat())
+    }
 }
 
 /// Whatever a process says; which part is there depends on what it was asked.
@@ -88,4 +164,5 @@ pub(super) struct Start<'a> {
 pub(super) struct Answer {
     pub(super) error: Option<Wrong>,
     pub(super) prices: Option<Vec<String>>,
+    pub(super) missing: Option<Missing>,
 }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rated_plugin::{Call, Decimal, Error, Result, Status};
+use rated_plugin::{Call, Decimal, Error, Host, Level, Result, Status};
 
 use super::find::Named;
-use super::messages::{Answer, Points, Request, Scripts, Wrong};
+use super::messages::{Answer, Missing, NamedText, Points, Request, Scripts, Wrong};
 use super::process::{Lost, PATIENCE, Process, REQUEST_SIZE_MAX};
-use crate::settings::Limits;
+use crate::settings::{Limits, Wall};
 
 /// How much longer than a run's own limit its answer is waited for.
 const GRACE: Duration = Duration::from_secs(5);
@@ -19,10 +19,13 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Lends processes to any number of threads.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    host: Host,
     python: Named,
     limits: Limits,
     /// Where Python is, once known.
     path: Mutex<Option<PathBuf>>,
+    /// The walls around the process that was started last, which the log tells.
+    walls: Mutex<Option<Missing>>,
     state: Mutex<State>,
     returned: Condvar,
 }
@@ -36,11 +39,13 @@ struct State {
 
 impl Pool {
     /// Starts nothing yet.
-    pub(crate) fn new(python: Option<PathBuf>, limits: Limits) -> Pool {
+    pub(crate) fn new(host: Host, python: Option<PathBuf>, limits: Limits) -> Pool {
         Pool {
+            host,
             python: Named::new(python),
             limits,
             path: Mutex::default(),
+            walls: Mutex::default(),
             state: Mutex::default(),
             returned: Condvar::new(),
         }
@@ -103,16 +108,33 @@ impl Pool {
             Lost::Late => failed("it says nothing"),
             Lost::Ended => failed("it ends at once, perhaps for want of `memory_mib`"),
         })?;
-        match read(&said).map_err(|wrong| failed(&wrong.message))?.error {
-            None => Ok(process),
-            Some(wrong) => Err(Error::invalid_config(wrong.message)),
+        let answer = read(&said).map_err(|wrong| failed(&wrong.message))?;
+        if let Some(wrong) = answer.error {
+            return Err(Error::invalid_config(wrong.message));
         }
+        self.check_walls(answer.missing.ok_or_else(|| failed("it speaks of no walls"))?)?;
+        Ok(process)
+    }
+
+    /// Are there enough of them? The log says when they are others than before.
+    fn check_walls(&self, missing: Missing) -> Result<()> {
+        if let Some((wall, reason)) = missing.against(self.limits.containment) {
+            return Err(uncontained(wall, reason));
+        }
+        let mut known = lock(&self.walls);
+        if known.as_ref() != Some(&missing) {
+            let is_whole = missing == Missing::default();
+            let level = if is_whole { Level::Info } else { Level::Warn };
+            self.host.log(level, &missing.described());
+            *known = Some(missing);
+        }
+        Ok(())
     }
 
     /// Is that text Python? What is wrong with it, if not.
-    pub(crate) fn check(&self, call: &Call, name: &str, data: &str) -> Result<Option<Wrong>> {
+    pub(crate) fn check(&self, call: &Call, script: &NamedText) -> Result<Option<Wrong>> {
         let mut lease = self.lend(call)?;
-        match lease.ask(call, &Request::Check { name, data }, PATIENCE)? {
+        match lease.ask(call, &Request::Check(script), self.limits.wall + GRACE)? {
             Ok(_) => Ok(None),
             Err(wrong) => Ok(Some(wrong)),
         }
@@ -138,7 +160,7 @@ impl Lease<'_> {
         if known.is_some_and(|known| Arc::ptr_eq(known, scripts)) {
             return Ok(Ok(()));
         }
-        let outcome = self.ask(call, &Request::Load { scripts: &scripts.0 }, PATIENCE)?;
+        let outcome = self.ask(call, &Request::Load(&scripts.0), PATIENCE)?;
         if let Some(process) = &mut self.process {
             process.loaded = outcome.is_ok().then(|| scripts.clone());
         }
@@ -182,9 +204,10 @@ impl Lease<'_> {
         let Some(process) = &mut self.process else {
             return Err(Error::unavailable("the process ended, and there is no other yet"));
         };
-        let lost = match process.ask(call, &message, patience) {
+        let loaded = process.loaded.clone().unwrap_or_default();
+        let lost = match process.ask(call, (request, &message), patience) {
             Ok(answer) => match read(&answer) {
-                Ok(Answer { error: Some(wrong), .. }) => return Ok(Err(wrong)),
+                Ok(Answer { error: Some(wrong), .. }) => return Ok(Err(wrong.tamed(&loaded.0))),
                 Ok(answer) => return Ok(Ok(answer)),
                 Err(wrong) => wrong,
             },
@@ -209,6 +232,17 @@ impl Drop for Lease<'_> {
         drop(state);
         self.pool.returned.notify_one();
     }
+}
+
+fn uncontained(wall: Wall, reason: &str) -> Error {
+    let (name, less) = match wall {
+        Wall::Namespaces => ("namespaces", "filter"),
+        Wall::Filter => ("a filter of system calls", "limits"),
+    };
+    Error::unavailable(format!(
+        "no script is run without {name}: {reason}\n(hint: let the kernel allow it, or go on \
+         without by `containment = \"{less}\"` in [rating.pyscripts])"
+    ))
 }
 
 fn read(answer: &[u8]) -> Result<Answer, Wrong> {

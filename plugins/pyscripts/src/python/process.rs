@@ -17,8 +17,9 @@ use rated_plugin::Call;
 use uuid::Uuid;
 
 use super::RUNNER;
-use super::messages::{Scripts, Start};
-use crate::settings::Limits;
+use super::filter;
+use super::messages::{Missing, Request, Scripts, Start};
+use crate::settings::{Limits, Wall};
 
 /// Largest message to a process, bytes.
 pub(super) const REQUEST_SIZE_MAX: usize = 64 << 20;
@@ -62,12 +63,15 @@ impl Process {
     /// Starts one; nothing of the daemon but three pipes comes along.
     pub(super) fn start(python: &Path, limits: &Limits) -> io::Result<Process> {
         let folder = Folder::new()?;
+        let (filter, missing) = walls(&limits.left_out);
         let start = Start {
             memory_bytes: limits.memory_bytes,
             cpu_secs: limits.cpu_secs,
             wall_secs: limits.wall.as_secs(),
             answer_bytes: ANSWER_SIZE_MAX,
             modules: &limits.modules,
+            filter,
+            missing,
         };
         let start = serde_json::to_string(&start).map_err(io::Error::other)?;
         let mut child = Command::new(python)
@@ -100,16 +104,18 @@ impl Process {
         !self.is_waited_for
     }
 
-    /// Sends a message and waits for the answer.
+    /// Sends a message, the request's bytes, and waits for the answer.
     pub(super) fn ask(
         &mut self,
         call: &Call,
-        message: &[u8],
+        (request, message): (&Request<'_>, &[u8]),
         patience: Duration,
     ) -> Result<Vec<u8>, Lost> {
         let end = Instant::now() + patience;
         let size = u32::try_from(message.len()).map_err(|_| Lost::Ended)?;
-        self.send(call, &size.to_be_bytes(), end)?;
+        let mut head = vec![request.letter()];
+        head.extend(size.to_be_bytes());
+        self.send(call, &head, end)?;
         self.send(call, message, end)?;
         self.receive(call, end)
     }
@@ -167,6 +173,19 @@ impl Drop for Process {
     }
 }
 
+/// The program of the filter, and what is not to be built.
+fn walls(left_out: &[Wall]) -> (Vec<(u16, u8, u8, u32)>, Missing) {
+    let not_asked = |wall| left_out.contains(&wall).then(|| "not asked for".to_owned());
+    let mut missing =
+        Missing { namespaces: not_asked(Wall::Namespaces), filter: not_asked(Wall::Filter) };
+    let program = filter::program().unwrap_or_else(|error| {
+        missing.filter = Some(error.to_string());
+        Vec::new()
+    });
+    let lines = program.iter().map(|line| (line.code, line.jt, line.jf, line.k));
+    (lines.collect(), missing)
+}
+
 /// Ends a process and those of its group; none of them can refuse.
 ///
 /// It must not have been waited for: only then its number is surely nobody else's.
@@ -216,7 +235,11 @@ struct Folder {
 
 impl Folder {
     fn new() -> io::Result<Folder> {
-        let path = std::env::temp_dir().join(format!("rated-pyscripts-{}", Uuid::new_v4()));
+        let path = std::env::temp_dir().join(format!(
+            "rated-pyscripts-{}-{}",
+            std::process::id(),
+            Uuid::new_v4()
+        ));
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Folder { path })
     }

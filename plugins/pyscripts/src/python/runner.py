@@ -1,17 +1,13 @@
 """What a Python process of `pyscripts` runs: it waits for work on stdin and answers on stdout.
 
-Each message is its length (4 bytes, big-endian) and a JSON object. Scripts never run in this process: each run is a
-child made by fork, so that nothing a script does to its interpreter outlives the run. The child gives up its
-privileges and limits itself before the first line of a script; it has one open file, the pipe it answers on, and can
-open no other.
+A message to it is a letter for what to do, a length (4 bytes, big-endian) and a JSON object; one from it a length and a
+JSON object. Scripts never run in this process: each run is a child made by fork, so that nothing a script does to its
+interpreter outlives the run. The child reads the message itself, so that nothing of one run is in the memory of the
+next; it limits itself before the first line of a script, has one open file, the pipe it answers on, and can open no
+other.
 
-Needs CPython 3.9 or newer, nothing but its standard library. `hardened` is the place for what a kernel can do more.
+Needs CPython 3.9 or newer, nothing but its standard library.
 """
-
-import sys
-
-# Nothing of a script's choosing is ever imported: no current folder.
-sys.path[:] = [folder for folder in sys.path if folder]
 
 import _strptime  # noqa: F401  (else `datetime.strptime` would want to import it later)
 import datetime
@@ -20,17 +16,20 @@ import gc
 import importlib
 import json
 import linecache
-import os
 import resource
 import select
-import signal
-import struct
 import time
 import traceback
 import warnings
 
 TRACEBACK_SIZE_MAX = 8 * 1024
 MESSAGE_SIZE_MAX = 1024
+# Time for a child to read its message.
+READING_SECS_MAX = 5
+# The first byte of a child: it has read its message. No script has run before.
+READY = b"!"
+# Where a child answers; 0 to 2 are the null device.
+ANSWERS = 3
 # Prices are kept with that many digits after the point; more are rounded, half to even.
 SCALE_MAX = 28
 EXPONENT_MAX = 28
@@ -49,10 +48,14 @@ def main():
     limits = json.loads(sys.argv[1])
     close_inherited()
     # The folder was made for this process. Gone, it is as empty as can be, and nobody has to remove it later.
-    os.rmdir(os.getcwd())
+    folder = os.getcwd()
+    os.rmdir(folder)
+    offer_memory()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     limit(resource.RLIMIT_AS, limits["memory_bytes"])
+    # As the first process of its world it is deaf to all signals from inside but those it handles: none.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     warnings.simplefilter("ignore")
     for name in limits["modules"]:
         try:
@@ -62,24 +65,29 @@ def main():
             return
     warm_up()
     null = os.open(os.devnull, os.O_RDWR)
-    loaded = []
-    answer({"version": list(sys.version_info[:3])})
+    kernel, missing = contained(limits, os.path.dirname(folder))
+    answer({"version": list(sys.version_info[:3]), "missing": missing})
+    serve(Worker(limits, kernel, null))
+
+
+def serve(worker):
+    codes = []
     gc.collect()
     gc.freeze()
     while True:
-        request = receive()
-        if request is None:
+        head = read_exactly(5)
+        if head is None:
             return
-        operation = request["op"]
-        if operation == "check":
-            answer(attempt(lambda: compiled(request) and {}))
-        elif operation == "load":
+        operation, size = head[:1], struct.unpack(">I", head[1:])[0]
+        if operation == b"L":
             linecache.clearcache()
-            done = attempt(lambda: {"codes": [compiled(script) for script in request["scripts"]]})
-            loaded = done.pop("codes", [])
+            done = attempt(lambda: {"codes": [compiled(script) for script in json.loads(read_exactly(size))]})
+            codes = done.pop("codes", [])
             answer(done)
+        elif operation == b"C":
+            worker.run_apart(checked, size)
         else:
-            write_all(1, run_apart(loaded, request, limits, null))
+            worker.run_apart(lambda request: rated(codes, request), size)
 
 
 def warm_up():
@@ -116,15 +124,6 @@ def close_inherited():
                 pass
 
 
-def receive():
-    head = read_exactly(4)
-    if head is None:
-        return None
-    body = read_exactly(struct.unpack(">I", head)[0])
-    # Quantities are texts; a number with a point in an attribute is as exact as its text.
-    return None if body is None else json.loads(body, parse_float=decimal.Decimal)
-
-
 def read_exactly(size):
     parts = []
     while size > 0:
@@ -156,10 +155,13 @@ def compiled(script):
     name, text = script["name"], script["data"]
     file = "<%s>" % name
     code = compile(text, file, "exec", dont_inherit=True)
-    if "op" not in script:
-        # Tracebacks show lines from here.
-        linecache.cache[file] = (len(text), None, text.splitlines(True), file)
+    # Tracebacks show lines from here.
+    linecache.cache[file] = (len(text), None, text.splitlines(True), file)
     return name, code
+
+
+def checked(script):
+    return attempt(lambda: compiled(script) and {})
 
 
 def attempt(work):
@@ -193,44 +195,94 @@ def described(script, error):
     return about
 
 
-def run_apart(codes, request, limits, null):
-    """Runs the scripts in a child; its answer, framed, or what became of it."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        in_child(codes, request, limits, null, reader, writer)
-    os.close(writer)
-    reply, reason = read_reply(reader, limits)
-    os.close(reader)
-    try:
-        os.kill(child, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    status = os.waitpid(child, 0)[1]
-    if reply is not None:
-        return reply
-    return framed({"error": {"message": reason or end_of(status, limits)}})
+class Worker:
+    """Runs what needs no trust, each time in a child of its own."""
+
+    def __init__(self, limits, kernel, null):
+        self.limits, self.kernel, self.null = limits, kernel, null
+        self.process = os.getpid()
+        # The answers pass through here and nowhere else, so that wiping it wipes them.
+        self.reply = memoryview(bytearray(limits["answer_bytes"]))
+
+    def run_apart(self, work, size):
+        """Passes on the answer of a child that does the work, or tells what became of it."""
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            self.in_child(work, size, reader, writer)
+        os.close(writer)
+        filled, reason = self.read_reply(reader)
+        os.close(reader)
+        try:
+            os.kill(child, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        status = os.waitpid(child, 0)[1]
+        if reason is None and is_whole(self.reply, filled):
+            write_all(1, self.reply[:size_of(self.reply, filled)])
+        else:
+            answer({"error": {"message": reason or end_of(status, self.limits)}})
+        self.reply[:filled] = bytes(filled)
+
+    def read_reply(self, reader):
+        """Reads the child's message; its size so far, and why it is given up, if it is."""
+        waiting = select.poll()
+        waiting.register(reader, select.POLLIN)
+        # Asked for nothing, it tells that the daemon is gone.
+        waiting.register(0, 0)
+        wait(waiting, reader, time.monotonic() + READING_SECS_MAX)
+        if os.read(reader, 1) != READY:
+            # Who knows how much of the message is left? There is no next one then.
+            os._exit(70)
+        end = time.monotonic() + self.limits["wall_secs"]
+        filled = 0
+        while not is_whole(self.reply, filled):
+            if size_of(self.reply, filled) > len(self.reply):
+                return filled, "answered more than %d bytes" % len(self.reply)
+            if not wait(waiting, reader, end):
+                return filled, "took longer than %d seconds (`wall_secs`)" % self.limits["wall_secs"]
+            size = os.readv(reader, [self.reply[filled:]])
+            if size == 0:
+                break
+            filled += size
+        return filled, None
+
+    def in_child(self, work, size, reader, writer):
+        try:
+            os.close(reader)
+            if self.kernel is not None:
+                self.kernel.die_with(self.process)
+            body = read_exactly(size)
+            for number in (0, 1, 2):
+                os.dup2(self.null, number)
+            os.dup2(writer, ANSWERS)
+            os.closerange(ANSWERS + 1, 64)
+            restrict(self.limits)
+            if self.kernel is not None and self.kernel.filters:
+                self.kernel.filter_calls()
+            write_all(ANSWERS, READY)
+            message = attempt(lambda: work(json.loads(body, parse_float=decimal.Decimal)))
+            write_all(ANSWERS, framed(message))
+        except BaseException:
+            os._exit(70)
+        os._exit(0)
 
 
-def read_reply(reader, limits):
-    """The child's whole message, or why there is none (`None` = it ended)."""
-    end = time.monotonic() + limits["wall_secs"]
-    waiting = select.poll()
-    waiting.register(reader, select.POLLIN)
-    reply, size = bytearray(), None
-    while size is None or len(reply) < size:
-        left_ms = max(0, int((end - time.monotonic()) * 1000))
-        if not waiting.poll(left_ms):
-            return None, "took longer than %d seconds (`wall_secs`)" % limits["wall_secs"]
-        part = os.read(reader, 1 << 20)
-        if not part:
-            return None, None
-        reply += part
-        if size is None and len(reply) >= 4:
-            size = 4 + struct.unpack(">I", bytes(reply[:4]))[0]
-        if len(reply) > limits["answer_bytes"] or (size or 0) > limits["answer_bytes"]:
-            return None, "answered more than %d bytes" % limits["answer_bytes"]
-    return bytes(reply[:size]), None
+def wait(waiting, reader, end):
+    """Whether there is something to read before the end of patience. Without the daemon there is nothing to do."""
+    ready = waiting.poll(max(0, int((end - time.monotonic()) * 1000)))
+    if any(number == 0 for number, _ in ready):
+        os._exit(0)
+    return bool(ready)
+
+
+def size_of(reply, filled):
+    """Bytes of a message, by its head; the head's own before that is there."""
+    return 4 + struct.unpack(">I", reply[:4])[0] if filled >= 4 else 4
+
+
+def is_whole(reply, filled):
+    return filled > 4 and filled >= size_of(reply, filled)
 
 
 def end_of(status, limits):
@@ -242,34 +294,8 @@ def end_of(status, limits):
     return "ended its process with code %d" % os.WEXITSTATUS(status)
 
 
-def in_child(codes, request, limits, null, reader, writer):
-    try:
-        os.close(reader)
-        for number in (0, 1, 2):
-            os.dup2(null, number)
-        os.close(null)
-        restrict(limits)
-        hardened()
-        try:
-            message = {"prices": rated(codes, request)}
-        except ScriptFailed as failed:
-            message = {"error": failed.about}
-        write_all(writer, framed(message))
-    except BaseException:
-        os._exit(70)
-    os._exit(0)
-
-
 def restrict(limits):
     """Takes away what a script has no need of. The order matters: what is gone is not missed below."""
-    if os.geteuid() == 0:
-        try:
-            os.setgroups([])
-            os.setgid(65534)
-            os.setuid(65534)
-        except OSError:
-            # A root without that right: a container's.
-            pass
     # The signal at the first says why, the second ends what ignores it.
     limit(resource.RLIMIT_CPU, limits["cpu_secs"] + 1)
     resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu_secs"], resource.getrlimit(resource.RLIMIT_CPU)[1]))
@@ -277,10 +303,6 @@ def restrict(limits):
     limit(resource.RLIMIT_NOFILE, 0)
     sys.meta_path.insert(0, NothingMore())
     sys.addaudithook(refuse)
-
-
-def hardened():
-    """The place for namespaces and a filter of system calls: after the limits, before the first script."""
 
 
 class NothingMore:
@@ -297,14 +319,8 @@ def refuse(event, arguments):
         raise PermissionError("scripts may not do that (`%s`)" % event)
 
 
-class ScriptFailed(BaseException):
-    def __init__(self, about):
-        super().__init__(about)
-        self.about = about
-
-
 def rated(codes, request):
-    """The price of each point as a text, after all scripts."""
+    """The price of each point as a text, after all scripts; or what is wrong with one of them."""
     data, expected = frame_of(request), frame_of(request)
     for name, code in codes:
         scope = {"__name__": "__main__", "data": data}
@@ -313,8 +329,8 @@ def rated(codes, request):
             data = scope.get("data")
             prices = prices_of(data, expected)
         except BaseException as error:
-            raise ScriptFailed(described(name, error)) from None
-    return prices
+            return {"error": described(name, error)}
+    return {"prices": prices}
 
 
 def frame_of(request):
@@ -387,7 +403,9 @@ def price_text(price, where):
         number = decimal.Decimal(repr(price) if isinstance(price, float) else price)
     except decimal.InvalidOperation:
         raise Tampered("made the price of %s %.60r, which is no number" % (where, price)) from None
-    if not number.is_finite() or number.adjusted() > EXPONENT_MAX:
+    if not number.is_finite():
+        raise Tampered("made the price of %s %s, which is no number" % (where, number))
+    if number.adjusted() > EXPONENT_MAX:
         raise Tampered("made the price of %s too large" % where)
     if number.as_tuple().exponent < -SCALE_MAX:
         number = number.quantize(decimal.Decimal((0, (1,), -SCALE_MAX)), context=EXACT)
@@ -401,5 +419,5 @@ def price_text(price, where):
 if __name__ == "__main__":
     try:
         main()
-    except (BrokenPipeError, KeyboardInterrupt):
+    except BrokenPipeError:
         pass

@@ -10,6 +10,7 @@ use super::body::{Body, Given};
 use super::fault::{Fault, no_script};
 use super::listing::{ARGUMENTS, Filter};
 use crate::moment;
+use crate::python::NamedText;
 use crate::record::{self, Id, Script, Version};
 use crate::store::Snapshot;
 
@@ -146,7 +147,8 @@ fn check_room(read: &Snapshot, instead_of: Option<Id>, size: usize) -> Result<()
 
 /// Asks a Python process whether that is Python; it is not run.
 fn check_syntax(context: &Context<'_>, name: &str, data: &str) -> Result<(), Fault> {
-    let wrong = context.python.check(context.call, name, data)?;
+    let script = NamedText { name: name.to_owned(), data: data.to_owned() };
+    let wrong = context.python.check(context.call, &script)?;
     let Some(wrong) = wrong else { return Ok(()) };
     let place = wrong.line.map_or_else(String::new, |line| format!("Line {line}: "));
     let message = wrong.message;
