@@ -116,6 +116,7 @@ struct Columns<'a> {
     metadata: Vec<(&'a str, Texts<'a>)>,
     groupby_names: Vec<&'a str>,
     metadata_names: Vec<&'a str>,
+    has_json: bool,
 }
 
 struct Texts<'a> {
@@ -135,7 +136,8 @@ impl<'a> Columns<'a> {
         let metadata: Vec<_> = view.metadata().map(|it| texts("metadata.", it)).collect();
         let groupby_names = groupby.iter().map(|(name, _)| *name).collect();
         let metadata_names = metadata.iter().map(|(name, _)| *name).collect();
-        Columns { groupby, metadata, groupby_names, metadata_names }
+        let has_json = groupby.iter().chain(&metadata).any(|(_, texts)| texts.is_json);
+        Columns { groupby, metadata, groupby_names, metadata_names, has_json }
     }
 
     fn points<'c>(
@@ -158,6 +160,7 @@ impl<'a> Columns<'a> {
             end_secs: request.end.timestamp(),
             groupby: &self.groupby_names,
             metadata: &self.metadata_names,
+            has_json: self.has_json,
             rows: rows.iter().map(point).collect::<Result<Vec<_>>>()?,
         })
     }

@@ -67,6 +67,8 @@ pub(crate) struct Points<'a> {
     pub(crate) end_secs: i64,
     pub(crate) groupby: &'a [&'a str],
     pub(crate) metadata: &'a [&'a str],
+    /// May an attribute be something else than a text?
+    pub(crate) has_json: bool,
     #[serde(rename = "points")]
     pub(crate) rows: Vec<Point<'a>>,
 }

@@ -10,12 +10,15 @@ Needs CPython 3.9 or newer, nothing but its standard library.
 """
 
 import _strptime  # noqa: F401  (else `datetime.strptime` would want to import it later)
+import copy
 import datetime
 import decimal
 import gc
 import importlib
 import json
 import linecache
+import mmap
+import re
 import resource
 import select
 import time
@@ -26,6 +29,8 @@ TRACEBACK_SIZE_MAX = 8 * 1024
 MESSAGE_SIZE_MAX = 1024
 # Time for a child to read its message.
 READING_SECS_MAX = 5
+# Since Linux 4.14.
+MADV_WIPEONFORK = 18
 # The first byte of a child: it has read its message. No script has run before.
 READY = b"!"
 # Where a child answers; 0 to 2 are the null device.
@@ -201,8 +206,13 @@ class Worker:
     def __init__(self, limits, kernel, null):
         self.limits, self.kernel, self.null = limits, kernel, null
         self.process = os.getpid()
-        # The answers pass through here and nowhere else, so that wiping it wipes them.
-        self.reply = memoryview(bytearray(limits["answer_bytes"]))
+        # The answers pass through here and nowhere else. In children it is empty, or not there.
+        place = mmap.mmap(-1, limits["answer_bytes"], mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        try:
+            place.madvise(MADV_WIPEONFORK)
+        except OSError:
+            place.madvise(mmap.MADV_DONTFORK)
+        self.reply = memoryview(place)
 
     def run_apart(self, work, size):
         """Passes on the answer of a child that does the work, or tells what became of it."""
@@ -213,16 +223,15 @@ class Worker:
         os.close(writer)
         filled, reason = self.read_reply(reader)
         os.close(reader)
-        try:
-            os.kill(child, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        status = os.waitpid(child, 0)[1]
+        # Not waited for yet, it has its number still, even if it has ended.
+        os.kill(child, signal.SIGKILL)
         if reason is None and is_whole(self.reply, filled):
+            # Its end need not be waited for.
             write_all(1, self.reply[:size_of(self.reply, filled)])
+            os.waitpid(child, 0)
         else:
+            status = os.waitpid(child, 0)[1]
             answer({"error": {"message": reason or end_of(status, self.limits)}})
-        self.reply[:filled] = bytes(filled)
 
     def read_reply(self, reader):
         """Reads the child's message; its size so far, and why it is given up, if it is."""
@@ -321,81 +330,102 @@ def refuse(event, arguments):
 
 def rated(codes, request):
     """The price of each point as a text, after all scripts; or what is wrong with one of them."""
-    data, expected = frame_of(request), frame_of(request)
+    # Points hold no cycles: looking for some among all of them would cost more than making them.
+    gc.disable()
+    data = frame_of(request, list(points_of(request)))
+    gc.freeze()
+    gc.enable()
     for name, code in codes:
         scope = {"__name__": "__main__", "data": data}
         try:
             exec(code, scope)
             data = scope.get("data")
-            prices = prices_of(data, expected)
+            prices = prices_of(data, request)
         except BaseException as error:
             return {"error": described(name, error)}
     return {"prices": prices}
 
 
-def frame_of(request):
-    points = [
-        {
-            "vol": {"unit": request["unit"], "qty": decimal.Decimal(qty)},
-            "rating": {"price": decimal.Decimal(price)},
-            "groupby": attributes(request["groupby"], groupby),
-            "metadata": attributes(request["metadata"], metadata),
-        }
-        for qty, price, groupby, metadata in request["points"]
-    ]
+def frame_of(request, points):
     period = {"begin": moment(request["begin_secs"]), "end": moment(request["end_secs"])}
     return {"period": period, "usage": {request["metric"]: points}}
-
-
-def attributes(names, values):
-    """A value is a text, `None` where the point has no such attribute, or a list of one where it is JSON."""
-    pairs = ((name, value) for name, value in zip(names, values) if value is not None)
-    return {name: value[0] if isinstance(value, list) else value for name, value in pairs}
 
 
 def moment(seconds):
     return datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc) + datetime.timedelta(seconds=seconds)
 
 
+def points_of(request):
+    unit, number = request["unit"], decimal.Decimal
+    attributes = mixed_attributes if request["has_json"] else text_attributes
+    groupby_names, metadata_names = request["groupby"], request["metadata"]
+    for qty, price, groupby, metadata in request["points"]:
+        yield {
+            "vol": {"unit": unit, "qty": number(qty)},
+            "rating": {"price": number(price)},
+            "groupby": attributes(groupby_names, groupby),
+            "metadata": attributes(metadata_names, metadata),
+        }
+
+
+def text_attributes(names, values):
+    """A value is a text, or `None` where the point has no such attribute."""
+    found = dict(zip(names, values))
+    return {name: value for name, value in found.items() if value is not None} if None in values else found
+
+
+def mixed_attributes(names, values):
+    """The same where a value may be JSON too: then it is a list of one. Each point gets one of its own."""
+    pairs = ((name, value) for name, value in zip(names, values) if value is not None)
+    return {name: copy.deepcopy(value[0]) if isinstance(value, list) else value for name, value in pairs}
+
+
 class Tampered(Exception):
     """A script may change prices and nothing else."""
 
 
-def prices_of(data, expected):
+def prices_of(data, request):
     if not isinstance(data, dict) or not isinstance(data.get("usage"), dict):
         raise Tampered("left no dictionary with `usage` in `data`")
+    metric, count = request["metric"], len(request["points"])
+    expected = frame_of(request, None)
     if set(data) != set(expected) or data["period"] != expected["period"]:
         raise Tampered("changed `data` beside `usage`; it may change prices only")
-    if list(data["usage"]) != list(expected["usage"]):
+    if list(data["usage"]) != [metric]:
         raise Tampered("added or dropped a metric; it may change prices only")
-    prices = []
-    for metric, wanted in expected["usage"].items():
-        found = data["usage"][metric]
-        if not isinstance(found, (list, tuple)) or len(found) != len(wanted):
-            count = len(found) if isinstance(found, (list, tuple)) else 0
-            raise Tampered("left %d points of `%s` where there were %d; it may change prices only"
-                           % (count, metric, len(wanted)))
-        prices.extend(price_of(metric, index, *pair) for index, pair in enumerate(zip(found, wanted)))
-    return prices
+    points = data["usage"][metric]
+    if not isinstance(points, (list, tuple)) or len(points) != count:
+        left = len(points) if isinstance(points, (list, tuple)) else 0
+        raise Tampered("left %d points of `%s` where there were %d; it may change prices only" % (left, metric, count))
+    pairs = enumerate(zip(points, points_of(request)))
+    return [price_of(found, wanted, (index, metric)) for index, (found, wanted) in pairs]
 
 
-def price_of(metric, index, found, wanted):
-    where = "point %d of `%s`" % (index, metric)
-    if not isinstance(found, dict) or set(found) != set(wanted):
-        raise Tampered("added or dropped a part of %s; it may change prices only" % where)
+def price_of(found, wanted, place):
+    if not isinstance(found, dict) or found.keys() != wanted.keys():
+        raise Tampered("added or dropped a part of point %d of `%s`; it may change prices only" % place)
     for part in ("vol", "groupby", "metadata"):
         if found[part] != wanted[part]:
-            raise Tampered("changed `%s` of %s, or the order of points; it may change prices only" % (part, where))
+            raise Tampered("changed `%s` of point %d of `%s`, or the order of points; it may change prices only"
+                           % (part, *place))
     rating = found["rating"]
     if not isinstance(rating, dict) or "price" not in rating:
-        raise Tampered("left no price in `rating` of %s" % where)
-    return price_text(rating["price"], where)
+        raise Tampered("left no price in `rating` of point %d of `%s`" % place)
+    return price_text(rating["price"], "point %d of `%s`", place)
 
 
+# A decimal that is written without an exponent, in so few characters that nothing of it can be too much.
+SHORT = re.compile("-?[0-9]+(?:[.][0-9]+)?")
+SHORT_SIZE_MAX = 28
 EXACT = decimal.Context(prec=200, rounding=decimal.ROUND_HALF_EVEN, traps=[decimal.InvalidOperation])
 
 
-def price_text(price, where):
+def price_text(price, where, place):
+    if type(price) is decimal.Decimal:
+        text = str(price)
+        if len(text) <= SHORT_SIZE_MAX and SHORT.fullmatch(text):
+            return without_zeros(text)
+    where %= place
     try:
         if isinstance(price, bool) or not isinstance(price, (int, float, str, decimal.Decimal)):
             raise decimal.InvalidOperation
@@ -409,11 +439,14 @@ def price_text(price, where):
         raise Tampered("made the price of %s too large" % where)
     if number.as_tuple().exponent < -SCALE_MAX:
         number = number.quantize(decimal.Decimal((0, (1,), -SCALE_MAX)), context=EXACT)
-    text = format(number, "f")
-    text = text.rstrip("0").rstrip(".") if "." in text else text
+    text = without_zeros(format(number, "f"))
     if int(text.lstrip("-").replace(".", "")) > COEFFICIENT_MAX:
         raise Tampered("made the price of %s %s, which has too many digits" % (where, text))
     return text
+
+
+def without_zeros(text):
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 if __name__ == "__main__":
