@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod failures;
 mod moment;
 mod python;
 mod rating;
@@ -23,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rated_plugin::{AsOf, Call, Component, Host, RatingModule, Request, Response, Result};
 
+use crate::failures::Failures;
 use crate::python::{NamedText, Pool, Scripts};
 pub use crate::rating::ScriptsRater;
 use crate::record::{Id, Script};
@@ -106,7 +108,8 @@ impl RatingModule for PyScripts {
 
 impl PyScripts {
     fn rater(&self, scripts: Arc<Scripts>) -> ScriptsRater {
-        ScriptsRater { shared: self.shared.clone(), scripts }
+        let failures = Failures::default();
+        ScriptsRater { shared: self.shared.clone(), scripts, failures }
     }
 }
 

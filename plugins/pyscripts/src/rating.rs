@@ -10,6 +10,7 @@ use rated_plugin::{
 };
 
 use crate::Shared;
+use crate::failures::Failures;
 use crate::python::{Cell, Point, Points, Scripts, Wrong};
 
 /// What is left of a call's time at least when another scope is begun, beside the time of its run.
@@ -20,6 +21,7 @@ const TIME_LEFT_MIN: Duration = Duration::from_secs(1);
 pub struct ScriptsRater {
     pub(crate) shared: Arc<Shared>,
     pub(crate) scripts: Arc<Scripts>,
+    pub(crate) failures: Failures,
 }
 
 impl Rater for ScriptsRater {
@@ -31,6 +33,18 @@ impl Rater for ScriptsRater {
         let columns = Columns::of(usage, &view);
         let scopes = rows_by_scope(&view);
         let mut prices = vec![Decimal::ZERO; view.rows()];
+        let points = |rows: &[usize]| columns.points(request, &view, rows);
+        let fail = |scope: &str, wrong: &Wrong| {
+            self.log(request, scope, wrong, scopes.len());
+            failed(wrong, &format!("scope `{scope}`"))
+        };
+        if !self.failures.is_empty() {
+            for (scope, rows) in &scopes {
+                if let Some(wrong) = self.failures.of(&points(rows)?, self.shared.host.now()) {
+                    return Err(fail(scope, &wrong));
+                }
+            }
+        }
         let mut lease = self.shared.python.lend(call)?;
         let loaded = lease.load(call, &self.scripts)?;
         loaded.map_err(|wrong| failed(&wrong, "all scopes"))?;
@@ -40,12 +54,13 @@ impl Rater for ScriptsRater {
                 // The daemon asks again with fewer rows at a time.
                 return Err(Error::split("the scripts take too long for so many scopes at once"));
             }
-            let points = columns.points(request, &view, rows)?;
+            let points = points(rows)?;
             let found = match lease.run(call, &points)? {
                 Ok(found) => found,
                 Err(wrong) => {
-                    self.log(request, scope, &wrong, scopes.len());
-                    return Err(failed(&wrong, &format!("scope `{scope}`")));
+                    let error = fail(scope, &wrong);
+                    self.failures.remember(&points, wrong, self.shared.host.now());
+                    return Err(error);
                 }
             };
             for (row, price) in rows.iter().zip(found) {

@@ -225,6 +225,32 @@ fn a_failure_names_scope_script_and_line_and_logs_the_traceback() {
 }
 
 #[test]
+fn a_failure_is_remembered_for_a_minute() {
+    let module = Module::new("");
+    module.add(
+        "s",
+        "import time\n\
+         for p in data['usage']['cpu']: p['rating']['price'] = 1\n\
+         if p['groupby']['project_id'] == 'bad': raise Exception(time.time_ns())",
+    );
+    let rater = module.module.prepare_at(request().begin).unwrap();
+    let bad = batch(&[("good", "1", None), ("bad", "1", None)]);
+    let fail = |usage: &RecordBatch| rater.rate(&request(), usage).unwrap_err().message;
+
+    let first = fail(&bad);
+
+    assert!(first.starts_with("scope `bad`: script `s`, line 3: Exception: "), "{first}");
+    assert_eq!(fail(&bad), first);
+    assert_eq!(fail(&batch(&[("bad", "1", None)])), first, "found by asking for fewer");
+    assert_eq!(module.host.logged().last().unwrap().message.matches("raise Exc").count(), 1);
+    assert_ne!(fail(&batch(&[("bad", "2", None)])), first, "other points are another run");
+    let good = rater.rate(&request(), &batch(&[("good", "1", None)])).unwrap();
+    assert_eq!(good[0].to_string(), "1");
+    module.host.advance(Duration::seconds(61));
+    assert_ne!(fail(&bad), first, "tried again");
+}
+
+#[test]
 fn a_text_that_is_no_python_is_not_stored() {
     let module = Module::new("");
     let post = |data: &str| {
