@@ -85,6 +85,13 @@ pub(crate) enum Cell<'a> {
     Json([Value; 1]),
 }
 
+/// Largest message from a process, bytes.
+pub(super) const ANSWER_SIZE_MAX: usize = 16 << 20;
+/// Bytes that an error takes, with its traceback, where each character needs an escape.
+const ERROR_SIZE_MAX: usize = 64 << 10;
+/// Bytes that a price takes: 31 characters at most, in quotes.
+const PRICE_SIZE_MAX: usize = 36;
+
 /// What a process is asked.
 #[derive(Debug)]
 pub(super) enum Request<'a> {
@@ -101,6 +108,12 @@ impl Request<'_> {
             Request::Load(_) => b'L',
             Request::Run(_) => b'R',
         }
+    }
+
+    /// Bytes that an honest answer has at most.
+    pub(super) fn answer_size_max(&self) -> usize {
+        let points = if let Request::Run(points) = self { points.rows.len() } else { 0 };
+        (ERROR_SIZE_MAX + points * PRICE_SIZE_MAX).min(ANSWER_SIZE_MAX)
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {

@@ -18,13 +18,11 @@ use uuid::Uuid;
 
 use super::RUNNER;
 use super::filter;
-use super::messages::{Missing, Request, Scripts, Start};
+use super::messages::{ANSWER_SIZE_MAX, Missing, Request, Scripts, Start};
 use crate::settings::{Limits, Wall};
 
 /// Largest message to a process, bytes.
 pub(super) const REQUEST_SIZE_MAX: usize = 64 << 20;
-/// Largest message from a process, bytes.
-const ANSWER_SIZE_MAX: usize = 16 << 20;
 /// How often a wait looks whether its caller still waits.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a process may take to start, or to compile.
@@ -113,8 +111,10 @@ impl Process {
     ) -> Result<Vec<u8>, Lost> {
         let end = Instant::now() + patience;
         let size = u32::try_from(message.len()).map_err(|_| Lost::Ended)?;
+        let answer_size_max = u32::try_from(request.answer_size_max()).map_err(|_| Lost::Ended)?;
         let mut head = vec![request.letter()];
         head.extend(size.to_be_bytes());
+        head.extend(answer_size_max.to_be_bytes());
         self.send(call, &head, end)?;
         self.send(call, message, end)?;
         self.receive(call, end)

@@ -1,7 +1,7 @@
 """What a Python process of `pyscripts` runs: it waits for work on stdin and answers on stdout.
 
-A message to it is a letter for what to do, a length (4 bytes, big-endian) and a JSON object; one from it a length and a
-JSON object. Scripts never run in this process: each run is a child made by fork, so that nothing a script does to its
+A message to it is a letter for what to do, its length, the greatest length of an answer (4 bytes each, big-endian) and
+JSON; one from it a length and JSON. Scripts never run in this process: each run is a child made by fork, so that nothing a script does to its
 interpreter outlives the run. The child reads the message itself, so that nothing of one run is in the memory of the
 next; it limits itself before the first line of a script, has one open file, the pipe it answers on, and can open no
 other.
@@ -80,19 +80,19 @@ def serve(worker):
     gc.collect()
     gc.freeze()
     while True:
-        head = read_exactly(5)
+        head = read_exactly(9)
         if head is None:
             return
-        operation, size = head[:1], struct.unpack(">I", head[1:])[0]
+        operation, size, answer_size_max = struct.unpack(">cII", head)
         if operation == b"L":
             linecache.clearcache()
             done = attempt(lambda: {"codes": [compiled(script) for script in json.loads(read_exactly(size))]})
             codes = done.pop("codes", [])
             answer(done)
         elif operation == b"C":
-            worker.run_apart(checked, size)
+            worker.run_apart(checked, size, answer_size_max)
         else:
-            worker.run_apart(lambda request: rated(codes, request), size)
+            worker.run_apart(lambda request: rated(codes, request), size, answer_size_max)
 
 
 def warm_up():
@@ -207,33 +207,34 @@ class Worker:
         self.limits, self.kernel, self.null = limits, kernel, null
         self.process = os.getpid()
         # The answers pass through here and nowhere else. In children it is empty, or not there.
-        place = mmap.mmap(-1, limits["answer_bytes"], mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        place = mmap.mmap(-1, 4 + limits["answer_bytes"], mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         try:
             place.madvise(MADV_WIPEONFORK)
         except OSError:
             place.madvise(mmap.MADV_DONTFORK)
         self.reply = memoryview(place)
 
-    def run_apart(self, work, size):
+    def run_apart(self, work, size, answer_size_max):
         """Passes on the answer of a child that does the work, or tells what became of it."""
+        reply = self.reply[:4 + answer_size_max]
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             self.in_child(work, size, reader, writer)
         os.close(writer)
-        filled, reason = self.read_reply(reader)
+        filled, reason = self.read_reply(reader, reply)
         os.close(reader)
         # Not waited for yet, it has its number still, even if it has ended.
         os.kill(child, signal.SIGKILL)
-        if reason is None and is_whole(self.reply, filled):
+        if reason is None and is_whole(reply, filled):
             # Its end need not be waited for.
-            write_all(1, self.reply[:size_of(self.reply, filled)])
+            write_all(1, reply[:size_of(reply, filled)])
             os.waitpid(child, 0)
         else:
             status = os.waitpid(child, 0)[1]
             answer({"error": {"message": reason or end_of(status, self.limits)}})
 
-    def read_reply(self, reader):
+    def read_reply(self, reader, reply):
         """Reads the child's message; its size so far, and why it is given up, if it is."""
         waiting = select.poll()
         waiting.register(reader, select.POLLIN)
@@ -245,12 +246,12 @@ class Worker:
             os._exit(70)
         end = time.monotonic() + self.limits["wall_secs"]
         filled = 0
-        while not is_whole(self.reply, filled):
-            if size_of(self.reply, filled) > len(self.reply):
-                return filled, "answered more than %d bytes" % len(self.reply)
+        while not is_whole(reply, filled):
+            if size_of(reply, filled) > len(reply):
+                return filled, "answered more than %d bytes" % (len(reply) - 4)
             if not wait(waiting, reader, end):
                 return filled, "took longer than %d seconds (`wall_secs`)" % self.limits["wall_secs"]
-            size = os.readv(reader, [self.reply[filled:]])
+            size = os.readv(reader, [reply[filled:]])
             if size == 0:
                 break
             filled += size

@@ -30,7 +30,7 @@ answer(framed(b"\xff\xfe nonsense"))
 answer(bytes(4))
 
 ### forge-size: says that four gibibytes follow
-#=> answered more than 16777216 bytes
+#=> answered more than 65572 bytes
 answer(b"\xff\xff\xff\xff")
 import time
 time.sleep(100)
@@ -43,11 +43,11 @@ os._exit(0)
 
 ### forge-log: answers with an error that looks like lines of the log
 #=> line 1 of many
-text = b"line 1 of many\\n2026-01-01T00:00:00Z ERROR rated: all is lost\\u001b[2J" * 100_000
+text = b"line 1 of many\\n2026-01-01T00:00:00Z ERROR rated: all is lost\\u001b[2J" * 400
 answer(framed(b'{"error": {"message": "' + text + b'", "traceback": "' + text + b'", "script": "another"}}'))
 
 ### flood: answers for ever, of what no message is made
-#=> answered more than 16777216 bytes
+#=> answered more than 65572 bytes
 while True:
     answer(b"\x01\0\0\0" * 1000)
 

@@ -142,8 +142,9 @@ fn what_must_stand_and_does_not_is_an_error_that_says_what_to_do() {
 fn what_a_script_says_stays_its_own_in_the_log() {
     let site = Site::new(&[]);
     let forged = r#"
-text = b"all well\\n2026-01-01T00:00:00Z ERROR rated: all is lost\\u001b[2J\\n" * 100_000
-answer(framed(b'{"error": {"message": "' + text + b'", "traceback": "' + text + b'", "script": "x"}}'))"#;
+text = b"all well\\n2026-01-01T00:00:00Z ERROR rated: all is lost\\u001b[2J\\n" * 400
+about = b'{"message": "' + text + b'", "traceback": "' + text + b'", "script": "x"}'
+answer(framed(b'{"error": ' + about + b'}'))"#;
     site.add(&site.script(forged));
 
     let error = site.rate(&["bad"]).unwrap_err();
