@@ -104,11 +104,15 @@ pub struct Daemon {
 impl Daemon {
     /// Starts on the configuration file and waits until it serves.
     pub fn start(config: &Path) -> Daemon {
-        let mut process = Daemon::spawn(config);
+        Daemon::serving(Daemon::spawn(config))
+    }
+
+    /// Waits until a process that was started serves.
+    pub fn serving(mut process: Process) -> Daemon {
         let url = process.wait_for_output("the daemon serves", |output| {
-            let (_, rest) = output.split_once("api=http://")?;
-            let (address, _) = rest.split_once(char::is_whitespace)?;
-            Some(format!("http://{address}"))
+            let (_, rest) = output.split_once("api=http")?;
+            let (rest, _) = rest.split_once(char::is_whitespace)?;
+            Some(format!("http{rest}"))
         });
         Daemon { process, url }
     }
