@@ -7,7 +7,7 @@ use super::answer::Answer;
 use super::call::Call;
 use super::context::Context;
 use super::failure::Failure;
-use super::openapi::{self, ModuleApi};
+use super::openapi::{self, ModuleApi, Scheme};
 use super::routes::ROUTES;
 
 const PAGE: &str = include_str!("docs/page.html");
@@ -41,15 +41,16 @@ fn file(content_type: &str, text: &'static str) -> Answer {
 /// Made anew for each caller: the modules may have been reloaded.
 pub(crate) async fn openapi(context: &Context, _: &Call) -> Result<Answer, Failure> {
     let plugins = context.plugins.clone();
-    let document = context.block(move || Ok::<_, Failure>(document(&*plugins))).await?;
+    let taken = context.authentication.schemes();
+    let document = context.block(move || Ok::<_, Failure>(document(&*plugins, &taken))).await?;
     Ok(Answer::document(document))
 }
 
-fn document(plugins: &dyn super::Plugins) -> Value {
+fn document(plugins: &dyn super::Plugins, taken: &[Scheme]) -> Value {
     let modules = plugins.api_schemas().into_iter();
     let modules: Vec<ModuleApi> =
         modules.map(|(module, json)| ModuleApi { module, json }).collect();
-    openapi::document(ROUTES, &modules)
+    openapi::document(ROUTES, &modules, taken)
 }
 
 /// What the documentation says of it.

@@ -28,6 +28,7 @@ use self::token::Tokens;
 use super::caller::{Caller, Identity};
 use super::failure::Failure;
 use super::kept::FileError;
+use super::openapi::Scheme;
 use crate::clock::Clock;
 use crate::config::{ApiConfig, Auth, AuthMethods};
 use crate::metrics::{AuthenticationMethod, AuthenticationOutcome, Metrics};
@@ -148,6 +149,18 @@ impl Authentication {
             challenges.push("Basic realm=\"rated\", charset=\"UTF-8\"".to_owned());
         }
         challenges
+    }
+
+    /// The same for the documentation.
+    pub(crate) fn schemes(&self) -> Vec<Scheme> {
+        let Some(methods) = &self.methods else { return Vec::new() };
+        let taken = [
+            // Without Keystone its header takes static tokens.
+            (methods.keystone.is_some() || methods.token.is_some(), Scheme::Keystone),
+            (methods.token.is_some(), Scheme::Token),
+            (methods.basic.is_some(), Scheme::Password),
+        ];
+        taken.into_iter().filter(|(is_taken, _)| *is_taken).map(|(_, scheme)| scheme).collect()
     }
 
     /// Looks for changed files; blocks.

@@ -4,6 +4,7 @@ use warp::http::StatusCode;
 use super::input::Input;
 use super::modules::{self, ModuleApi};
 use super::operation::{Conditions, Content, NAME, Operation, Reply, SCHEMA};
+use super::security::{self, Scheme};
 use crate::api::failure::Dialect;
 use crate::api::router::{Route, dialect_of};
 
@@ -26,17 +27,19 @@ const UNSUPPORTED: (StatusCode, &str) =
     (StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is of a type that is not taken");
 
 /// The whole document: all routes, and what the modules say that they serve.
-pub(crate) fn document(routes: &[Route], module_apis: &[ModuleApi]) -> Value {
+///
+/// `taken` are the ways in which callers can say who they are.
+pub(crate) fn document(routes: &[Route], module_apis: &[ModuleApi], taken: &[Scheme]) -> Value {
     let mut paths = Map::new();
     for route in routes {
-        let item = path_item(route);
+        let item = path_item(route, taken);
         if !item.is_empty() {
             paths.insert(route.pattern.to_owned(), Value::Object(item));
         }
     }
     let mut schemas = Map::new();
     for module in module_apis {
-        modules::merge(module, &mut paths, &mut schemas);
+        modules::merge(module, taken, &mut paths, &mut schemas);
     }
     let mut responses = shared_responses();
     paths.values_mut().for_each(|item| hoist(item, &mut schemas));
@@ -54,11 +57,15 @@ pub(crate) fn document(routes: &[Route], module_apis: &[ModuleApi]) -> Value {
         "servers": [{"url": "/", "description": "this daemon"}],
         "tags": tags,
         "paths": paths,
-        "components": {"schemas": schemas, "responses": responses},
+        "components": {
+            "schemas": schemas,
+            "responses": responses,
+            "securitySchemes": security::schemes(),
+        },
     })
 }
 
-fn path_item(route: &Route) -> Map<String, Value> {
+fn path_item(route: &Route, taken: &[Scheme]) -> Map<String, Value> {
     let mut item = Map::new();
     for endpoint in route.methods {
         let operation = (endpoint.describe)();
@@ -66,7 +73,14 @@ fn path_item(route: &Route) -> Map<String, Value> {
             continue;
         }
         let method = endpoint.method.as_str().to_ascii_lowercase();
-        let shown = show(&operation, &method, route.pattern);
+        let mut shown = show(&operation, &method, route.pattern);
+        if let Some(security) = security::needed(taken, endpoint.access) {
+            shown.insert("security".to_owned(), security);
+        }
+        if let Some(Value::Object(responses)) = shown.get_mut("responses") {
+            let names = dialect_of(route.pattern).into();
+            security::add_refusals(responses, endpoint.access, names);
+        }
         item.insert(method, Value::Object(shown));
     }
     item
@@ -123,7 +137,7 @@ fn parameters(operation: &Operation, pattern: &str) -> Vec<Value> {
     undescribed.map(bare).chain(operation.inputs.iter().map(show)).collect()
 }
 
-fn answer(reply: &Reply, dialect: Dialect) -> Value {
+pub(super) fn answer(reply: &Reply, dialect: Dialect) -> Value {
     let mut answer = json!({"description": reply.text});
     if !reply.headers.is_empty() {
         let header = |&(name, text): &(&str, &str)| {
@@ -216,7 +230,7 @@ pub(super) fn add_shared(responses: &mut Map<String, Value>, pattern: &str, take
 }
 
 fn shared_responses() -> Map<String, Value> {
-    let mut responses = Map::new();
+    let mut responses = security::responses();
     for (prefix, dialect) in [("V1", Dialect::V1), ("V2", Dialect::V2)] {
         for (status, text) in EVERYWHERE.into_iter().chain([BAD_REQUEST, UNSUPPORTED, NO_MATCH]) {
             let retry = ("Retry-After", "seconds to wait");

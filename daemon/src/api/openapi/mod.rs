@@ -12,8 +12,10 @@ mod input;
 mod modules;
 mod operation;
 pub(crate) mod schemas;
+mod security;
 
 pub(crate) use document::document;
 pub(crate) use input::{Input, Kind, object};
 pub(crate) use modules::ModuleApi;
 pub(crate) use operation::{Describe, Operation, named};
+pub(crate) use security::Scheme;

@@ -2,11 +2,16 @@ use serde_json::{Map, Value, json};
 
 use super::document::{add_conditions, add_shared, condition, operation_id};
 use super::operation::Conditions;
+use super::security::{Names, Scheme, add_refusals, needed};
+use crate::api::policy;
+use crate::api::router::Access;
 
 /// Where a module's paths stand.
 const PREFIX: &str = "/v1/rating/module_config/";
 
 const METHODS: [&str; 5] = ["get", "post", "put", "delete", "patch"];
+/// Who gets to a module; the module itself asks nobody.
+const ACCESS: Access = Access::Allowed(&policy::MODULE_CONFIG);
 const SCHEMAS: &str = "#/components/schemas/";
 
 /// A module's description of what it serves, as it came from the plugin.
@@ -20,6 +25,7 @@ pub(crate) struct ModuleApi {
 /// Adds a module's paths and schemas. What would make the document unsound is left out.
 pub(super) fn merge(
     api: &ModuleApi,
+    taken: &[Scheme],
     paths: &mut Map<String, Value>,
     schemas: &mut Map<String, Value>,
 ) {
@@ -32,7 +38,7 @@ pub(super) fn merge(
     for (path, item) in &described {
         let Some(item) = item.as_object().filter(|_| path.starts_with('/')) else { continue };
         let pattern = format!("{PREFIX}{module}{}", path.trim_end_matches('/'));
-        let item = path_item(module, &pattern, item, &own);
+        let item = path_item(module, taken, &pattern, item, &own);
         paths.insert(pattern, Value::Object(item));
     }
     for (name, schema) in &own {
@@ -44,6 +50,7 @@ pub(super) fn merge(
 
 fn path_item(
     module: &str,
+    taken: &[Scheme],
     pattern: &str,
     item: &Map<String, Value>,
     own: &Map<String, Value>,
@@ -72,6 +79,10 @@ fn path_item(
         responses.values_mut().for_each(add_xml);
         add_conditions(&mut responses, conditions, pattern);
         add_shared(&mut responses, pattern, true);
+        add_refusals(&mut responses, ACCESS, Names::Module);
+        if let Some(security) = needed(taken, ACCESS) {
+            operation.insert("security".to_owned(), security);
+        }
         operation.insert("responses".to_owned(), Value::Object(responses));
         shown.insert(method.to_owned(), Value::Object(operation));
     }
@@ -143,7 +154,7 @@ mod tests {
     fn merged(json: &Value) -> (Value, Value) {
         let (mut paths, mut schemas) = (Map::new(), Map::new());
         let api = ModuleApi { module: "acme".to_owned(), json: json.to_string() };
-        merge(&api, &mut paths, &mut schemas);
+        merge(&api, &[], &mut paths, &mut schemas);
         (Value::Object(paths), Value::Object(schemas))
     }
 
