@@ -110,7 +110,7 @@ impl GnocchiCollector {
         }
         refusal::no_data(&response).map_err(|error| self.gnocchi.placed(error))?;
         self.gnocchi.host().log(
-            Level::Info,
+            Level::Debug,
             &format!(
                 "Gnocchi knows no metric `{}` of {} scopes at {}: no data.",
                 request.metric.name,

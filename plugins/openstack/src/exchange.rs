@@ -1,9 +1,9 @@
 //! A request and its answer, tried again where that may help.
 //!
-//! All that is ever sent here reads (or asks for a token), so every request may be sent twice. It is
-//! sent again when nobody answers and when the answer is 429, 500, 502 or 503: some times only, after
-//! a delay that doubles or that the server has asked for, and never when the call would be over by
-//! then. A time-out is not tried again, because the next attempt would take as long.
+//! All that is ever sent here reads (or asks for a token), so every request may be sent twice. It
+//! is sent again when nobody answers and when the answer is 429, 500, 502 or 503: some times only,
+//! after a delay that doubles or that the server has asked for, and never when the call would be
+//! over by then. A time-out is not tried again, because the next attempt would take as long.
 
 use std::time::Duration;
 

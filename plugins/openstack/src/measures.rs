@@ -1,10 +1,10 @@
 //! The groups of an answer, read one by one.
 //!
-//! A group is only taken when it is beyond doubt: its scope was asked for, it comes once, its values
-//! are finite numbers. One group that is not fails the whole answer.
+//! A group is only taken when it is beyond doubt: its scope was asked for, it comes once, its
+//! values are finite numbers. One group that is not fails the whole answer.
 //!
-//! Of several values of one group only the first counts, as in `CloudKitty`: the longest granularity,
-//! and of that the earliest. With `force_granularity` equal to the period there is only one.
+//! Of several values of one group only the first counts, as in `CloudKitty`: of the longest
+//! granularity the earliest. With `force_granularity` equal to the period there is only one.
 
 use std::collections::HashSet;
 use std::fmt;

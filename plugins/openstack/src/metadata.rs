@@ -1,9 +1,10 @@
 //! The metadata of resources that have measures in a period.
 //!
-//! They are searched by their keys, a few hundred at a time, in pages. As in `CloudKitty` the values
-//! are those that the resource has now, unless the metric asks for those at the end of the period;
-//! and a measure whose resource ended more than one period before, or began more than one after, is
-//! left out. (A metric without metadata is not looked up, and keeps such measures, there and here.)
+//! They are searched by their keys, a few hundred at a time, in pages. As in `CloudKitty` the
+//! values are those that the resource has now, unless the metric asks for those at the end of the
+//! period; and a measure whose resource ended more than one period before, or began more than one
+//! after, is left out. (A metric without metadata is not looked up, and keeps such measures, there
+//! and here.)
 //!
 //! A resource that is not found was deleted between two questions, or had another key by then. Its
 //! history is asked next; if that is gone as well, the slice fails and is collected again: the

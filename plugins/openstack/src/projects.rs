@@ -1,7 +1,7 @@
 //! The fetcher: the projects of Keystone are the scopes.
 //!
-//! As in `CloudKitty`, a project counts when the user who asks has the role `rating` in it: given to
-//! the user itself and in the project itself, not by a group and not inherited. Projects of all
+//! As in `CloudKitty`, a project counts when the user who asks has the role `rating` in it: given
+//! to the user itself and in the project itself, not by a group and not inherited. Projects of all
 //! domains are looked at. (`CloudKitty` asks once for each project; here it is two questions.)
 
 use std::collections::BTreeSet;
@@ -51,7 +51,8 @@ impl Component for KeystoneProjects {
         let role = config.rating_role.clone().unwrap_or_else(|| "rating".to_owned());
         if role.is_empty() {
             return Err(Error::invalid_config(
-                "`rating_role`: must not be empty (hint: `ignore_rating_role` is for every project)",
+                "`rating_role`: must not be empty\n\
+                 (hint: with `ignore_rating_role` every project is a scope)",
             ));
         }
         Ok(KeystoneProjects {

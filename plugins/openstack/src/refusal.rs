@@ -2,16 +2,21 @@
 //!
 //! | Gnocchi says | it means |
 //! |---|---|
-//! | 404, `Metric … does not exist` | none of the resources asked about has such measures in the period: no data |
+//! | 404, `Metric … does not exist` | nobody asked about has such measures in the period: no data |
 //! | 400, `Metrics not found` (older ones) | the same |
-//! | 404, `Metrics with unknown aggregation` | the archive policy of a resource lacks the method: that scope stops |
-//! | 400, `Metrics cannot be aggregated` | it lacks the granularity: that scope stops |
-//! | 404, `Unknown metrics` | a resource's metric has no measure yet: that scope stops |
-//! | 400, `Resource type does not exist` | the definition is wrong, or nothing of that type was ever made: asked again |
-//! | 404 or 400 with other words, or of something else than Gnocchi | never "no data": asked again |
+//! | 404, `Metrics with unknown aggregation` | a resource's archive policy lacks the method |
+//! | 400, `Metrics cannot be aggregated` | a resource's archive policy lacks the granularity |
+//! | 404, `Unknown metrics` | a resource's metric has no measure yet |
+//! | 400, `Resource type does not exist` | the definition is wrong, or there was none yet |
+//! | 404 or 400 with other words | something else is wrong |
+//! | 404 or 400 of something else than Gnocchi | the address is wrong, or a proxy is confused |
+//!
+//! Only the first two are answers. The next three stop the scope whose resource it is: the daemon
+//! asks about halves of the scopes until it stands alone. The others stop the metric, and are asked
+//! again.
 //!
 //! A metric whose name is misspelt looks like one that nobody uses yet; `CloudKitty` cannot tell
-//! either. So every such answer is logged.
+//! either. The daemon keeps "no data" apart from zero for both.
 
 use rated_plugin::{Error, HttpResponse, Result};
 

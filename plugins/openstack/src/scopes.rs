@@ -1,9 +1,9 @@
 //! The fetcher: the values that an attribute of resources has are the scopes.
 //!
-//! Resources that have ended count too: their last periods may be left to bill. Pages are ordered by
-//! the attribute and each begins behind the last value of the one before, so there are never more
-//! questions than scopes, however many resources there are. (`CloudKitty` sends all scopes it knows
-//! with every question, and never ends when a page of resources has no scope at all.)
+//! Resources that have ended count too: their last periods may be left to bill. Pages are ordered
+//! by the attribute and each begins behind the last value of the one before, so there are hardly
+//! more questions than scopes, however many resources there are. (`CloudKitty` sends all scopes
+//! it knows with every question, and never ends when a page of resources has no scope at all.)
 
 use std::collections::BTreeSet;
 

@@ -14,9 +14,20 @@ use crate::config::{self, Place, Problem};
 /// Largest file that is read, bytes.
 const FILE_SIZE_MAX: u64 = 4 * 1024 * 1024;
 
-/// Arguments of a collector that ours have too.
-const ARGUMENTS: [&str; 5] =
-    ["aggregation_method", "range_function", "query_function", "query_prefix", "query_suffix"];
+/// Arguments of `CloudKitty`'s collectors that ours have too, by what their values are.
+const TEXT_ARGUMENTS: [&str; 9] = [
+    "aggregation_method",
+    "range_function",
+    "query_function",
+    "query_prefix",
+    "query_suffix",
+    "re_aggregation_method",
+    "resource_type",
+    "resource_key",
+    "custom_query",
+];
+const NUMBER_ARGUMENT: &str = "force_granularity";
+const SWITCH_ARGUMENT: &str = "use_all_resource_revisions";
 
 #[derive(Debug, thiserror::Error)]
 enum ImportError {
@@ -199,7 +210,11 @@ impl File {
     /// Those of other collectors stand in comments.
     fn arguments(&mut self, node: &Node) -> Result<(), Fault> {
         let members = map(node, "`extra_args`")?;
-        let is_ours = |key: &Node| key.text().is_some_and(|key| ARGUMENTS.contains(&key));
+        let is_ours = |key: &Node| {
+            key.text().is_some_and(|key| {
+                TEXT_ARGUMENTS.contains(&key) || [NUMBER_ARGUMENT, SWITCH_ARGUMENT].contains(&key)
+            })
+        };
         if members.iter().any(|(key, _)| is_ours(key)) {
             self.line(node.line, "[metric.extra_args]".to_owned());
         }
@@ -209,7 +224,11 @@ impl File {
                 continue;
             }
             if is_ours(key) {
-                let text = quoted(scalar(value, field)?);
+                let text = match field {
+                    NUMBER_ARGUMENT => number(scalar(value, field)?),
+                    SWITCH_ARGUMENT => switch(value, field)?.to_string(),
+                    _ => quoted(scalar(value, field)?),
+                };
                 self.line(value.line, format!("{field} = {text}"));
             } else {
                 let why = "an argument of a collector that is not here";
@@ -239,6 +258,17 @@ fn texts(node: &Node) -> Result<Vec<String>, Fault> {
     }
     let Yaml::List(list) = &node.value else { return Err(fault(node)) };
     list.iter().map(|it| it.text().map(str::to_owned).ok_or_else(|| fault(it))).collect()
+}
+
+/// As YAML 1.1, which `CloudKitty` reads, takes it.
+fn switch(node: &Node, field: &str) -> Result<bool, Fault> {
+    let text = scalar(node, field)?;
+    let is_one_of = |words: [&str; 3]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    match (is_one_of(["true", "yes", "on"]), is_one_of(["false", "no", "off"])) {
+        (true, _) => Ok(true),
+        (_, true) => Ok(false),
+        _ => Err((node.line, format!("`{field}`: must be true or false"))),
+    }
 }
 
 /// As TOML reads it: a plain number as it stands, all else as a text.
@@ -293,6 +323,10 @@ metrics:
     extra_args:
       aggregation_method: max
       resource_type: instance
+      force_granularity: 300
+      use_all_resource_revisions: No
+      custom_query: \"(aggregate max (metric METRIC_NAME mean))\"
+      colour: red
   image.size:
     - unit: MiB
       factor: 1/1048576
@@ -320,7 +354,11 @@ mutate = \"NUMBOOL\"
 # colour: [red, {a: b}]  # left out: no counterpart
 [metric.extra_args]
 aggregation_method = \"max\"
-# extra_args.resource_type: instance  # left out: an argument of a collector that is not here
+resource_type = \"instance\"
+force_granularity = 300
+use_all_resource_revisions = false
+custom_query = \"(aggregate max (metric METRIC_NAME mean))\"
+# extra_args.colour: red  # left out: an argument of a collector that is not here
 
 [[metric]]
 name = \"image.size\"
@@ -349,6 +387,10 @@ mutate_map = { \"0.0\" = 1.0, \"11\" = 1 }
         check("a: 1", "line 1: `metrics`: missing");
         check("metrics:\n  m:\n    unit: [a]", "line 3: `unit`: must be one value");
         check("metrics:\n  m:\n    groupby: a", "line 3: must be a list");
+        check(
+            "metrics:\n  m:\n    unit: u\n    extra_args:\n      use_all_resource_revisions: 1",
+            "line 5: `use_all_resource_revisions`: must be true or false",
+        );
         check("metrics:\n  m:\n    groupby: [a]", "metric `m`: `unit`: is missing");
         check(
             "metrics:\n  m:\n    unit: u\n\n    factor: x",

@@ -383,7 +383,7 @@ fn projects(pages: Vec<Value>) -> (FakeHost, Result<Vec<String>>) {
 fn pages_of_projects_are_read_to_their_end() {
     let project = |id: &str| json!([{"id": id, "enabled": true}]);
     let (host, scopes) = projects(vec![
-        json!({"projects": project("a"), "links": {"next": "https://inside:35357/v3/projects?marker=a"}}),
+        json!({"projects": project("a"), "links": {"next": "https://inside/v3/projects?marker=a"}}),
         json!({"projects": project("b"), "links": {"next": null}}),
     ]);
 

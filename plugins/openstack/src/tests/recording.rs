@@ -1,7 +1,7 @@
 //! Recorded exchanges as a host.
 //!
-//! `NAME.request` is a method and a path, an empty line, a body; `NAME.answer` a status and headers,
-//! an empty line, a body; see `testdata/README.md`.
+//! `NAME.request` is a method and a path, an empty line, a body; `NAME.answer` a status and
+//! headers, an empty line, a body; see `testdata/README.md`.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -11,8 +11,8 @@ use crate::GnocchiCollector;
 /// 2026-01-01T00:00:00Z.
 pub(super) const BEGIN: i64 = 1_767_225_600;
 
-pub(super) const BASIC: &str = "auth_type = \"basic\"\nusername = \"admin\"\nendpoint = \"http://gnocchi.test/\"\n\
-     retry_delay_ms = 1\n";
+pub(super) const BASIC: &str = "auth_type = \"basic\"\nusername = \"admin\"\n\
+     endpoint = \"http://gnocchi.test/\"\nretry_delay_ms = 1\n";
 
 /// The hour from `BEGIN` on, of resources of the type `instance`.
 pub(super) fn request(
