@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::{Environment, Outcome, PrintBill, bill, chain, logging};
 use crate::api;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Auth, Config};
 use crate::cycle::{Cycle, CycleParts, CycleTask, Jitter};
 use crate::ledger::sled::{OpenError, SledLedger, SledOptions};
 use crate::ledger::{Ledger, LedgerError, ModuleState};
@@ -88,6 +88,14 @@ pub(super) fn run(path: &Path, print_bill: PrintBill, environment: &Environment)
             field = exposed.field,
             "Everybody on this machine can read a secret of the configuration; `chmod o-r` ends \
              that, or a file of its own."
+        );
+    }
+    let asks = matches!(config.api.auth, Auth::Methods(_));
+    if asks && config.api.tls.is_none() && !config.api.listen.ip().is_loopback() {
+        warn!(
+            listen = %config.api.listen,
+            "Passwords and tokens of callers are not encrypted, unless something in front of the \
+             daemon does it; `api.tls` would."
         );
     }
     let runtime = Builder::new_multi_thread().enable_all().build().map_err(ServeError::Threads)?;

@@ -148,4 +148,6 @@ impl Sections {
 }
 
 #[cfg(test)]
+mod auth_tests;
+#[cfg(test)]
 mod tests;

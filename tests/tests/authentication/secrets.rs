@@ -93,7 +93,8 @@ fn config(site: &Site, keystone: &str, source: &str) -> PathBuf {
          scope_attribute = \"project_id\"\nusername = \"u\"\n\
          [collectors.filed]\nplugin = \"prometheus\"\nurl = \"{source}\"\n\
          bearer_token_file = \"{}\"\n\
-         [fetchers.static]\nscopes = [\"p1\"]\n[collectors.panics]\nplugin = \"hostile\"\ndoes = \"panic in collect\"\n\
+         [fetchers.static]\nscopes = [\"p1\"]\n\
+         [collectors.panics]\nplugin = \"hostile\"\ndoes = \"panic in collect\"\n\
          [collectors.refused]\nplugin = \"hostile\"\nrequired = false\npassword = \"{}\"\n",
         SECRETS[1],
         SECRETS[2],

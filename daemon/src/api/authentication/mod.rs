@@ -2,8 +2,8 @@
 //!
 //! Which method is asked follows from what was sent: `X-Auth-Token` goes to Keystone (to the static
 //! tokens where there is no Keystone), `Authorization: Bearer` to the static tokens,
-//! `Authorization: Basic` to the users with passwords. What no configured method reads says nothing.
-//! Two credentials at once are refused: nobody could say which of them counts.
+//! `Authorization: Basic` to the users with passwords. What no configured method reads says
+//! nothing. Two credentials at once are refused: nobody could say which of them counts.
 //!
 //! A secret that was sent is compared in constant time or as a hash, and stands in no log, no error
 //! and no `Debug` output. A method that cannot say who calls never lets anybody in: wrong is 401,
@@ -41,8 +41,13 @@ pub struct Authentication {
     metrics: Arc<Metrics>,
     /// Whoever a test says.
     #[cfg(test)]
-    pub(crate) fixed: Option<Option<Caller>>,
+    pub(crate) fixed: Option<Fixed>,
 }
+
+/// Whoever every request comes from; `None`: nobody says.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Fixed(pub(crate) Option<Caller>);
 
 #[derive(Debug)]
 struct Methods {
@@ -98,7 +103,7 @@ impl Authentication {
     /// when it cannot be checked at the moment.
     pub(crate) async fn caller(&self, headers: &HeaderMap) -> Result<Option<Caller>, Failure> {
         #[cfg(test)]
-        if let Some(caller) = &self.fixed {
+        if let Some(Fixed(caller)) = &self.fixed {
             return Ok(caller.clone());
         }
         let Some(methods) = &self.methods else { return Ok(Some(Caller::Everybody)) };

@@ -15,6 +15,7 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use super::fake_ledger::{FakeLedger, Row};
 use super::fake_plugins::{FakeCycle, FakePlugins};
 use crate::api::answer::Content;
+use crate::api::authentication::Fixed;
 use crate::api::call::Call;
 use crate::api::caller::Caller;
 use crate::api::dates;
@@ -259,7 +260,7 @@ pub(super) fn with_caller(api: &Api, caller: Option<Caller>) -> Api {
     let authentication =
         Authentication::load(&context.config.api, &context.clock, &context.metrics);
     let mut authentication = authentication.unwrap();
-    authentication.fixed = Some(caller);
+    authentication.fixed = Some(Fixed(caller));
     let mut context = api.context.clone();
     context.authentication = Arc::new(authentication);
     Api { context, fake: Arc::clone(&api.fake), load: api.load, _folder: api._folder.clone() }

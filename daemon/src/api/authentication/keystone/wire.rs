@@ -70,6 +70,7 @@ impl Wire {
         let builder = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
+            .http1_only()
             .connect_timeout(config.timeout)
             .timeout(config.timeout)
             .user_agent(concat!("rated/", env!("CARGO_PKG_VERSION")));
