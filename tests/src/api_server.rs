@@ -1,5 +1,6 @@
 //! A Python program's API on a port of its own, which stays the same over restarts.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,8 +13,6 @@ pub struct ApiServer {
     process: Process,
     address: String,
     version: String,
-    /// What earlier processes of this server printed.
-    printed_before: String,
 }
 
 /// What is started: the same each time.
@@ -24,12 +23,14 @@ pub(crate) struct Launch {
     /// Requests that are worked on at a time.
     pub threads: u32,
     pub environment: Vec<(&'static str, PathBuf)>,
+    /// The file with a line for each request; it outlives restarts.
+    pub log: PathBuf,
 }
 
 impl ApiServer {
     pub(crate) fn start(launch: Launch) -> ApiServer {
         let (process, version, address) = launch.start("127.0.0.1:0");
-        ApiServer { launch, process, address, version, printed_before: String::new() }
+        ApiServer { launch, process, address, version }
     }
 
     /// Such as `http://127.0.0.1:5000`.
@@ -50,7 +51,6 @@ impl ApiServer {
     /// On the same address, with the same data.
     pub fn start_again(&mut self) {
         self.process.kill();
-        self.printed_before += &self.process.output();
         (self.process, self.version, self.address) = self.launch.start(&self.address);
     }
 
@@ -67,9 +67,9 @@ impl ApiServer {
     /// How many requests were answered so, over all restarts: `POST /v3/auth/tokens 201`. The
     /// last part may be left out.
     pub fn answered(&self, request: &str) -> usize {
-        let printed = format!("{}{}", self.printed_before, self.process.output());
+        let log = fs::read_to_string(&self.launch.log).expect("the server has made it");
         let is_it = |line: &&str| line.strip_prefix(request).is_some_and(ends_there);
-        printed.lines().filter(is_it).count()
+        log.lines().filter(is_it).count()
     }
 
     /// Everything printed since the last start, for messages of failing tests.
@@ -87,7 +87,7 @@ impl Launch {
     fn start(&self, address: &str) -> (Process, String, String) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/openstack/serve.py");
         let mut command = Command::new(openstack_program("python"));
-        command.arg(script).args([self.module, address, &self.threads.to_string()]);
+        command.arg(script).args([self.module, address, &self.threads.to_string()]).arg(&self.log);
         // What the caller's shell has set for its own cloud does not matter here.
         for (name, _) in std::env::vars_os() {
             let is_ours = self.environment.iter().any(|(known, _)| *known == name);

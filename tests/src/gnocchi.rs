@@ -15,6 +15,8 @@ use crate::{
 
 /// Its database and the folder of that.
 const DATABASE: &str = "gnocchi";
+/// So few that lists of resources have several pages.
+const RESOURCES_IN_ANSWER_MAX: u32 = 4;
 /// Gnocchi's own user in Keystone.
 const SERVICE_PASSWORD: &str = "gnocchi-secret";
 
@@ -34,7 +36,7 @@ pub struct Gnocchi {
 #[derive(Debug, Clone, Copy)]
 pub struct ArchivePolicy<'a> {
     pub name: &'a str,
-    /// Such as `mean` and `rate:mean`.
+    /// Such as `rate:mean`; `mean` must be among them, [`Gnocchi::push`] asks for it.
     pub methods: &'a [&'a str],
     /// Seconds, and how many of them are kept: what is older than the newest measure by more than
     /// their product is thrown away.
@@ -53,7 +55,7 @@ pub struct Measures {
 impl Gnocchi {
     /// Anybody who says to be `admin` is; Gnocchi does not look at passwords in this mode.
     pub fn with_basic_authentication(folder: &Path) -> Gnocchi {
-        Gnocchi::start(folder, "[api]\noperation_timeout = 60\nauth_mode = basic\n", None)
+        Gnocchi::start(folder, "auth_mode = basic\n", None)
     }
 
     /// Tokens are checked by a Keystone, whose catalogue gets the endpoints `metric`.
@@ -63,7 +65,7 @@ impl Gnocchi {
         let user = api.create_user("gnocchi", SERVICE_PASSWORD);
         api.assign(&user, ADMIN, Target::Project(&project));
         let config = format!(
-            "[api]\noperation_timeout = 60\nauth_mode = keystone\n\
+            "auth_mode = keystone\n\
              [keystone_authtoken]\nauth_type = password\nauth_url = {url}\n\
              www_authenticate_uri = {url}\nregion_name = {REGION}\ninterface = internal\n\
              username = gnocchi\npassword = {SERVICE_PASSWORD}\nproject_name = service\n\
@@ -75,7 +77,6 @@ impl Gnocchi {
         gnocchi
     }
 
-    // `operation_timeout`: a refresh on a busy machine may take longer than the default of 10 s.
     fn start(folder: &Path, access: &str, keystone: Option<KeystoneApi>) -> Gnocchi {
         let_everybody_through(folder);
         let folder = folder.join("gnocchi");
@@ -86,6 +87,7 @@ impl Gnocchi {
             name: "gnocchi",
             module: "gnocchi.wsgi.api",
             threads: 8,
+            log: folder.join("requests.log"),
             // Gnocchi and its check of tokens look for `gnocchi.conf` there, each by itself; an
             // argument would be seen by the first only.
             environment: vec![("HOME", folder)],
@@ -221,11 +223,12 @@ fn make_template(folder: &Path) {
 
 fn write_config(folder: &Path, database: &Postgres, access: &str) {
     let storage = folder.join("storage");
+    // A refresh on a busy machine may take longer than the default time-out of 10 s.
     let text = format!(
         "[indexer]\nurl = {}\n\
          [storage]\ndriver = file\nfile_basepath = {storage}\n\
          [incoming]\ndriver = file\nfile_basepath = {storage}\n\
-         {access}",
+         [api]\noperation_timeout = 60\nmax_limit = {RESOURCES_IN_ANSWER_MAX}\n{access}",
         database.url(DATABASE),
         storage = storage.display(),
     );

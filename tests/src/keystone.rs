@@ -23,6 +23,7 @@ const KEY: &str = "a-key-that-everybody-knows-0123456789-abcde=";
 pub struct Keystone {
     pub server: ApiServer,
     pub api: KeystoneApi,
+    folder: PathBuf,
 }
 
 impl Keystone {
@@ -41,13 +42,21 @@ impl Keystone {
             // It notes in the database when a user was seen last, and SQLite lets one write only:
             // the others would be answered 500, "database is locked".
             threads: 1,
+            log: folder.join("requests.log"),
             environment: vec![("OS_KEYSTONE_CONFIG_FILES", write_config(&folder, lifetime))],
         };
         let server = ApiServer::start(launch);
         let api = KeystoneApi::new(format!("{}/v3", server.url()));
         api.create_region(REGION);
         api.add_service("identity", "keystone", &api.url);
-        Keystone { server, api }
+        Keystone { server, api, folder }
+    }
+
+    /// Starts the server again: tokens from now on live so long, those from before keep the end
+    /// that they have.
+    pub fn set_token_lifetime(&mut self, lifetime: Duration) {
+        write_config(&self.folder, lifetime);
+        self.server.start_again();
     }
 }
 

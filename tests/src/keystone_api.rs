@@ -63,6 +63,13 @@ impl KeystoneApi {
         self.create("projects", "project", &json!({"name": name, "domain_id": domain}))
     }
 
+    /// Of a project in the domain `Default`.
+    pub fn project_id(&self, name: &str) -> String {
+        let path = format!("/projects?domain_id=default&name={name}");
+        let answer = self.ask(&Method::GET, &path, None).expect(200);
+        answer["projects"][0]["id"].as_str().expect("a project of that name").to_owned()
+    }
+
     /// A disabled one is no longer found by anybody's token.
     pub fn set_project_enabled(&self, project: &str, enabled: bool) {
         let body = json!({"project": {"enabled": enabled}});

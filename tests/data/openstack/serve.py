@@ -1,30 +1,28 @@
 """Serves Keystone's or Gnocchi's API for a test.
 
-    serve.py MODULE HOST:PORT THREADS
+    serve.py MODULE HOST:PORT THREADS LOG
 
-MODULE is the program's own WSGI module; port 0 is any free one; requests beyond THREADS wait. What
-is printed for each request, "METHOD PATH STATUS", lets a test count what was asked.
+MODULE is the program's own WSGI module; port 0 is any free one; requests beyond THREADS wait. For
+each request "METHOD PATH STATUS" stands in the file LOG before the answer is sent, so that a test
+can count what was asked.
 """
 
 import importlib
 import importlib.metadata
 import logging
+import os
 import sys
 
 import waitress
 
 
-def say(line):
-    # One write, so that lines of different threads do not mix.
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def with_log(application):
+def with_log(application, log):
     def logged(environ, start_response):
         def start(status, headers, error=None):
             path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-            say(f"{environ['REQUEST_METHOD']} {path} {status.split()[0]}")
+            line = f"{environ['REQUEST_METHOD']} {path} {status.split()[0]}\n"
+            # Appended in one write: lines of different threads do not mix.
+            os.write(log, line.encode())
             return start_response(status, headers, error)
 
         return application(environ, start)
@@ -33,7 +31,7 @@ def with_log(application):
 
 
 def main():
-    module, address, threads = sys.argv[1:]
+    module, address, threads, log = sys.argv[1:]
     program = module.split(".")[0]
     # Gnocchi reads its arguments when it is imported, and there are none.
     sys.argv = [program]
@@ -42,9 +40,12 @@ def main():
     # That a request waits for a thread is what THREADS says.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     application = importlib.import_module(module).application
-    server = waitress.create_server(with_log(application), listen=address, threads=int(threads))
+    log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    application = with_log(application, log)
+    server = waitress.create_server(application, listen=address, threads=int(threads))
     version = importlib.metadata.version(program)
-    say(f"serving {program} {version} on {server.effective_host}:{server.effective_port}")
+    address = f"{server.effective_host}:{server.effective_port}"
+    print(f"serving {program} {version} on {address}", flush=True)
     server.run()
 
 
