@@ -2,26 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rated_tests::{
-    Answer, ArchivePolicy, Config, Daemon, DataSet, Exact, Gnocchi, Keystone, Measures, Point,
+    ArchivePolicy, Config, Daemon, DataSet, Exact, Gnocchi, Keystone, KeystoneApi, Measures, Point,
     REGION, Target, User, actual_bill,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
+use crate::prices::{enter_price_list, price};
+
 const PROJECTS: [&str; 3] = ["blue", "green", "red"];
+/// Where the service user is an administrator.
+const SERVICE_PROJECT: &str = "billing";
 const INSTANCES: usize = 2;
-const FLAVORS: [&str; INSTANCES] = ["m1.small", "m1.large"];
-/// The project with a price of its own.
-const GREEN: usize = 1;
+pub const FLAVORS: [&str; INSTANCES] = ["m1.small", "m1.large"];
 /// The metric of each of the data set's numbers.
 const CPU: usize = 0;
-const TRAFFIC: usize = 1;
-
-const HASHMAP: &str = "/v1/rating/module_config/hashmap";
+pub const TRAFFIC: usize = 1;
 
 /// Quantity and price of each (scope, metric type).
 pub type Bill = BTreeMap<(String, String), (Exact, Exact)>;
@@ -31,32 +30,60 @@ pub type Bill = BTreeMap<(String, String), (Exact, Exact)>;
 pub struct Cloud {
     // Fields are dropped from top to bottom: who asks before who is asked.
     pub gnocchi: Gnocchi,
-    pub keystone: Keystone,
+    identity: Option<Identity>,
     /// The ids, in the order of [`PROJECTS`].
     pub projects: Vec<String>,
-    /// Has the role `admin` in the project `billing`, and `rating` in each of the three.
-    pub service_user: User,
     /// The hours, and the numbers of each of them.
     pub data: DataSet,
     pub folder: TempDir,
 }
 
+#[derive(Debug)]
+struct Identity {
+    keystone: Keystone,
+    service_user: User,
+}
+
 impl Cloud {
     pub fn new(hours: usize) -> Cloud {
-        Cloud::with_token_lifetime(hours, Duration::from_hours(1))
-    }
-
-    pub fn with_token_lifetime(hours: usize, lifetime: Duration) -> Cloud {
         let folder = TempDir::new().unwrap();
-        let keystone = Keystone::with_token_lifetime(folder.path(), lifetime);
+        let keystone = Keystone::start(folder.path());
         let gnocchi = Gnocchi::with_keystone(folder.path(), &keystone);
         println!("Keystone {}, Gnocchi {}", keystone.server.version(), gnocchi.server.version());
-        let projects = PROJECTS.map(|name| keystone.api.create_project(name)).to_vec();
+        let projects = PROJECTS.map(|name| keystone.api.create_project(name));
         let service_user = create_service_user(&keystone, &projects);
         let data = DataSet::ending_lately(2, PROJECTS.len(), INSTANCES, hours);
-        let cloud = Cloud { gnocchi, keystone, projects, service_user, data, folder };
+        let identity = Some(Identity { keystone, service_user });
+        let cloud = Cloud { gnocchi, identity, projects: projects.to_vec(), data, folder };
         cloud.fill_gnocchi();
         cloud
+    }
+
+    /// Gnocchi alone, with its basic authentication.
+    pub fn without_keystone(hours: usize) -> Cloud {
+        let folder = TempDir::new().unwrap();
+        let gnocchi = Gnocchi::with_basic_authentication(folder.path());
+        println!("Gnocchi {}", gnocchi.server.version());
+        let projects = PROJECTS.map(str::to_owned).to_vec();
+        let data = DataSet::ending_lately(2, PROJECTS.len(), INSTANCES, hours);
+        let cloud = Cloud { gnocchi, identity: None, projects, data, folder };
+        cloud.fill_gnocchi();
+        cloud
+    }
+
+    pub fn keystone(&mut self) -> &mut Keystone {
+        &mut self.identity.as_mut().expect("made with a Keystone").keystone
+    }
+
+    /// For requests to Keystone.
+    pub fn identity(&self) -> &KeystoneApi {
+        &self.identity.as_ref().expect("made with a Keystone").keystone.api
+    }
+
+    /// The service user has the role `admin` in the project `billing`, and `rating` in each of the
+    /// three.
+    pub fn service_user(&self) -> &User {
+        &self.identity.as_ref().expect("made with a Keystone").service_user
     }
 
     fn fill_gnocchi(&self) {
@@ -142,9 +169,10 @@ impl Cloud {
         })
     }
 
-    pub fn expected_bill(&self, hours: std::ops::Range<usize>) -> Bill {
+    /// Of all hours.
+    pub fn expected_bill(&self) -> Bill {
         let mut bill = Bill::new();
-        for point in self.points().filter(|point| hours.contains(&point.hour)) {
+        for point in self.points() {
             let kind = ["instance", "traffic"][point.metric].to_owned();
             let entry = bill.entry((self.projects[point.scope].clone(), kind)).or_default();
             entry.0 = entry.0 + Exact::parse(&DataSet::quantity(point));
@@ -159,28 +187,34 @@ impl Cloud {
 
     /// Keystone says who is billed, Gnocchi what was used, and both are asked as the service user.
     pub fn config(&self) -> Config {
+        let login = self.password_login();
+        let keys = format!("{login}region_name = \"{REGION}\"\ninterface = \"internal\"\n");
+        self.config_with(&keys, "keystone", &login)
+    }
+
+    /// With keys of the collector, the fetcher and its keys.
+    pub fn config_with(&self, collector_keys: &str, fetcher: &str, fetcher_keys: &str) -> Config {
         Config {
             daemon: "shutdown_grace_secs = 10\n".to_owned(),
             collect: format!(
-                "collector = \"gnocchi\"\nfetchers = [\"keystone\"]\nmetrics = \"metrics.toml\"\n\
+                "collector = \"gnocchi\"\nfetchers = [\"{fetcher}\"]\nmetrics = \"metrics.toml\"\n\
                  period_secs = 3600\nwait_periods = 2\nscope_key = \"project_id\"\n\
                  start = \"{}\"\n",
                 self.data.begin.format("%Y-%m-%dT%H:%M:%SZ")
             ),
             plugins: format!(
-                "[collectors.gnocchi]\n{login}region_name = \"{REGION}\"\n\
-                 interface = \"internal\"\n\n[fetchers.keystone]\n{login}",
-                login = self.password_login()
+                "[collectors.gnocchi]\n{collector_keys}\n[fetchers.{fetcher}]\n{fetcher_keys}"
             ),
         }
     }
 
     /// Keys of the plugin for the service user.
     pub fn password_login(&self) -> String {
+        let User { name, password, .. } = self.service_user();
         format!(
-            "auth_type = \"password\"\nauth_url = \"{}\"\nusername = \"{}\"\npassword = \"{}\"\n\
-             project_name = \"billing\"\n",
-            self.keystone.api.url, self.service_user.name, self.service_user.password
+            "auth_type = \"password\"\nauth_url = \"{}\"\nusername = \"{name}\"\n\
+             password = \"{password}\"\nproject_name = \"{SERVICE_PROJECT}\"\n",
+            self.identity().url
         )
     }
 
@@ -195,44 +229,13 @@ impl Cloud {
             .map(|line| if line.starts_with("fetchers") { "fetchers = []" } else { line })
             .fold(String::new(), |text, line| text + line + "\n");
         let daemon = Daemon::start(&nobody.write(self.folder.path()));
-        self.enter_price_list(&daemon);
+        enter_price_list(&daemon, self);
         daemon.stop();
         Daemon::start(&config.write(self.folder.path()))
     }
 
     pub fn wait_until_rated(&self, daemon: &Daemon) {
         daemon.wait_until_processed(self.projects.len(), self.data.end(), 3600);
-    }
-
-    fn enter_price_list(&self, daemon: &Daemon) {
-        let start = self.data.begin.format("%Y-%m-%dT%H:%M:%S").to_string();
-        let create = |list: &str, key: &str, body: &Value| -> String {
-            let answer: Answer = daemon.post(&format!("{HASHMAP}/{list}"), body);
-            answer.expect(201)[key].as_str().unwrap().to_owned()
-        };
-        let mapping = |mut rule: Value| {
-            rule["start"] = json!(start);
-            create("mappings?force=true", "mapping_id", &rule);
-        };
-        let extra = create("groups", "group_id", &json!({"name": "extra"}));
-        let instance = create("services", "service_id", &json!({"name": "instance"}));
-        let field = json!({"name": "flavor_name", "service_id": instance});
-        let flavor = create("fields", "field_id", &field);
-        for (name, cost) in FLAVORS.iter().zip(FLAVOR_COSTS) {
-            mapping(json!({"field_id": flavor, "value": name, "cost": cost}));
-        }
-        mapping(json!({"service_id": instance, "group_id": extra, "cost": EXTRA_COST}));
-        mapping(json!({
-            "service_id": instance, "group_id": extra, "cost": GREEN_COST,
-            "tenant_id": self.projects[GREEN]
-        }));
-        let traffic = create("services", "service_id", &json!({"name": "traffic"}));
-        mapping(json!({"service_id": traffic, "cost": TRAFFIC_COST}));
-        let level = json!({
-            "service_id": traffic, "level": MANY, "cost": MANY_RATE, "type": "rate"
-        });
-        create("thresholds", "threshold_id", &level);
-        daemon.set_module("hashmap", &json!({"module_id": "hashmap", "enabled": true}));
     }
 }
 
@@ -259,33 +262,12 @@ aggregation_method = "mean"
 re_aggregation_method = "rate:mean"
 "#;
 
-const FLAVOR_COSTS: [&str; INSTANCES] = ["0.0125", "0.045"];
-const EXTRA_COST: &str = "0.001";
-const GREEN_COST: &str = "0.002";
-const TRAFFIC_COST: &str = "0.0005";
-/// From so many units on …
-const MANY: &str = "500";
-/// … they cost this part.
-const MANY_RATE: &str = "0.9";
-
-/// What the price list says of one number.
-fn price(point: Point) -> Exact {
-    let quantity = Exact::parse(&DataSet::quantity(point));
-    if point.metric == TRAFFIC {
-        let is_many = quantity >= Exact::parse(MANY);
-        let rate = Exact::parse(if is_many { MANY_RATE } else { "1" });
-        return Exact::parse(TRAFFIC_COST) * quantity * rate;
-    }
-    let extra = if point.scope == GREEN { GREEN_COST } else { EXTRA_COST };
-    (Exact::parse(FLAVOR_COSTS[point.resource]) + Exact::parse(extra)) * quantity
-}
-
 fn id_of(metric: usize, project: usize, instance: usize) -> String {
     format!("{metric:08}-{project:04}-4000-8000-{instance:012}")
 }
 
 fn create_service_user(keystone: &Keystone, projects: &[String]) -> User {
-    let billing = keystone.api.create_project("billing");
+    let billing = keystone.api.create_project(SERVICE_PROJECT);
     let user = keystone.api.create_user("rated", "service-secret");
     keystone.api.assign(&user, "admin", Target::Project(&billing));
     for project in projects {

@@ -3,4 +3,5 @@
 
 mod bills;
 mod cloud;
+mod prices;
 mod servers;
