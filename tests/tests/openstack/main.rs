@@ -3,5 +3,6 @@
 
 mod bills;
 mod cloud;
+mod options;
 mod prices;
 mod servers;
