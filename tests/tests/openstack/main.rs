@@ -3,6 +3,7 @@
 
 mod bills;
 mod cloud;
+mod faults;
 mod options;
 mod prices;
 mod servers;
