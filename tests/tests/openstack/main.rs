@@ -7,3 +7,4 @@ mod faults;
 mod options;
 mod prices;
 mod servers;
+mod tokens;
