@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bills;
+mod clients;
 mod cloud;
 mod faults;
 mod options;
