@@ -273,6 +273,20 @@ async fn a_token_without_project_is_a_caller_without_one() {
 }
 
 #[tokio::test]
+async fn an_administrator_of_a_domain_is_none_here() {
+    let Says::Json(_, mut body) = valid() else { unreachable!() };
+    let token = body["token"].as_object_mut().unwrap();
+    token.remove("project");
+    token.insert("domain".to_owned(), json!({"id": "d1", "name": "customer"}));
+    token.insert("roles".to_owned(), json!([{"id": "r", "name": "admin"}]));
+    let fake = Fake::start(&[Says::Json(200, body)]).await;
+
+    let identity = fake.keystone(CACHE).caller(b"good").await.unwrap();
+
+    assert_eq!((identity.project_id, identity.roles), (None, Vec::new()));
+}
+
+#[tokio::test]
 async fn our_own_token_is_renewed_when_keystone_forgot_it() {
     let fake = Fake::start(&[no(401), valid()]).await;
     let keystone = fake.keystone(CACHE);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use reqwest::{Certificate, Client, RequestBuilder, StatusCode};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use warp::http::{HeaderName, HeaderValue, header};
 
@@ -212,11 +213,12 @@ struct TokenDocument {
     token: Token,
 }
 
-/// Of a token what we need. Without `project` it speaks for nobody, for a domain or for the system.
+/// Of a token what we need. It speaks for a project, for a domain, for the system or for nobody.
 #[derive(Deserialize)]
 struct Token {
     user: Option<Named>,
     project: Option<Named>,
+    domain: Option<IgnoredAny>,
     #[serde(default)]
     roles: Vec<Role>,
     expires_at: String,
@@ -240,10 +242,12 @@ impl Token {
 
     fn valid(self) -> Option<Valid> {
         let expires = self.expires()?;
+        // An administrator of a domain is none of everything there is.
+        let roles = if self.domain.is_none() { self.roles } else { Vec::new() };
         let identity = Identity {
             user_id: self.user?.id,
             project_id: self.project.map(|project| project.id),
-            roles: self.roles.into_iter().map(|role| role.name).collect(),
+            roles: roles.into_iter().map(|role| role.name).collect(),
         };
         Some(Valid { identity, expires })
     }
