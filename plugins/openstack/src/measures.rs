@@ -46,6 +46,8 @@ pub(crate) fn read(
     let mut groups = Groups {
         call,
         grouping,
+        // Metadata are those of one resource.
+        needs_key: !request.metric.metadata.is_empty(),
         scopes: request.scopes.iter().map(String::as_str).collect(),
         hashers: [RandomState::new(), RandomState::new()],
         seen: HashSet::new(),
@@ -78,6 +80,7 @@ pub(crate) fn attribute_text(value: &Value) -> Option<Box<str>> {
 struct Groups<'a> {
     call: &'a Call,
     grouping: &'a Grouping,
+    needs_key: bool,
     /// Empty = every scope.
     scopes: HashSet<&'a str>,
     hashers: [RandomState; 2],
@@ -120,6 +123,12 @@ impl Groups<'_> {
             let value = group.group.get(name).ok_or_else(|| bad(&format!("no `{name}`")))?;
             let text = attribute_text(value);
             texts.push(text.ok_or_else(|| bad(&format!("`{name}` is not one value")))?);
+        }
+        let key = &self.grouping.attributes[self.grouping.key];
+        if self.needs_key && group.group.get(key).is_some_and(Value::is_null) {
+            return Err(bad(&format!(
+                "no resource has `{key}` = null (hint: `resource_key` must tell them apart)"
+            )));
         }
         let scope = group.group.get(&self.grouping.attributes[0]).and_then(Value::as_str);
         let is_wanted = match scope {

@@ -93,6 +93,22 @@ fn doubtful_groups_fail_the_whole_answer() {
 }
 
 #[test]
+fn a_resource_without_its_key_has_no_metadata() {
+    let body = group("\"a\"", "1", &["1"]).replace("\"1\"", "null");
+    let answered = |metadata: &[&str]| {
+        let host = FakeHost::new();
+        host.answer(ok(format!("[{body}]")));
+        collect(&host, &request(&json!({}), [&["id"], metadata], &["a"]))
+    };
+
+    let error = answered(&["flavor"]).unwrap_err();
+
+    assert_eq!(error.status, Status::BadData);
+    assert!(error.message.contains("no resource has `id` = null"), "{error}");
+    assert_eq!(rows(&answered(&[]).unwrap()), ["a [None] = 1"]);
+}
+
+#[test]
 fn a_group_without_values_is_no_data() {
     let host = FakeHost::new();
     let groups = [group("\"a\"", "1", &[]), group("\"b\"", "2", &["0.0"])];
