@@ -11,7 +11,7 @@ const EXCERPT_CHARS_MAX: usize = 300;
 /// ```
 /// use rated_plugin::access::form;
 ///
-/// assert_eq!(form(&[("query", "a = \"b\""), ("limit", "10")]), "query=a%20%3D%20%22b%22&limit=10");
+/// assert_eq!(form(&[("query", "a = b"), ("limit", "10")]), "query=a%20%3D%20b&limit=10");
 /// ```
 pub fn form(fields: &[(&str, &str)]) -> String {
     let mut text = String::new();

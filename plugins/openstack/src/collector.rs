@@ -10,6 +10,7 @@ use rated_plugin::{
 
 use crate::arguments::Arguments;
 use crate::client::{Gnocchi, Wait};
+use crate::exchange::time_left;
 use crate::keystone::Interface;
 use crate::measures::{self, Measured};
 use crate::metadata::{Lookup, Resource};
@@ -134,7 +135,9 @@ impl GnocchiCollector {
             Ok(response) => response.status == 504,
             Err(error) => error.status == Status::Timeout,
         };
-        if !is_late || request.scopes.len() < 2 {
+        let left = time_left(self.gnocchi.host(), call);
+        let can_ask = left.is_none_or(|left| left >= SIGN_OF_LIFE);
+        if !is_late || !can_ask || request.scopes.len() < 2 {
             return outcome;
         }
         match self.gnocchi.answers(call, Wait::AtMost(SIGN_OF_LIFE)) {

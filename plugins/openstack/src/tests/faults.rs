@@ -225,6 +225,18 @@ fn a_question_that_takes_too_long_is_split_if_gnocchi_is_there() {
     let error = collect(&host, &plain()).unwrap_err();
     assert_eq!((error.status, error.split), (Status::Timeout, false));
 
+    // The whole minute is over: nothing more is asked.
+    let host = FakeHost::new();
+    host.answer_with({
+        let host = host.clone();
+        move |_| {
+            host.advance(chrono::TimeDelta::seconds(56));
+            Err(Error::new(Status::Timeout, "no answer within 56s"))
+        }
+    });
+    let error = collect(&host, &plain()).unwrap_err();
+    assert_eq!((error.status, error.split, host.requests().len()), (Status::Timeout, false, 1));
+
     let host = FakeHost::new();
     host.answer(late());
     let one = request(&json!({}), [&["id"], &[]], &["a"]);
