@@ -5,7 +5,7 @@ use std::time::Duration;
 use rated_tests::wait_until;
 use serde_json::json;
 
-use crate::site::{KNOWN, Site, ask, basic, client, status};
+use crate::site::{KNOWN, Site, ask, basic, client, says, status};
 
 /// The example of Apache's documentation: the password is `myPassword`.
 const HASH: &str = "$2y$05$c4WoMPo3SXsafkva.HHa6uXQZWr7oboPiC2bT/r7q1BB8I2s0BRqC";
@@ -136,9 +136,7 @@ fn files_are_read_again_when_they_change() {
         });
     }
     site.write("tokens.toml", "[[token]]\nname = \"x\"\nsha256 = \"plain-text-by-mistake\"\n");
-    daemon.process.wait_for_output("a warning", |output| {
-        output.contains("must be the SHA-256 of the token").then_some(())
-    });
+    says(&mut daemon, "must be the SHA-256 of the token");
     assert!(!daemon.process.output().contains("plain-text-by-mistake"));
     assert_eq!(status(&daemon, &[("Authorization", &second)]), 200);
     daemon.stop();

@@ -66,6 +66,11 @@ pub(crate) fn status(daemon: &Daemon, headers: &[(&str, &str)]) -> u16 {
     ask(daemon, KNOWN, headers).status
 }
 
+/// What is in the log, or will be soon.
+pub(crate) fn says(daemon: &mut Daemon, words: &str) {
+    daemon.process.wait_for_output(words, |output| output.contains(words).then_some(()));
+}
+
 /// `rated` as a client, with these variables.
 pub(crate) fn client(arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
     let mut command = Command::new(build_folder().join("rated"));

@@ -10,7 +10,7 @@ use reqwest::Certificate;
 use reqwest::blocking::Client;
 use serde_json::Value;
 
-use crate::site::{Site, client as rated};
+use crate::site::{Site, client as rated, says};
 
 const API: &str = "[api.tls]\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n";
 
@@ -83,14 +83,10 @@ fn a_new_certificate_comes_into_force_and_cuts_nobody_off() {
 
     // Mismatched: what was in force stays.
     site.write("cert.pem", &first.certificate);
-    daemon.process.wait_for_output("a warning", |output| {
-        output.contains("do not belong together").then_some(())
-    });
+    says(&mut daemon, "do not belong together");
     assert!(is_answered(&second.client(), &daemon));
     Pair::valid(2020, 2021).write(&site);
-    daemon.process.wait_for_output("a warning", |output| {
-        output.contains("expired on 2021-01-01").then_some(())
-    });
+    says(&mut daemon, "expired on 2021-01-01");
     assert!(is_answered(&second.client(), &daemon));
     assert!(is_answered(&new, &daemon));
     assert!(!daemon.process.output().contains("PRIVATE KEY"));
@@ -122,10 +118,8 @@ fn a_key_that_everybody_can_read_is_worth_a_warning() {
 
     let mut daemon = site.start(API);
 
-    daemon.process.wait_for_output("a warning", |output| {
-        output.contains("Everybody on this machine can read a secret file").then_some(())
-    });
-    assert!(daemon.process.output().contains(&site.file("key.pem")));
+    says(&mut daemon, "Everybody on this machine can read a secret file");
+    says(&mut daemon, &site.file("key.pem"));
     daemon.stop();
 }
 
