@@ -38,6 +38,8 @@ const PASSWORD_SIZE_MAX: usize = 1024;
 
 /// Most passwords compared at once.
 const COMPARISONS_MAX: usize = 4;
+/// Most requests that wait for their turn: the rest of the API has requests to answer, too.
+const WAITING_MAX: usize = 64;
 /// How long a request waits for its turn.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest rest of a place after a wrong password.
@@ -54,6 +56,7 @@ pub(super) struct Basic {
     users: Kept<Users>,
     rights: BTreeMap<String, Rights>,
     places: Arc<Semaphore>,
+    waiting: Semaphore,
     failures: Mutex<Failures>,
     /// Nobody else can tell which fingerprint belongs to which password.
     key: hmac::Key,
@@ -96,6 +99,7 @@ impl Basic {
             users,
             rights: config.users.clone(),
             places: Arc::new(Semaphore::new((cores / 2).clamp(1, COMPARISONS_MAX))),
+            waiting: Semaphore::new(WAITING_MAX),
             failures: Mutex::default(),
             key: key.expect("the system has random bytes"),
         })
@@ -115,8 +119,10 @@ impl Basic {
         }
         let subject = self.fingerprint(&[login.name.as_bytes()]);
         self.check_failures(&subject)?;
+        let Ok(waiting) = self.waiting.try_acquire() else { return Err(Refusal::Busy) };
         let place = tokio::time::timeout(TURN_TIMEOUT, Arc::clone(&self.places).acquire_owned());
         let Ok(Ok(place)) = place.await else { return Err(Refusal::Busy) };
+        drop(waiting);
         // Others may have been first while this one waited.
         if users.remembers(&fingerprint, Instant::now()) {
             return Ok(self.identity(&login.name));

@@ -141,6 +141,26 @@ async fn guessing_one_name_ends_and_others_go_on() {
 }
 
 #[tokio::test]
+async fn only_so_many_wait_for_their_turn() {
+    let site = Arc::new(Site::new(&bcrypt_line("ada", "right")));
+    let all = u32::try_from(site.basic.places.available_permits()).unwrap();
+    let places = site.basic.places.acquire_many(all).await.unwrap();
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..WAITING_MAX {
+        let site = Arc::clone(&site);
+        waiting.spawn(async move { site.login("ada", "right").await.is_ok() });
+    }
+    while site.basic.waiting.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+
+    assert!(matches!(site.login("ada", "right").await, Err(Refusal::Busy)));
+
+    drop(places);
+    assert_eq!(waiting.join_all().await, [true; WAITING_MAX]);
+}
+
+#[tokio::test]
 async fn who_was_right_is_not_compared_again() {
     let site = Site::new(&bcrypt_line("ada", "right"));
     site.login("ada", "right").await.unwrap();

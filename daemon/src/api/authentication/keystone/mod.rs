@@ -39,6 +39,8 @@ pub(super) use wire::SetupError;
 
 /// Most questions to Keystone at once.
 const QUESTIONS_MAX: usize = 32;
+/// Most requests that wait for Keystone: the rest of the API has requests to answer, too.
+const WAITING_MAX: usize = 256;
 /// How long a request waits for its turn to ask.
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -67,6 +69,7 @@ struct Inner {
     cache: Duration,
     under_way: Mutex<HashMap<Fingerprint, WeakShared<BoxFuture<'static, Outcome>>>>,
     turns: Semaphore,
+    waiting: Semaphore,
     clock: Arc<dyn Clock>,
     key: hmac::Key,
     challenge: String,
@@ -92,6 +95,7 @@ impl Keystone {
             cache: config.cache,
             under_way: Mutex::default(),
             turns: Semaphore::new(QUESTIONS_MAX),
+            waiting: Semaphore::new(WAITING_MAX),
             clock: Arc::clone(clock),
             key: key.expect("the system has random bytes"),
             challenge: format!("Keystone uri=\"{}\"", config.www_authenticate_uri),
@@ -110,6 +114,7 @@ impl Keystone {
         token.set_sensitive(true);
         let outcome = if self.0.cache.is_zero() {
             // Nobody is told what was asked for somebody who came before.
+            let Ok(_waiting) = self.0.waiting.try_acquire() else { return Err(Refusal::Busy) };
             Arc::clone(&self.0).ask(token).await.map(|answer| answer.identity)
         } else {
             self.cached(token).await
@@ -129,6 +134,7 @@ impl Keystone {
         if let Some(believed) = known {
             return Ok(believed.identity);
         }
+        let Ok(_waiting) = self.0.waiting.try_acquire() else { return Err(Trouble::Busy) };
         self.question(fingerprint, token).await
     }
 

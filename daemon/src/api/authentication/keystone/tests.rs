@@ -319,6 +319,29 @@ async fn a_wrong_service_password_is_tried_once_for_a_burst() {
 }
 
 #[tokio::test]
+async fn a_keystone_that_hangs_holds_only_so_many() {
+    let fake = Fake::start(&[valid(), Says::Nothing]).await;
+    let keystone = fake.keystone(CACHE);
+    keystone.caller(b"known").await.unwrap();
+    let mut waiting = JoinSet::new();
+    for index in 0..WAITING_MAX {
+        let keystone = keystone.clone();
+        waiting
+            .spawn(async move { keystone.caller(format!("t{index}").as_bytes()).await.is_err() });
+    }
+    while keystone.0.waiting.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+
+    assert!(matches!(keystone.caller(b"one-more").await, Err(Refusal::Busy)));
+    keystone.caller(b"known").await.unwrap();
+
+    waiting.shutdown().await;
+    assert!(fake.asked() <= 1 + QUESTIONS_MAX);
+    assert_eq!(keystone.0.waiting.available_permits(), WAITING_MAX);
+}
+
+#[tokio::test]
 async fn nobody_there_is_not_a_no() {
     let mut fake = Fake::start(&[valid()]).await;
     // Nobody listens on a port that was just given back.
