@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -13,11 +14,9 @@ use crate::{ADMIN, ADMIN_PASSWORD, Answer, REGION, send_with};
 pub struct KeystoneApi {
     /// With the version: `http://127.0.0.1:5000/v3`.
     pub url: String,
+    /// The administrator's, and until when it is used again.
     admin_token: Arc<Mutex<Option<(Instant, String)>>>,
 }
-
-/// How long the administrator's token is used again; shorter than any token lives.
-const ADMIN_TOKEN_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// A user in the domain `Default`.
 #[derive(Debug, Clone)]
@@ -31,6 +30,12 @@ pub struct User {
 pub struct ApplicationCredential {
     pub id: String,
     pub secret: String,
+}
+
+#[derive(Debug)]
+struct Issued {
+    token: String,
+    lifetime: Duration,
 }
 
 /// What a token or a role is good for.
@@ -138,33 +143,38 @@ impl KeystoneApi {
 
     /// A new one for the administrator and its own project.
     pub fn admin_token(&self) -> String {
+        self.issue_for_admin().token
+    }
+
+    /// One that has at least half of its life before it.
+    pub(crate) fn recent_admin_token(&self) -> String {
+        let mut kept = self.admin_token.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((until, token)) if Instant::now() < *until => token.clone(),
+            _ => {
+                let start = Instant::now();
+                let Issued { token, lifetime } = self.issue_for_admin();
+                *kept = Some((start + lifetime / 2, token.clone()));
+                token
+            }
+        }
+    }
+
+    fn issue_for_admin(&self) -> Issued {
         let admin =
             User { id: String::new(), name: ADMIN.to_owned(), password: ADMIN_PASSWORD.to_owned() };
         let scope = json!({"project": {"name": ADMIN, "domain": {"id": "default"}}});
         self.issue(&password_method(&admin), Some(scope)).expect("the admin's password")
     }
 
-    /// One that may be some requests old.
-    pub(crate) fn recent_admin_token(&self) -> String {
-        let mut kept = self.admin_token.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*kept {
-            Some((issued, token)) if issued.elapsed() < ADMIN_TOKEN_AGE_MAX => token.clone(),
-            _ => {
-                let (issued, token) = (Instant::now(), self.admin_token());
-                *kept = Some((issued, token.clone()));
-                token
-            }
-        }
-    }
-
     pub fn token(&self, user: &User, target: Target<'_>) -> String {
-        let issued = self.issue(&password_method(user), scope_of(target));
+        let issued = self.try_token(user, target);
         issued.unwrap_or_else(|answer| panic!("no token for {}: {}", user.name, answer.text))
     }
 
     /// The same, with what Keystone says when it refuses.
     pub fn try_token(&self, user: &User, target: Target<'_>) -> Result<String, Answer> {
-        self.issue(&password_method(user), scope_of(target))
+        self.issue(&password_method(user), scope_of(target)).map(|issued| issued.token)
     }
 
     pub fn application_token(&self, credential: &ApplicationCredential) -> String {
@@ -173,7 +183,7 @@ impl KeystoneApi {
             "application_credential": {"id": credential.id, "secret": credential.secret},
         });
         let issued = self.issue(&method, None);
-        issued.unwrap_or_else(|answer| panic!("no token for a credential: {}", answer.text))
+        issued.unwrap_or_else(|answer| panic!("no token for a credential: {}", answer.text)).token
     }
 
     /// What is known of a token: its field `token`, or nothing when it is no longer good.
@@ -208,7 +218,7 @@ impl KeystoneApi {
         answer[name]["id"].as_str().expect("an id").to_owned()
     }
 
-    fn issue(&self, identity: &Value, scope: Option<Value>) -> Result<String, Answer> {
+    fn issue(&self, identity: &Value, scope: Option<Value>) -> Result<Issued, Answer> {
         let mut body = json!({"auth": {"identity": identity}});
         if let Some(scope) = scope {
             body["auth"]["scope"] = scope;
@@ -217,7 +227,15 @@ impl KeystoneApi {
         if answer.status != 201 {
             return Err(answer);
         }
-        Ok(answer.header("x-subject-token").expect("every token is named in a header").to_owned())
+        let token = answer.header("x-subject-token").expect("every token is named in a header");
+        let body = answer.expect(201);
+        let time = |field: &str| -> DateTime<Utc> {
+            let text = body["token"][field].as_str().expect("a text");
+            text.parse().expect("an ISO 8601 date")
+        };
+        let lifetime = time("expires_at") - time("issued_at");
+        let lifetime = lifetime.to_std().expect("a token ends after its begin");
+        Ok(Issued { token: token.to_owned(), lifetime })
     }
 
     fn send(
