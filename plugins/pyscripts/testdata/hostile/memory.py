@@ -60,8 +60,10 @@ while is_mapped(page):
 for arena in {id(one) >> 20 for one in gc.get_objects() + object.__subclasses__() + [data, b"x", "x"]}:
     pages.update(page for page in range(arena << 20, (arena + 1) << 20, 4096) if is_mapped(page))
 assert len(pages) > 500, len(pages)
+# What is searched for is written with each byte one higher, so that neither this text nor a copy of it is found.
+higher = bytes((byte + 1) % 256 for byte in range(256))
 for page in pages:
-    assert b"drow-terces-eht" not in ctypes["string_at"](page, 4096)[::-1]
+    assert b"uif.tfdsfu.xpse" not in ctypes["string_at"](page, 4096).translate(higher)
 
 ### earlier-answers: searches the place that answers pass through for what the run before it answered
 #=> priced 1

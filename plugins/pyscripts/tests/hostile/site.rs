@@ -17,7 +17,7 @@ use super::cases::Case;
 
 const CONFIG: &str = "processes = 1\nwall_secs = 6\ncpu_secs = 1";
 /// What the scopes beside the attacked one have in their points, often enough that some of it would
-/// survive in memory that is used again. Scripts have it backwards.
+/// survive in memory that is used again. Scripts have it in disguise.
 const SECRET: &str = "the-secret-word";
 
 /// The module as it is configured, but with walls left out.
