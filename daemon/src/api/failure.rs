@@ -143,7 +143,7 @@ fn not_allowed(action: &Action) -> String {
     format!("Policy doesn't allow {} to be performed.", action.name)
 }
 
-/// As OpenStack's identity service says it, whatever API is asked.
+/// As `OpenStack`'s identity service says it, whatever API is asked.
 fn unauthenticated() -> AnswerBody {
     let message = "The request you have made requires authentication.";
     AnswerBody::Document(

@@ -45,7 +45,10 @@ macro_rules! access {
 
 /// Methods of a path, each with who gets there; every other one is 405.
 macro_rules! route {
-    ($pattern:literal, $($method:ident => $file:ident :: $function:ident if $($access:ident)+),+) => {
+    (
+        $pattern:literal,
+        $($method:ident => $file:ident :: $function:ident if $($access:ident)+),+
+    ) => {
         Route {
             pattern: $pattern,
             methods: &[$(endpoint!($method, $file::$function, access!($($access)+))),+],

@@ -1,9 +1,9 @@
 //! The recorded requests and answers, as REST.md shows them.
 //!
-//! Three forms are read: a fenced block (request, `--> status  type`, answer) under its title, a row
-//! of a table `| request | status | answer |`, and a row of a table `| request | CALLER … |` whose
-//! cells are a status and an answer. Nothing of these forms is skipped: what cannot be read stops
-//! the test.
+//! Three forms are read: a fenced block (request, `--> status  type`, answer) under its title, a
+//! row of a table `| request | status | answer |`, and a row of a table `| request | CALLER … |`
+//! whose cells are a status and an answer. Nothing of these forms is skipped: what cannot be read
+//! stops the test.
 
 use crate::expected::Expected;
 

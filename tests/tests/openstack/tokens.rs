@@ -10,8 +10,8 @@ use crate::cloud::Cloud;
 const HOURS: usize = 24;
 const LIFETIME: Duration = Duration::from_secs(8);
 
-/// Every few hours Gnocchi is halted until the token in use is past its end. The request that it has
-/// then may be refused, or the next one finds its token too old to be sent.
+/// Every few hours Gnocchi is halted until the token in use is past its end. The request that it
+/// has then may be refused, or the next one finds its token too old to be sent.
 #[test]
 fn tokens_that_end_within_a_day_fail_no_period() {
     let mut cloud = Cloud::new(HOURS);

@@ -91,9 +91,8 @@ impl Site {
         let mut tokens = String::new();
         for caller in CALLERS.iter().filter(|caller| !caller.roles.is_empty()) {
             let digest = Sha256::digest(token(caller));
-            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
             let Caller { name, roles, scope } = caller;
-            writeln!(tokens, "[[token]]\nname = \"{name}\"\nsha256 = \"{digest}\"").unwrap();
+            writeln!(tokens, "[[token]]\nname = \"{name}\"\nsha256 = \"{digest:x}\"").unwrap();
             writeln!(tokens, "roles = {roles:?}").unwrap();
             if let Some(scope) = scope {
                 writeln!(tokens, "scope = \"{scope}\"").unwrap();
@@ -164,7 +163,7 @@ impl Site {
 
     fn admin(&self, method: &str, target: &str, body: &Value, status: u16) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let answer = self.send(&CALLERS[4], method, target, "application/json", &body);
+        let answer = self.send(&CALLERS[4], (method, target), "application/json", &body);
         let found = answer.status().as_u16();
         let text = answer.text().unwrap();
         assert_eq!(found, status, "{method} {target}: {text}");
@@ -173,7 +172,7 @@ impl Site {
 
     pub fn ask(&self, caller: &Caller, row: &Row) -> Found {
         let (target, body) = (written_out(&row.target), written_out(&row.body));
-        let answer = self.send(caller, &row.method, &target, &row.accept, &body);
+        let answer = self.send(caller, (&row.method, &target), &row.accept, &body);
         let mut cell = answer.status().as_u16().to_string();
         let mut body = answer.text().unwrap();
         for (name, texts) in MARKS {
@@ -188,8 +187,7 @@ impl Site {
     fn send(
         &self,
         caller: &Caller,
-        method: &str,
-        target: &str,
+        (method, target): (&str, &str),
         accept: &str,
         body: &str,
     ) -> Response {

@@ -2,7 +2,7 @@
 //!
 //! Each route names an [`Action`]; a rule says who may do it, and whose figures the caller sees
 //! then ([`Sight`]). The rules are `CloudKitty`'s by default; `policy.toml` replaces single ones,
-//! in the words of OpenStack's policies.
+//! in the words of `OpenStack`'s policies.
 //!
 //! A rule can let somebody in or keep somebody out. It never widens what a caller who is no
 //! administrator sees: that is the caller's own scope, whatever is asked for.

@@ -1,4 +1,4 @@
-//! The language of rules, as far as rating needs it: that of OpenStack's policies.
+//! The language of rules, as far as rating needs it: that of `OpenStack`'s policies.
 //!
 //! ```text
 //! rule   = [ or ]                                  nothing = everybody who has said who they are
@@ -6,7 +6,8 @@
 //! and    = not { "and" not }
 //! not    = [ "not" ] term
 //! term   = "(" or ")" | "@" | "!" | check          @ = everybody, ! = nobody
-//! check  = "role:" NAME | "rule:" NAME | "user_id:" ID | "project_id:" ID | "project_id:%(project_id)s"
+//! check  = "role:" NAME | "rule:" NAME | "user_id:" ID | "project_id:" ID
+//!        | "project_id:%(project_id)s"
 //! ```
 //!
 //! `project_id:%(project_id)s` holds for callers who speak for a project: what they ask for is
@@ -24,7 +25,7 @@ pub(super) enum Rule {
     Everybody,
     Nobody,
     Role(String),
-    Rule(String),
+    Named(String),
     User(String),
     Project(String),
     HasProject,
@@ -73,7 +74,7 @@ impl Rule {
             Rule::Everybody => true,
             Rule::Nobody => false,
             Rule::Role(role) => caller.roles().iter().any(|has| has.eq_ignore_ascii_case(role)),
-            Rule::Rule(name) => rules.get(name).is_some_and(|rule| rule.allows(caller, rules)),
+            Rule::Named(name) => rules.get(name).is_some_and(|rule| rule.allows(caller, rules)),
             Rule::User(id) => matches!(caller, Caller::Known(known) if known.user_id == *id),
             Rule::Project(id) => caller.project_id() == Some(id),
             Rule::HasProject => caller.project_id().is_some(),
@@ -86,7 +87,7 @@ impl Rule {
     /// The names of the rules that this one refers to.
     pub(super) fn references(&self) -> Vec<&str> {
         match self {
-            Rule::Rule(name) => vec![name],
+            Rule::Named(name) => vec![name],
             Rule::Not(rule) => rule.references(),
             Rule::All(rules) | Rule::Any(rules) => {
                 rules.iter().flat_map(Rule::references).collect()
@@ -198,7 +199,7 @@ fn check(word: &str) -> Result<Rule, RuleError> {
         None if word == "@" => Ok(Rule::Everybody),
         None if word == "!" => Ok(Rule::Nobody),
         Some(("role", name)) if !name.is_empty() => Ok(Rule::Role(text(name))),
-        Some(("rule", name)) if !name.is_empty() => Ok(Rule::Rule(text(name))),
+        Some(("rule", name)) if !name.is_empty() => Ok(Rule::Named(text(name))),
         Some(("user_id", id)) if is_literal(id) => Ok(Rule::User(text(id))),
         Some(("project_id", TARGET)) => Ok(Rule::HasProject),
         Some(("project_id", id)) if is_literal(id) => Ok(Rule::Project(text(id))),

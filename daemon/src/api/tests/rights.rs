@@ -12,19 +12,19 @@ use crate::api::caller::{Caller, Identity};
 
 const YEAR: &str = "begin=2015-01-01T00:00:00&end=2016-01-01T00:00:00";
 
-fn known(user: &str, project: Option<&str>, roles: &[&str]) -> Option<Caller> {
-    Some(Caller::Known(Identity {
+fn known(user: &str, project: Option<&str>, roles: &[&str]) -> Caller {
+    Caller::Known(Identity {
         user_id: user.to_owned(),
         project_id: project.map(str::to_owned),
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
-    }))
+    })
 }
 
-fn reader(project: &str) -> Option<Caller> {
+fn reader(project: &str) -> Caller {
     known("reader", Some(project), &["reader"])
 }
 
-fn admin() -> Option<Caller> {
+fn admin() -> Caller {
     known("admin", Some("another"), &["admin"])
 }
 

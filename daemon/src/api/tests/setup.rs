@@ -107,7 +107,7 @@ pub(super) struct Api {
     pub(super) fake: Arc<FakePlugins>,
     pub(super) load: Load,
     /// Of a ledger on disk.
-    _folder: Option<Arc<TempDir>>,
+    folder: Option<Arc<TempDir>>,
 }
 
 /// Nothing in the ledger.
@@ -119,7 +119,7 @@ pub(super) fn empty() -> Api {
 pub(super) fn empty_on_disk() -> Api {
     let folder = TempDir::new().unwrap();
     let ledger = SledLedger::open(folder.path(), SledOptions::default()).unwrap();
-    Api { _folder: Some(Arc::new(folder)), ..over(Arc::new(ledger)) }
+    Api { folder: Some(Arc::new(folder)), ..over(Arc::new(ledger)) }
 }
 
 /// Two tenants with two and four hours.
@@ -155,7 +155,7 @@ pub(super) fn with_rows_on_disk() -> Api {
         slices[index].rows.push(row.batch());
     }
     ledger.commit(slices).unwrap();
-    Api { _folder: Some(Arc::new(folder)), ..over(Arc::new(ledger)) }
+    Api { folder: Some(Arc::new(folder)), ..over(Arc::new(ledger)) }
 }
 
 fn metric(metric_type: &str) -> MetricId {
@@ -223,7 +223,7 @@ pub(super) async fn with_modules() -> Api {
     };
     let host = Arc::new(tokio::task::spawn_blocking(start).await.unwrap());
     let rating = Rating::new(ledger.clone(), host.clone(), BTreeMap::new());
-    Api { _folder: Some(Arc::new(folder)), ..assemble(ledger, rating, host) }
+    Api { folder: Some(Arc::new(folder)), ..assemble(ledger, rating, host) }
 }
 
 fn over(ledger: Arc<dyn Ledger>) -> Api {
@@ -251,19 +251,19 @@ fn assemble(ledger: Arc<dyn Ledger>, rating: Rating, plugins: Arc<dyn Plugins>) 
         policy: Policy::load(None).unwrap(),
         tls: None,
     });
-    Api { context, fake: Arc::default(), load: Load::Usual, _folder: None }
+    Api { context, fake: Arc::default(), load: Load::Usual, folder: None }
 }
 
 /// The same, asked by somebody.
-pub(super) fn with_caller(api: &Api, caller: Option<Caller>) -> Api {
+pub(super) fn with_caller(api: &Api, caller: impl Into<Option<Caller>>) -> Api {
     let context = &api.context;
     let authentication =
         Authentication::load(&context.config.api, &context.clock, &context.metrics);
     let mut authentication = authentication.unwrap();
-    authentication.fixed = Some(Fixed(caller));
+    authentication.fixed = Some(Fixed(caller.into()));
     let mut context = api.context.clone();
     context.authentication = Arc::new(authentication);
-    Api { context, fake: Arc::clone(&api.fake), load: api.load, _folder: api._folder.clone() }
+    Api { context, fake: Arc::clone(&api.fake), load: api.load, folder: api.folder.clone() }
 }
 
 impl Api {

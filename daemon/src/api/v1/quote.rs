@@ -110,7 +110,8 @@ fn read_resource(
     Ok(QuoteResource { service, attributes, volume, scope })
 }
 
-/// What another scope would pay is its own affair. Who has a scope gets its prices without saying so.
+/// What another scope would pay is its own affair. Who has a scope gets its prices without saying
+/// so.
 fn limit_scope(
     attributes: &mut BTreeMap<String, String>,
     scope_key: &str,

@@ -102,10 +102,8 @@ pub(super) fn tenant<'a>(
     action: &'static Action,
     usual: Option<&'a str>,
 ) -> Result<Option<&'a str>, Failure> {
-    let tenant = match arguments.flag("all_tenants") {
-        true => None,
-        false => arguments.text("tenant_id").or(usual),
-    };
+    let named = arguments.text("tenant_id").or(usual);
+    let tenant = named.filter(|_| !arguments.flag("all_tenants"));
     let is_seen = match tenant {
         Some(tenant) => call.sight.covers(tenant),
         None => call.sight == Sight::Everything,

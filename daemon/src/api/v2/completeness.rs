@@ -113,7 +113,10 @@ pub(crate) mod describe {
                 "end": schemas::date(),
                 "state": {"type": "string", "enum": Gap::ALL.map(Gap::name)},
                 "attempts": {"type": "integer", "description": "in vain so far"},
-                "reason": {"type": "string", "description": "why the newest attempt failed; for administrators"},
+                "reason": {
+                    "type": "string",
+                    "description": "why the newest attempt failed; for administrators",
+                },
             },
             "additionalProperties": false,
         });
