@@ -390,9 +390,13 @@ mod tests {
 
     use super::*;
 
+    const MOMENT: Duration = Duration::from_millis(20);
+
     fn pool(threads: usize, lost_threads_max: usize) -> (Arc<Pool>, Arc<AtomicUsize>) {
-        let moment = Duration::from_millis(20);
-        let limits = PoolLimits { threads, deadline: moment, grace: moment, lost_threads_max };
+        start(PoolLimits { threads, deadline: MOMENT, grace: MOMENT, lost_threads_max })
+    }
+
+    fn start(limits: PoolLimits) -> (Arc<Pool>, Arc<AtomicUsize>) {
         let lost = Arc::new(AtomicUsize::new(0));
         let counter = lost.clone();
         let count = move || {
@@ -439,7 +443,9 @@ mod tests {
 
     #[test]
     fn a_call_is_cancelled_at_its_deadline_and_may_end_in_the_grace() {
-        let (pool, lost) = pool(1, 8);
+        let grace = Duration::from_mins(1);
+        let (pool, lost) =
+            start(PoolLimits { threads: 1, deadline: MOMENT, grace, lost_threads_max: 8 });
 
         let outcome = pool.run_blocking(|call| {
             while !call.is_cancelled() {
