@@ -7,5 +7,6 @@ mod cloud;
 mod faults;
 mod options;
 mod prices;
+mod projects;
 mod servers;
 mod tokens;
