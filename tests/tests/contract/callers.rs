@@ -27,7 +27,11 @@ impl Callers {
     pub fn start(folder: &Path) -> Callers {
         let keystone = Keystone::start(folder);
         let api = &keystone.api;
-        let [one, two, elsewhere] = ["T1", "T2", "elsewhere"].map(|name| api.create_project(name));
+        let elsewhere = api.create_project("elsewhere");
+        // Frames are sorted by scope, so the ids must be in the recorded order.
+        let mut projects = ["this", "that"].map(|name| api.create_project(name));
+        projects.sort_unstable();
+        let [two, one] = projects;
         let user = |name: &str, roles: &[&str], target: Target<'_>| -> (User, String) {
             let user = api.create_user(name, "a-password");
             for role in roles {
