@@ -162,6 +162,14 @@ pub trait Ledger: Send + Sync + 'static {
     /// Whether changes are taken at all; [`LedgerError::Stopped`] after a write has failed.
     fn takes_changes(&self) -> Result<(), LedgerError>;
     fn size(&self) -> Result<LedgerSize, LedgerError>;
+
+    /// One step of making the ledger smaller, short enough not to hold up changes: rows that no
+    /// reader sees any more are deleted, and what came in many little slices is put together. No
+    /// answer changes by it, neither its rows nor their order nor a digit of a sum; which rules by
+    /// which libraries rated a row stays known. A step is a change like any other; one that was
+    /// broken off by a kill is taken up again. [`LedgerError::Damaged`] = something is left as it
+    /// is, and the next step goes on with what follows.
+    fn compact(&self) -> Result<CompactionStep, LedgerError>;
 }
 
 /// Not a `bool`: reads at the call.
@@ -418,6 +426,34 @@ pub struct KvEdit {
 pub struct LedgerSize {
     pub bytes_on_disk: u64,
     pub rows: u64,
+}
+
+/// What a step of [`Ledger::compact`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CompactionStep {
+    pub progress: Compacted,
+    /// Put together, or written anew without dead rows.
+    pub slices_merged: u64,
+    /// Rows nobody sees any more, left out of what was written anew or deleted.
+    pub rows_dropped: u64,
+    /// Slices nobody sees any more, deleted.
+    pub slices_deleted: u64,
+    /// Of their rows and sums.
+    pub bytes_deleted: u64,
+    /// Slices that nobody sees any more and that are not deleted yet.
+    pub backlog: u64,
+}
+
+/// How far [`Ledger::compact`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compacted {
+    /// There may be more to do.
+    #[default]
+    Some,
+    /// Nothing can be deleted before those who read now have ended.
+    Waits,
+    /// Everything was looked at; the next step begins from the start.
+    All,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -7,10 +7,10 @@ use std::sync::Mutex;
 use chrono::{DateTime, Utc};
 
 use rated::ledger::{
-    CollectorMapping, CommitOutcome, Completeness, CompletenessQuery, Cursors, Enabled, Failure,
-    KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing, NewScope, Push,
-    PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, RowsGroup, RowsPage, RowsQuery,
-    Scope, ScopeChange, SummaryGroup, SummaryQuery,
+    CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery, Cursors,
+    Enabled, Failure, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing,
+    NewScope, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, RowsGroup,
+    RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryQuery,
 };
 use rated::usage::{MetricId, ScopeId};
 
@@ -123,6 +123,10 @@ impl Ledger for KeysLedger {
         unreachable!("plugins reach keys only")
     }
     fn takes_changes(&self) -> Result<()> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn compact(&self) -> Result<CompactionStep> {
         unreachable!("plugins reach keys only")
     }
 

@@ -209,6 +209,10 @@ impl Ledger for FakeLedger {
 
     // ---- what the API never asks ----
 
+    fn compact(&self) -> Result<crate::ledger::CompactionStep, LedgerError> {
+        unimplemented!("the API never compacts")
+    }
+
     fn add_scopes(&self, _: &[NewScope]) -> Result<usize, LedgerError> {
         unreachable!("the API adds no scopes")
     }

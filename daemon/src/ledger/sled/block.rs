@@ -1,13 +1,14 @@
 //! Blocks: some thousand rows of a slice, column by column.
 //!
 //! ```text
-//! block     = frame('B', 1) rows:uint scopes decimals decimals count:uint { attribute }
-//! scopes    = packed({ gap:uint rows:uint })
+//! block     = frame('B', 2) rows:uint scopes decimals decimals count:uint { attribute }
+//! scopes    = packed({ gap:int rows:uint })
 //! attribute = kind:u8 name:text dictionary:uint codes
 //! ```
 //!
-//! Rows are sorted by scope number; `scopes` has the numbers (as gaps) and how many rows each has.
-//! The decimals are quantity and price. Bit 0 of `kind` says metadata (else groupby), bit 1 that
+//! Rows are in the order in which readers get them: of one commit sorted by scope number, commits
+//! one after the other. `scopes` has for each run of rows of one scope its number, as the difference
+//! to the run before, and how many rows it has. In version 1 `gap` is a `uint`. The decimals are quantity and price. Bit 0 of `kind` says metadata (else groupby), bit 1 that
 //! the texts are JSON. A column is unpacked only when a query needs it.
 
 use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
@@ -16,7 +17,7 @@ use super::columns::{
 };
 use super::store::VALUE_SIZE_MAX;
 
-const KIND: Kind = Kind(b'B', 1);
+const KIND: Kind = Kind(b'B', 2);
 
 /// Most attributes of a slice: bounds what damage can make us allocate.
 pub(super) const ATTRIBUTES_MAX: usize = 256;
@@ -39,7 +40,7 @@ pub(super) struct AttributeName {
     pub(super) is_json: bool,
 }
 
-/// Rows of a slice, sorted by scope, ready to be stored.
+/// Rows of a slice, in order, ready to be stored.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct RowSet {
     pub(super) scopes: Vec<u32>,
@@ -61,6 +62,7 @@ pub(super) struct AttributeRows {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EncodedBlock {
     pub(super) rows: usize,
+    /// The lowest and the highest.
     pub(super) first_scope: u32,
     pub(super) last_scope: u32,
     pub(super) bytes: Vec<u8>,
@@ -86,7 +88,9 @@ impl RowSet {
             self.encode_range(middle, end, blocks);
             return;
         }
-        let (first_scope, last_scope) = (self.scopes[begin], self.scopes[end - 1]);
+        let scopes = self.scopes[begin..end].iter().copied();
+        let (first_scope, last_scope) =
+            scopes.fold((u32::MAX, 0), |(first, last), scope| (first.min(scope), last.max(scope)));
         blocks.push(EncodedBlock { rows, first_scope, last_scope, bytes });
     }
 
@@ -96,7 +100,7 @@ impl RowSet {
         let mut scopes = Writer::new();
         let mut before = 0;
         for run in self.scopes[begin..end].chunk_by(|left, right| left == right) {
-            scopes.uint(u64::from(run[0] - before));
+            scopes.int(i64::from(run[0]) - i64::from(before));
             scopes.count(run.len());
             before = run[0];
         }
@@ -141,9 +145,9 @@ pub(super) struct AttributeColumn<'a> {
 
 impl<'a> Block<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Block<'a>, Damage> {
-        let mut reader = Reader::framed(KIND, bytes)?;
+        let (version, mut reader) = Reader::versioned(KIND, bytes)?;
         let rows = reader.count(BLOCK_ROWS_MAX)?;
-        let scopes = read_scopes(Packed::read(&mut reader)?, rows)?;
+        let scopes = read_scopes(Packed::read(&mut reader)?, rows, version)?;
         let qty = PackedDecimals::read(&mut reader)?;
         let price = PackedDecimals::read(&mut reader)?;
         let mut attributes = Vec::new();
@@ -189,14 +193,16 @@ impl<'a> AttributeColumn<'a> {
     }
 }
 
-fn read_scopes(packed: Packed<'_>, rows: usize) -> Result<Vec<ScopeRun>, Damage> {
+fn read_scopes(packed: Packed<'_>, rows: usize, version: u8) -> Result<Vec<ScopeRun>, Damage> {
     let bytes = packed.unpack()?;
     let mut reader = Reader::new(&bytes);
     let mut scopes = Vec::new();
     let mut scope = 0_u32;
     let mut rows_left = rows;
     while !reader.is_empty() {
-        scope = scope.checked_add(reader.u32()?).ok_or(Damage("a scope number is too big"))?;
+        let gap = if version == 1 { i64::from(reader.u32()?) } else { reader.int()? };
+        let number = i64::from(scope).checked_add(gap).and_then(|sum| u32::try_from(sum).ok());
+        scope = number.ok_or(Damage("a scope number is out of range"))?;
         let rows = reader.count(rows_left)?;
         rows_left -= rows;
         scopes.push(ScopeRun { scope, rows });

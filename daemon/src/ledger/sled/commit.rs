@@ -66,6 +66,21 @@ pub(super) struct Encoded {
     pub(super) rollup: Vec<RollupEntry>,
 }
 
+impl Encoded {
+    pub(super) fn rollup_parts(&self) -> Vec<Part> {
+        let part = |entries: &[RollupEntry]| Part {
+            rows: entries.len(),
+            first_scope: entries.first().map_or(0, |entry| entry.scope),
+            last_scope: entries.last().map_or(0, |entry| entry.scope),
+        };
+        self.rollup.chunks(ROLLUP_SCOPES_MAX).map(part).collect()
+    }
+
+    pub(super) fn block_parts(&self) -> Vec<Part> {
+        self.blocks.iter().map(Part::from).collect()
+    }
+}
+
 /// Checks and encodes slices in the caller's thread. `catalog` is a copy: its cursors move as the
 /// slices go, so that a later slice may be the next period of an earlier one.
 pub(super) fn prepare(
@@ -199,11 +214,6 @@ pub(super) fn add_slice(stage: &mut Stage, label: &SliceLabel, encoded: Encoded)
 
 /// The record of a new slice, with a number of its own.
 pub(super) fn describe(stage: &mut Stage, label: &SliceLabel, encoded: &Encoded) -> Slice {
-    let rollup_part = |entries: &[RollupEntry]| Part {
-        rows: entries.len(),
-        first_scope: entries.first().map_or(0, |entry| entry.scope),
-        last_scope: entries.last().map_or(0, |entry| entry.scope),
-    };
     let sums = || encoded.rollup.iter().map(|entry| entry.sums);
     let number = stage.catalog.counters.next_slice;
     stage.catalog.counters.next_slice += 1;
@@ -218,10 +228,11 @@ pub(super) fn describe(stage: &mut Stage, label: &SliceLabel, encoded: &Encoded)
         rows: sums().map(|sums| sums.rows).sum(),
         qty: sums().map(|sums| sums.qty).sum(),
         price: sums().map(|sums| sums.price).sum(),
-        rollups: encoded.rollup.chunks(ROLLUP_SCOPES_MAX).map(rollup_part).collect(),
-        blocks: encoded.blocks.iter().map(Part::from).collect(),
+        rollups: encoded.rollup_parts(),
+        blocks: encoded.block_parts(),
         origin: label.origin,
         removed: ScopeRuns::default(),
+        order: number,
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) const ENCODING_KEY: &str = "rated.encoding";
 pub(super) const ENCODING_JSON: &str = "json";
 
 /// Decimal columns hold numbers of at most 38 digits.
-const DECIMAL_END: i128 = 10_i128.pow(38);
+pub(super) const DECIMAL_END: i128 = 10_i128.pow(38);
 
 type Attribute = DictionaryArray<Int32Type>;
 

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::catalog::Catalog;
+use super::compaction::Compactor;
 use super::push::{self, Newcomers};
 use super::query::Reading;
 use super::queue::{Company, Queue, Stage};
+use super::readers::{Presence, Readers};
 use super::slice::Slice;
 use super::store::{Store, Table};
 use super::texts::Texts;
@@ -18,10 +20,10 @@ use super::{
     states, summary, swap,
 };
 use crate::ledger::{
-    CollectorMapping, CommitOutcome, Completeness, CompletenessQuery, Cursors, Enabled, Failure,
-    KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing, NewScope, Push,
-    PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, RowsGroup, RowsPage, RowsQuery,
-    Scope, ScopeChange, SummaryGroup, SummaryQuery,
+    CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery, Cursors,
+    Enabled, Failure, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing,
+    NewScope, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, RowsGroup,
+    RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryQuery,
 };
 use chrono::{DateTime, Utc};
 
@@ -94,16 +96,25 @@ impl OpenError {
 /// A [`Ledger`] in a folder.
 #[derive(Debug)]
 pub struct SledLedger {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     queue: Queue,
+    pub(super) compactor: Mutex<Compactor>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    store: Store,
+pub(super) struct Inner {
+    pub(super) store: Store,
     texts: Texts,
     /// Held for writing while a group that is durable becomes visible.
     catalog: RwLock<Arc<Catalog>>,
+    pub(super) readers: Readers,
+}
+
+/// What a reader sees until it ends.
+struct Snapshot<'a> {
+    catalog: Arc<Catalog>,
+    slices: Vec<Slice>,
+    _presence: Presence<'a>,
 }
 
 impl SledLedger {
@@ -112,8 +123,8 @@ impl SledLedger {
         let store = Store::open(path, options)?;
         let catalog = RwLock::new(Arc::new(load::load(&store)?));
         let texts = Texts::load(&store)?;
-        let inner = Arc::new(Inner { store, texts, catalog });
-        Ok(SledLedger { inner, queue: Queue::default() })
+        let inner = Arc::new(Inner { store, texts, catalog, readers: Readers::default() });
+        Ok(SledLedger { inner, queue: Queue::default(), compactor: Mutex::default() })
     }
 
     /// How many bytes the rows of a slice take in blocks, without storing it.
@@ -129,7 +140,7 @@ impl SledLedger {
         self.change_with(Company::Welcome, change)
     }
 
-    fn change_with<T: Send + 'static>(
+    pub(super) fn change_with<T: Send + 'static>(
         &self,
         company: Company,
         change: impl FnOnce(&mut Stage) -> Result<T, LedgerError> + Send + 'static,
@@ -144,7 +155,8 @@ impl SledLedger {
 }
 
 impl Inner {
-    fn lock(&self) -> RwLockReadGuard<'_, Arc<Catalog>> {
+    /// As long as it is held, no group gets to its place.
+    pub(super) fn lock(&self) -> RwLockReadGuard<'_, Arc<Catalog>> {
         self.catalog.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -152,7 +164,7 @@ impl Inner {
         Arc::clone(&self.lock())
     }
 
-    fn reading<'a>(&'a self, catalog: &'a Catalog) -> Reading<'a> {
+    pub(super) fn reading<'a>(&'a self, catalog: &'a Catalog) -> Reading<'a> {
         Reading { store: &self.store, texts: &self.texts, catalog }
     }
 
@@ -161,10 +173,11 @@ impl Inner {
         &self,
         begin: DateTime<Utc>,
         end: DateTime<Utc>,
-    ) -> Result<(Arc<Catalog>, Vec<Slice>), LedgerError> {
+    ) -> Result<Snapshot<'_>, LedgerError> {
+        let presence = self.readers.enter();
         let catalog = self.lock();
         let slices = self.reading(&catalog).slices(begin, end)?;
-        Ok((Arc::clone(&catalog), slices))
+        Ok(Snapshot { catalog: Arc::clone(&catalog), slices, _presence: presence })
     }
 
     fn writing(&self) -> commit::Writing<'_> {
@@ -280,7 +293,9 @@ impl Ledger for SledLedger {
 
     fn stage_reprocessed(&self, id: u64, slices: Vec<RatedSlice>) -> Result<(), LedgerError> {
         let inner = Arc::clone(&self.inner);
+        let presence = self.inner.readers.enter();
         let prepared = reprocessing::prepare(inner.writing(), &inner.catalog(), id, slices)?;
+        drop(presence);
         let change =
             move |stage: &mut Stage| reprocessing::stage(inner.writing(), stage, id, prepared);
         self.change_with(Company::Alone, change)
@@ -302,13 +317,13 @@ impl Ledger for SledLedger {
     }
 
     fn summarize(&self, query: &SummaryQuery) -> Result<Vec<SummaryGroup>, LedgerError> {
-        let (catalog, slices) = self.inner.snapshot(query.begin, query.end)?;
-        summary::summarize(self.inner.reading(&catalog), query, &slices)
+        let snapshot = self.inner.snapshot(query.begin, query.end)?;
+        summary::summarize(self.inner.reading(&snapshot.catalog), query, &snapshot.slices)
     }
 
     fn rows(&self, query: &RowsQuery) -> Result<RowsPage, LedgerError> {
-        let (catalog, slices) = self.inner.snapshot(query.begin, query.end)?;
-        rows::page(self.inner.reading(&catalog), query, &slices)
+        let snapshot = self.inner.snapshot(query.begin, query.end)?;
+        rows::page(self.inner.reading(&snapshot.catalog), query, &snapshot.slices)
     }
 
     fn visit_rows(
@@ -316,13 +331,13 @@ impl Ledger for SledLedger {
         query: &RowsQuery,
         visit: &mut dyn FnMut(RowsGroup) -> ControlFlow<()>,
     ) -> Result<(), LedgerError> {
-        let (catalog, slices) = self.inner.snapshot(query.begin, query.end)?;
-        rows::visit(self.inner.reading(&catalog), query, &slices, visit)
+        let snapshot = self.inner.snapshot(query.begin, query.end)?;
+        rows::visit(self.inner.reading(&snapshot.catalog), query, &snapshot.slices, visit)
     }
 
     fn completeness(&self, query: &CompletenessQuery) -> Result<Vec<Completeness>, LedgerError> {
-        let (catalog, slices) = self.inner.snapshot(query.begin, query.end)?;
-        completeness::list(self.inner.reading(&catalog), query, &slices)
+        let snapshot = self.inner.snapshot(query.begin, query.end)?;
+        completeness::list(self.inner.reading(&snapshot.catalog), query, &snapshot.slices)
     }
 
     fn module_states(&self) -> Result<BTreeMap<String, ModuleState>, LedgerError> {
@@ -399,6 +414,10 @@ impl Ledger for SledLedger {
 
     fn takes_changes(&self) -> Result<(), LedgerError> {
         if self.queue.is_stopped() { Err(LedgerError::Stopped) } else { Ok(()) }
+    }
+
+    fn compact(&self) -> Result<CompactionStep, LedgerError> {
+        self.compact_step()
     }
 
     fn size(&self) -> Result<LedgerSize, LedgerError> {

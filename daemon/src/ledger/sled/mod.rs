@@ -48,13 +48,17 @@
 //! - The lock on `db` may outlive the database by a moment, and its error cannot be told from
 //!   others: we hold a lock of our own (`lock`).
 //! - An iterator over a tree sees changes made meanwhile: readers list slices under a lock, then
-//!   read blocks, which never change, without one.
+//!   read blocks, which never change, without one. What nobody can list any more is deleted when
+//!   those who began to read before have ended (`readers`, `compaction`).
+//! - A key that is removed makes it write the rest of the leaf anew, so what is removed counts
+//!   between two syncs like what is written.
 //!
-//! # Stored format, version 2
+//! # Stored format, version 3
 //!
-//! Records of version 1 are read as they are, and replaced when they change; a start raises the
-//! header to 2. Version 1 has no trees `removed`, `pushes`, `reprocessings` and `staged`, and other
-//! versions of the frames S, C, I and J.
+//! Records of older versions are read as they are, and replaced when they change; a start raises
+//! the header to 3. Version 2 has other versions of the frames I and B, no order of slices but that
+//! of their numbers. Version 1 has no trees `removed`, `pushes`, `reprocessings` and `staged`
+//! either, and other versions of the frames S, C and J.
 //!
 //! Integers in keys are big endian. In records `uint` is LEB128, `int` zigzag LEB128, `wide` a
 //! length byte and as many bytes of two's complement, little endian; `text` and `bytes` have a
@@ -110,8 +114,8 @@
 //! Example: the header is
 //!
 //! ```text
-//! 4c 01 72 61 74 65 64 20 6c 65 64 67 65 72 0a 02 ea 65 9b f1
-//! L  1  r  a  t  e  d     l  e  d  g  e  r  \n 2  crc32
+//! 4c 01 72 61 74 65 64 20 6c 65 64 67 65 72 0a 03 7c 55 9c 86
+//! L  1  r  a  t  e  d     l  e  d  g  e  r  \n 3  crc32
 //! ```
 //!
 //! A program refuses a header with a higher version than its own. Within a version trees, keys
@@ -123,15 +127,18 @@ mod catalog;
 mod codec;
 mod columns;
 mod commit;
+mod compaction;
 mod completeness;
 mod cursors;
 mod gather;
 mod kv;
 mod ledger;
 mod load;
+mod merge;
 mod push;
 mod query;
 mod queue;
+mod readers;
 mod records;
 mod removal;
 mod reprocessing;
@@ -151,7 +158,7 @@ mod texts;
 pub use ledger::{OpenError, SledLedger, SledOptions};
 
 /// Version of the stored format; a ledger with a newer one is not opened.
-const LEDGER_VERSION: u16 = 2;
+const LEDGER_VERSION: u16 = 3;
 const HEADER_MAGIC: &[u8] = b"rated ledger\n";
 const COUNTERS_KEY: &[u8] = b"counters";
 const PENDING_KEY: &[u8] = b"pending";

@@ -31,7 +31,7 @@ impl<'a> Reading<'a> {
         end: DateTime<Utc>,
     ) -> Result<Vec<Slice>, LedgerError> {
         let mut slices = self.slices_from(begin, end).collect::<Result<Vec<Slice>, _>>()?;
-        slices.sort_by_key(|slice| (slice.period, self.metric_type(slice), slice.number));
+        slices.sort_by_key(|slice| (slice.period, self.metric_type(slice), slice.order));
         Ok(slices)
     }
 
@@ -72,7 +72,7 @@ impl<'a> Reading<'a> {
         &self.catalog.metrics[slice.metric as usize].alt_name
     }
 
-    fn place_of_metric(self, begin_secs: i64, metric: u32) -> String {
+    pub(super) fn place_of_metric(self, begin_secs: i64, metric: u32) -> String {
         let metric = self.catalog.metrics.get(metric as usize);
         let name = metric.map_or_else(|| "?".to_owned(), MetricId::to_string);
         let begin = DateTime::from_timestamp(begin_secs, 0).unwrap_or_default();

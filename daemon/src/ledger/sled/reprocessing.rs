@@ -293,6 +293,17 @@ pub(super) fn staged_from(
     staged(reading, id, first, last)
 }
 
+/// The staged slices of a reprocessing whose period begins then.
+pub(super) fn staged_at(
+    reading: Reading<'_>,
+    id: u64,
+    begin_secs: i64,
+) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'_> {
+    let first = SliceKey { begin_secs, metric: 0, number: 0 };
+    let last = SliceKey { metric: u32::MAX, number: u64::MAX, ..first };
+    staged(reading, id, first, last)
+}
+
 fn staged(
     reading: Reading<'_>,
     id: u64,

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! key    = begin:i64be metric:u32be slice:u64be          (the sign bit of `begin` flipped)
-//! slice  = frame('I', 2) end:int unit:text described:u8 [ description:text ] chain:uint
+//! slice  = frame('I', 3) end:int unit:text described:u8 [ description:text ] chain:uint
 //!          scopes:uint rows:uint qty:wide price:wide parts(rollups) parts(blocks)
-//!          origin:u8 removed:runs
+//!          origin:u8 removed:runs order:uint
 //! parts  = count:uint { rows:uint first_scope:uint last_scope:uint }
 //! ```
 //!
@@ -12,9 +12,14 @@
 //! of the rollups `rows` is its number of scopes. `origin` is 0 for what the cycle has collected, 1
 //! for what somebody pushed. Version 1 ends before it: collected, nothing removed.
 //!
+//! `order` is the slice's place among those of the same period and metric type: of a slice that was
+//! committed its own number, of one that `compaction` has put together that of the first one it
+//! stands for. Version 2 ends before it: its own number.
+//!
 //! `removed` (see `runs`) are scopes that readers leave out of the slice: rollups and blocks still
 //! have them, and the numbers of the parts count them; `scopes`, `rows`, `qty` and `price` do not.
-//! A slice without a scope left goes to the tree `removed`, same key, same record.
+//! A slice without a scope left goes to the tree `removed`, same key, same record, and so does one
+//! whose rows another slice has now: `compaction` deletes what stands there.
 //!
 //! ```text
 //! key    = (the slice's) part:u16be
@@ -35,7 +40,7 @@ use super::runs::ScopeRuns;
 use crate::ledger::{Fact, Origin};
 use crate::usage::{Period, SUM_SCALE, Sum};
 
-const SLICE: Kind = Kind(b'I', 2);
+const SLICE: Kind = Kind(b'I', 3);
 const ROLLUP: Kind = Kind(b'R', 1);
 
 /// Most scopes of one rollup.
@@ -47,7 +52,7 @@ const PARTS_MAX: usize = 1 << 16;
 pub(super) struct SliceKey {
     pub(super) begin_secs: i64,
     pub(super) metric: MetricNumber,
-    /// In the order of commits.
+    /// Never used again.
     pub(super) number: u64,
 }
 
@@ -103,6 +108,8 @@ pub(super) struct Slice {
     pub(super) blocks: Vec<Part>,
     pub(super) origin: Origin,
     pub(super) removed: ScopeRuns,
+    /// Place in the order of commits.
+    pub(super) order: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +158,7 @@ impl Slice {
             Origin::Pushed => 1,
         });
         self.removed.write(&mut writer);
+        writer.uint(self.order);
         writer.seal()
     }
 
@@ -177,6 +185,7 @@ impl Slice {
             blocks: read_parts(&mut reader)?,
             origin: Origin::Collected,
             removed: ScopeRuns::default(),
+            order: key.number,
         };
         if version > 1 {
             slice.origin = match reader.u8()? {
@@ -185,6 +194,9 @@ impl Slice {
                 _ => return Err(Damage("its origin is not known")),
             };
             slice.removed = ScopeRuns::read(&mut reader)?;
+        }
+        if version > 2 {
+            slice.order = reader.uint()?;
         }
         reader.end()?;
         Ok(slice)

@@ -173,7 +173,8 @@ impl Store {
                 self.sync()?;
                 unsynced = write.size();
             }
-            self.write_one(write)?;
+            // What is removed makes sled move what stays beside it.
+            unsynced += self.write_one(write)?;
         }
         Ok(())
     }
@@ -222,20 +223,18 @@ impl Store {
         self.log.sync_data().map_err(store_error)
     }
 
-    fn write_one(&self, write: &Write) -> Result<(), LedgerError> {
+    /// How many bytes a removal took away.
+    fn write_one(&self, write: &Write) -> Result<usize, LedgerError> {
         let tree = self.tree(write.table);
-        match &write.value {
-            Some(value) => {
-                let size = value.len();
-                // The journal's header carries a little more than one value.
-                assert!(size <= VALUE_SIZE_MAX + 64, "a stored value has {size} bytes");
-                tree.insert(&write.key, value.as_slice()).map_err(store_error)?;
-            }
-            None => {
-                tree.remove(&write.key).map_err(store_error)?;
-            }
-        }
-        Ok(())
+        let Some(value) = &write.value else {
+            let removed = tree.remove(&write.key).map_err(store_error)?;
+            return Ok(removed.map_or(0, |value| value.len()));
+        };
+        let size = value.len();
+        // The journal's header carries a little more than one value.
+        assert!(size <= VALUE_SIZE_MAX + 64, "a stored value has {size} bytes");
+        tree.insert(&write.key, value.as_slice()).map_err(store_error)?;
+        Ok(0)
     }
 
     fn tree(&self, table: Table) -> &sled::Tree {

@@ -233,15 +233,15 @@ fn a_newer_format_is_refused() {
         let store = Store::open(folder.path(), SledOptions::default()).unwrap();
         let mut header = Writer::framed(Kind(b'L', 1));
         header.raw(b"rated ledger\n");
-        header.uint(3);
+        header.uint(4);
         store.apply(&[Write::put(Table::Meta, b"header".to_vec(), header.seal())]).unwrap();
         store.sync().unwrap();
     }
 
     let error = SledLedger::open(folder.path(), SledOptions::default()).unwrap_err();
 
-    assert!(matches!(error, OpenError::Version { found: 3, known: 2, .. }), "{error}");
-    assert!(error.to_string().contains("has format 3, this daemon knows up to 2"));
+    assert!(matches!(error, OpenError::Version { found: 4, known: 3, .. }), "{error}");
+    assert!(error.to_string().contains("has format 4, this daemon knows up to 3"));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 mod basics;
 mod change_crash;
+mod compaction;
+mod compaction_crash;
 mod crash;
 mod kv;
 mod model;

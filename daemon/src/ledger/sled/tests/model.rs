@@ -17,14 +17,14 @@ use crate::ledger::{
 use crate::usage::Sum;
 
 /// The last is known from pushed rows only.
-const SCOPES: [&str; 5] = ["ann", "bob", "cid", "dot", "eve"];
-const LISTED: usize = 4;
-const METRICS: [&str; 2] = ["cpu", "disk"];
+pub(super) const SCOPES: [&str; 5] = ["ann", "bob", "cid", "dot", "eve"];
+pub(super) const LISTED: usize = 4;
+pub(super) const METRICS: [&str; 2] = ["cpu", "disk"];
 const IDS: [Option<&str>; 4] = [Some("vm-1"), Some("vm-2"), Some("vm-3"), None];
 const FLAVORS: [Option<&str>; 3] = [Some("small"), Some("large"), None];
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     /// A metric's hour for some scopes, with rows of (scope, quantity, price, id, flavor).
     Commit {
         metric: usize,
@@ -60,9 +60,9 @@ enum Step {
     Finish,
 }
 
-type ModelRow = (usize, i64, i64, usize, usize);
+pub(super) type ModelRow = (usize, i64, i64, usize, usize);
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let row = (0..SCOPES.len(), -500..5_000_i64, -50..500_i64, 0..IDS.len(), 0..FLAVORS.len());
     let scopes = || prop::sample::subsequence((0..LISTED).collect::<Vec<_>>(), 0..=LISTED);
     let place = || (0..METRICS.len(), 0..4_i64);
@@ -94,7 +94,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 #[derive(Debug, Default)]
-struct Model {
+pub(super) struct Model {
     /// Hour of the next period by metric and scope.
     next: BTreeMap<(usize, usize), i64>,
     rows: Vec<StoredRow>,
@@ -218,7 +218,7 @@ fn rows_of(rows: &[ModelRow]) -> Vec<Row<'static>> {
     rows.iter().map(row).collect()
 }
 
-fn run(path: &Path, ledger: SledLedger, model: &mut Model, step: &Step) -> SledLedger {
+pub(super) fn run(path: &Path, ledger: SledLedger, model: &mut Model, step: &Step) -> SledLedger {
     match step {
         Step::Commit { metric, hour, scopes, rows } => {
             let mut rows = rows.clone();
@@ -302,7 +302,7 @@ fn reprocess(ledger: &SledLedger, model: &mut Model, step: &Step) {
     }
 }
 
-fn compare(ledger: &SledLedger, model: &Model) {
+pub(super) fn compare(ledger: &SledLedger, model: &Model) {
     let text = |text: Option<&str>| text.unwrap_or("").to_owned();
     let check = |keys: &[GroupKey], key: &dyn Fn(&StoredRow) -> String| {
         let expected = model.summary(|row| format!("{} ", key(row)));

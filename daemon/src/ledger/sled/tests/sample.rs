@@ -155,5 +155,5 @@ fn a_start_raises_the_version() {
 
     drop(open(folder.path()));
 
-    assert_eq!(header(), 2);
+    assert_eq!(header(), 3);
 }
