@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -16,6 +17,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry, Unit};
 use rated_plugin::Status;
+
+use crate::ledger::{CompactionStep, LedgerError};
 
 /// Media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -153,6 +156,13 @@ pub struct Metrics {
     cursor_lag: Gauge,
     ledger_bytes: Gauge,
     ledger_rows: Gauge,
+    compaction_step_duration: Histogram,
+    compaction_failures: Counter,
+    compaction_slices_merged: Counter,
+    compaction_rows_dropped: Counter,
+    compaction_deleted: Counter,
+    compaction_backlog: Gauge,
+    compaction_ended: Gauge,
     plugin_calls: Family<CallLabels, Counter>,
     plugin_call_duration: Family<DurationLabels, Histogram>,
     plugin_panics: Family<InstanceLabels, Counter>,
@@ -197,6 +207,13 @@ impl Metrics {
             cursor_lag: Gauge::default(),
             ledger_bytes: Gauge::default(),
             ledger_rows: Gauge::default(),
+            compaction_step_duration: short_durations(),
+            compaction_failures: Counter::default(),
+            compaction_slices_merged: Counter::default(),
+            compaction_rows_dropped: Counter::default(),
+            compaction_deleted: Counter::default(),
+            compaction_backlog: Gauge::default(),
+            compaction_ended: Gauge::default(),
             plugin_calls: Family::default(),
             plugin_call_duration: Family::new_with_constructor(short_durations),
             plugin_panics: Family::default(),
@@ -212,6 +229,7 @@ impl Metrics {
         new.register_cycle();
         new.register_reprocessing();
         new.register_ledger();
+        new.register_compaction();
         new.register_plugins();
         new.register_requests();
         new
@@ -260,6 +278,42 @@ impl Metrics {
         let bytes = self.ledger_bytes.clone();
         self.registry.register_with_unit("ledger_size", "Ledger on disk", Unit::Bytes, bytes);
         self.plain("ledger_rows", "Rated rows in the ledger", self.ledger_rows.clone());
+    }
+
+    fn register_compaction(&mut self) {
+        self.seconds(
+            "compaction_step_duration",
+            "Duration of the steps of compaction",
+            self.compaction_step_duration.clone(),
+        );
+        self.plain(
+            "compaction_failures",
+            "Steps of compaction that failed",
+            self.compaction_failures.clone(),
+        );
+        self.plain(
+            "compaction_slices_merged",
+            "Slices of the ledger that were put together or written anew",
+            self.compaction_slices_merged.clone(),
+        );
+        self.plain(
+            "compaction_rows_dropped",
+            "Rows deleted that a reset or a reprocessing had replaced",
+            self.compaction_rows_dropped.clone(),
+        );
+        let deleted = self.compaction_deleted.clone();
+        let help = "Rows and sums deleted, packed as they were";
+        self.registry.register_with_unit("compaction_deleted", help, Unit::Bytes, deleted);
+        self.plain(
+            "compaction_backlog",
+            "Slices that are replaced and wait to be deleted",
+            self.compaction_backlog.clone(),
+        );
+        self.seconds(
+            "compaction_last_end",
+            "When compaction was last through, since 1970; 0 = not since the start",
+            self.compaction_ended.clone(),
+        );
     }
 
     fn register_plugins(&mut self) {
@@ -373,6 +427,27 @@ impl Metrics {
     pub fn set_ledger_size(&self, bytes_on_disk: u64, rows: u64) {
         self.ledger_bytes.set(gauge_value(bytes_on_disk));
         self.ledger_rows.set(gauge_value(rows));
+    }
+
+    pub fn compaction_stepped(
+        &self,
+        result: &Result<CompactionStep, LedgerError>,
+        duration: Duration,
+    ) {
+        self.compaction_step_duration.observe(duration.as_secs_f64());
+        let Ok(step) = result else {
+            self.compaction_failures.inc();
+            return;
+        };
+        self.compaction_slices_merged.inc_by(step.slices_merged);
+        self.compaction_rows_dropped.inc_by(step.rows_dropped);
+        self.compaction_deleted.inc_by(step.bytes_deleted);
+        self.compaction_backlog.set(gauge_value(step.backlog));
+    }
+
+    /// Everything was looked at.
+    pub fn compaction_ended(&self, at: DateTime<Utc>) {
+        self.compaction_ended.set(at.timestamp());
     }
 
     // ---- plugins --------------------------------------------------------------------------------
@@ -586,6 +661,37 @@ mod tests {
             Some("1")
         );
         assert!(metrics.encode().ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn steps_of_compaction_are_added_up() {
+        let metrics = Metrics::new();
+        let step = CompactionStep {
+            slices_merged: 5,
+            rows_dropped: 3,
+            bytes_deleted: 700,
+            backlog: 2,
+            ..CompactionStep::default()
+        };
+
+        for result in [Ok(step), Ok(step), Err(LedgerError::Stopped)] {
+            metrics.compaction_stepped(&result, Duration::from_millis(3));
+        }
+        metrics.compaction_ended(DateTime::from_timestamp(77, 5).unwrap());
+
+        let values = [
+            ("step_duration_seconds_count", "3"),
+            ("failures_total", "1"),
+            ("slices_merged_total", "10"),
+            ("rows_dropped_total", "6"),
+            ("deleted_bytes_total", "1400"),
+            ("backlog", "2"),
+            ("last_end_seconds", "77"),
+        ];
+        for (name, value) in values {
+            let found = value_of(&metrics, &format!("rated_compaction_{name}"));
+            assert_eq!(found.as_deref(), Some(value), "{name}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{Environment, Outcome, PrintBill, bill, chain, logging};
 use crate::api;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
-use crate::cycle::{Cycle, CycleParts, CycleTask, Jitter};
+use crate::cycle::{Cycle, CycleParts, CycleTask, Jitter, UpkeepParts, UpkeepTask};
 use crate::ledger::sled::{OpenError, SledLedger, SledOptions};
 use crate::ledger::{Ledger, LedgerError, ModuleState};
 use crate::metrics::Metrics;
@@ -159,6 +159,7 @@ struct Daemon {
     plugins: Arc<PluginHost>,
     cycle: Cycle,
     cycle_task: CycleTask,
+    upkeep: UpkeepTask,
     context: api::Context,
     api: JoinHandle<()>,
     api_stop: watch::Sender<bool>,
@@ -195,6 +196,13 @@ impl Daemon {
             jitter: Jitter::new(RandomState::new().build_hasher().finish()),
         };
         let (cycle, cycle_task) = Cycle::start(parts).await.map_err(ServeError::Cycle)?;
+        let upkeep = UpkeepTask::start(UpkeepParts {
+            ledger: Arc::clone(&ledger),
+            cycle: cycle.watch(),
+            metrics: Arc::clone(&metrics),
+            clock: Arc::clone(&clock),
+            compaction_percent: config.ledger.compaction_percent,
+        });
         let context = api::Context::new(api::Parts {
             ledger: Arc::clone(&ledger),
             rating,
@@ -213,7 +221,7 @@ impl Daemon {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         };
         let api = tokio::spawn(api::serve(listener, context.clone(), stop));
-        Ok(Daemon { config, ledger, plugins, cycle, cycle_task, context, api, api_stop })
+        Ok(Daemon { config, ledger, plugins, cycle, cycle_task, upkeep, context, api, api_stop })
     }
 
     /// The one line of the start.
@@ -296,7 +304,8 @@ impl Daemon {
     async fn stop(self) {
         let begin = Instant::now();
         let grace = Duration::from_secs(self.config.daemon.shutdown_grace_secs.into());
-        self.cycle_task.stop(grace).await;
+        // Its step in flight is short.
+        tokio::join!(self.cycle_task.stop(grace), self.upkeep.stop());
         let _ = self.api_stop.send(true);
         let left = grace.saturating_sub(begin.elapsed());
         // The API ends its connections by itself; what hangs there is not waited for.

@@ -244,4 +244,6 @@ pub struct ModuleDefaults {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerConfig {
     pub cache_size_mib: u32,
+    /// Most of the time, while the cycle is idle, that compaction works; 0 = never.
+    pub compaction_percent: u8,
 }

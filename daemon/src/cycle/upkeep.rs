@@ -1,0 +1,209 @@
+//! Keeps the ledger small while the cycle is idle.
+//!
+//! One step of [`Ledger::compact`] at a time on a thread meant for what blocks, then a pause that
+//! keeps to the share of the time that the configuration allows. A stop waits for the step in
+//! flight, which is short; what is left is done after the next start.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use super::failure::text_of;
+use super::status::CycleStatus;
+use crate::clock::Clock;
+use crate::ledger::{Compacted, CompactionStep, Ledger, LedgerError};
+use crate::metrics::Metrics;
+
+/// How long a ledger is left alone that was looked at from end to end, or that fails.
+const REST: Duration = Duration::from_mins(10);
+/// How long readers who hold up a step are waited for.
+const READERS_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause after a step.
+const PAUSE_MAX: Duration = Duration::from_mins(1);
+
+/// What upkeep is made of.
+pub struct UpkeepParts {
+    pub ledger: Arc<dyn Ledger>,
+    pub cycle: watch::Receiver<CycleStatus>,
+    pub metrics: Arc<Metrics>,
+    pub clock: Arc<dyn Clock>,
+    /// Most of the time that compaction works; 0 = never.
+    pub compaction_percent: u8,
+}
+
+impl fmt::Debug for UpkeepParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = &self.compaction_percent;
+        f.debug_struct("UpkeepParts").field("compaction_percent", percent).finish_non_exhaustive()
+    }
+}
+
+/// The running upkeep.
+#[derive(Debug)]
+pub struct UpkeepTask {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl UpkeepTask {
+    /// Begins when the first cycle has ended.
+    pub fn start(parts: UpkeepParts) -> UpkeepTask {
+        let (stop, stopping) = watch::channel(false);
+        let upkeep = Upkeep { parts, stopping, pass: CompactionStep::default() };
+        UpkeepTask { stop, task: tokio::spawn(upkeep.run()) }
+    }
+
+    /// Lets the step in flight end.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        if let Err(error) = self.task.await {
+            warn!(%error, "The upkeep of the ledger had ended with a panic.");
+        }
+    }
+}
+
+struct Upkeep {
+    parts: UpkeepParts,
+    stopping: watch::Receiver<bool>,
+    /// What was done since everything was last looked at.
+    pass: CompactionStep,
+}
+
+impl Upkeep {
+    async fn run(mut self) {
+        if self.parts.compaction_percent == 0 {
+            return;
+        }
+        while self.is_idle().await {
+            let pause = self.step().await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // A sender that is gone means the same.
+                _ = self.stopping.wait_for(|stopping| *stopping) => return,
+            }
+        }
+    }
+
+    /// When the cycle has nothing to do; `false` = it is time to stop.
+    async fn is_idle(&mut self) -> bool {
+        let is_idle = |status: &CycleStatus| !status.is_running && status.cycles_ended > 0;
+        tokio::select! {
+            status = self.parts.cycle.wait_for(is_idle) => status.is_ok(),
+            _ = self.stopping.wait_for(|stopping| *stopping) => false,
+        }
+    }
+
+    /// How long to rest after it.
+    async fn step(&mut self) -> Duration {
+        let ledger = Arc::clone(&self.parts.ledger);
+        let begin = Instant::now();
+        let stepped = tokio::task::spawn_blocking(move || ledger.compact()).await;
+        let duration = begin.elapsed();
+        let result = stepped.unwrap_or_else(|panic| Err(LedgerError::Store(panic.into())));
+        self.parts.metrics.compaction_stepped(&result, duration);
+        let share = pause_after(duration, self.parts.compaction_percent);
+        match result {
+            Ok(step) => {
+                self.add(step);
+                match step.progress {
+                    Compacted::Some => share,
+                    Compacted::Waits => share.max(READERS_PAUSE),
+                    Compacted::All => self.rest(),
+                }
+            }
+            Err(error) => {
+                warn!(error = text_of(&error), "Compaction of the ledger failed.");
+                if matches!(error, LedgerError::Damaged { .. }) { share } else { REST }
+            }
+        }
+    }
+
+    fn add(&mut self, step: CompactionStep) {
+        self.pass.slices_merged += step.slices_merged;
+        self.pass.rows_dropped += step.rows_dropped;
+        self.pass.slices_deleted += step.slices_deleted;
+        self.pass.bytes_deleted += step.bytes_deleted;
+    }
+
+    fn rest(&mut self) -> Duration {
+        self.parts.metrics.compaction_ended(self.parts.clock.now());
+        let pass = std::mem::take(&mut self.pass);
+        if pass != CompactionStep::default() {
+            info!(
+                slices_merged = pass.slices_merged,
+                rows_dropped = pass.rows_dropped,
+                slices_deleted = pass.slices_deleted,
+                bytes_deleted = pass.bytes_deleted,
+                "Compacted the ledger.",
+            );
+        }
+        REST
+    }
+}
+
+/// So long that the step before took no more than its share.
+fn pause_after(duration: Duration, percent: u8) -> Duration {
+    let percent = u32::from(percent.clamp(1, 100));
+    (duration * (100 - percent) / percent).min(PAUSE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::ledger::sled::{SledLedger, SledOptions};
+
+    #[test]
+    fn a_step_takes_its_share_of_the_time() {
+        let pause = |millis, percent| pause_after(Duration::from_millis(millis), percent);
+
+        assert_eq!(pause(10, 20), Duration::from_millis(40));
+        assert_eq!(pause(10, 100), Duration::ZERO);
+        assert_eq!(pause(10, 1), Duration::from_millis(990));
+        assert_eq!(pause(10_000, 1), PAUSE_MAX);
+    }
+
+    const LAST_END: &str = "rated_compaction_last_end_seconds";
+
+    fn value_of(metrics: &Metrics, series: &str) -> String {
+        let text = metrics.encode();
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.unwrap().trim().to_owned()
+    }
+
+    #[tokio::test]
+    async fn it_works_after_a_cycle_and_ends_when_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = SledLedger::open(folder.path(), SledOptions::default()).unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let (status, cycle) = watch::channel(CycleStatus::default());
+        let clock = ManualClock::new(DateTime::from_timestamp(77, 0).unwrap());
+        let task = UpkeepTask::start(UpkeepParts {
+            ledger: Arc::new(ledger),
+            cycle,
+            metrics: Arc::clone(&metrics),
+            clock: Arc::new(clock),
+            compaction_percent: 20,
+        });
+        status.send_modify(|status| status.is_running = true);
+        assert_eq!(value_of(&metrics, LAST_END), "0");
+
+        let ended = CycleStatus { cycles_ended: 1, ..CycleStatus::default() };
+        status.send_replace(ended);
+        let is_through = async {
+            while value_of(&metrics, LAST_END) != "77" {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), is_through).await.unwrap();
+
+        // It rests for minutes now; a stop does not wait for that.
+        tokio::time::timeout(Duration::from_secs(30), task.stop()).await.unwrap();
+    }
+}
