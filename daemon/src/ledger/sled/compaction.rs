@@ -13,6 +13,11 @@
 //! New rows are built outside of the queue; the group only compares the records that they were
 //! built from. When a change was faster, the step has done nothing and comes again.
 //!
+//! sled gives the room of what was deleted to what is written later, and gives it back to the
+//! system only at the end of its log: the folder stops growing rather than shrinks. To make it
+//! write the leaves anew that something was deleted from was tried: what was free at once was less
+//! than what it had written for that.
+//!
 //! Staged slices are not touched, and nobody is put together across their places: a reprocessing
 //! that ends later finds the order as it was. Keys of pushes stay for ever.
 
@@ -50,7 +55,7 @@ const SCAN_SLICES_MAX: usize = 4096;
 /// Most slices that a sweep plans with at a time.
 const SWEEP_SLICES_MAX: usize = 256;
 /// Most parts of slices, and most bytes of them, that one step deletes.
-const SWEEP_PARTS_MAX: usize = 512;
+const SWEEP_PARTS_MAX: usize = 256;
 const SWEEP_SIZE_MAX: usize = 1 << 20;
 /// More slices that wait to be deleted are not counted.
 const BACKLOG_MAX: usize = 1 << 16;
@@ -190,35 +195,32 @@ impl SledLedger {
         })
     }
 
-    /// Deletes parts of doomed slices, and the records of those that have none any more.
+    /// Deletes parts of doomed slices, and the records of those that have none any more. Nobody looks
+    /// at the parts, so the queue has to do with the records only.
     fn sweep(&self, doomed: &mut Doomed) -> Result<CompactionStep, LedgerError> {
         let (mut parts, mut records) = (Vec::new(), Vec::new());
         let (mut bytes, mut rows_dropped) = (0, 0);
-        while let Some((key, dead_rows)) = doomed.slices.front() {
+        'slices: while let Some((key, dead_rows)) = doomed.slices.front() {
             let key = key.bytes();
-            let mut is_whole = true;
             for table in [Table::Blocks, Table::Rollups] {
                 for entry in self.inner.store.prefix(table, &key) {
                     if parts.len() >= SWEEP_PARTS_MAX || bytes >= SWEEP_SIZE_MAX {
-                        is_whole = false;
-                        break;
+                        break 'slices;
                     }
                     let (key, value) = entry?;
                     bytes += key.len() + value.len();
                     parts.push(Write::remove(table, key.to_vec()));
                 }
             }
-            if !is_whole {
-                break;
-            }
             records.push(Write::remove(Table::Removed, key));
             rows_dropped += dead_rows;
             doomed.slices.pop_front();
         }
+        let deleted = self.inner.store.write_early(&parts).and_then(|()| self.inner.store.sync());
+        // What is on disk now is not known, as after any failed write.
+        deleted.inspect_err(|_| self.queue.stop())?;
         let slices_deleted = records.len() as u64;
         self.change_with(Company::Welcome, move |stage: &mut Stage| {
-            // Nobody looks at the parts, and they are gone before their slice's record is.
-            stage.early.extend(parts);
             stage.journaled.extend(records);
             Ok(())
         })?;

@@ -97,7 +97,7 @@ impl OpenError {
 #[derive(Debug)]
 pub struct SledLedger {
     pub(super) inner: Arc<Inner>,
-    queue: Queue,
+    pub(super) queue: Queue,
     pub(super) compactor: Mutex<Compactor>,
 }
 

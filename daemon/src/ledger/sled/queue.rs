@@ -124,6 +124,12 @@ impl Queue {
         }
     }
 
+    /// Something was written outside of the queue, and failed.
+    pub(super) fn stop(&self) {
+        self.lock().is_stopped = true;
+        self.changed.notify_all();
+    }
+
     pub(super) fn is_stopped(&self) -> bool {
         self.lock().is_stopped
     }
