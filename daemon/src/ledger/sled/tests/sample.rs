@@ -80,6 +80,18 @@ fn write_sample_2(ledger: &SledLedger) {
     ledger.reset(&reset_of(&["ann"], at(1) + chrono::TimeDelta::seconds(5))).unwrap();
 }
 
+/// And of what format 3 added: slices put together in one hour and left to be deleted in another.
+/// `daemon/tests/data/ledger-3` was written by this.
+fn write_sample_3(ledger: &SledLedger) {
+    write_sample_2(ledger);
+    for index in 0..24_i128 {
+        let rows = [("eve", index, 1, Some("vm-3"), None), ("ann", 1, index, None, Some("large"))];
+        let slice = pushed("net", hour(i64::from(index >= 12)), &["ann", "eve"], &rows);
+        ledger.push(push_of(vec![slice], None)).unwrap();
+    }
+    while ledger.compact().unwrap().slices_merged != 12 {}
+}
+
 /// All that can be read, as text.
 fn read_all(path: &Path) -> String {
     let ledger = open(path);
@@ -139,6 +151,39 @@ fn format_2_is_still_read() {
         ledger.finish_reprocessing(2).unwrap();
     }
     assert_eq!(read_all(&old), read_all(&new));
+}
+
+#[test]
+fn format_3_is_still_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    super::crash::copy(&sample("ledger-3"), &old);
+    write_sample_3(&open(&new));
+
+    let expected = read_all(&new);
+
+    assert_eq!(read_all(&old), expected);
+    assert!(expected.contains("large|net 24x 0.24 2.76"), "{expected}");
+    let done = super::compaction::compact(&open(&old));
+    // Two slices of `cpu` have scopes that were replaced or reset.
+    assert_eq!((done.slices_merged, done.slices_deleted), (14, 26));
+    assert_eq!(read_all(&old), expected);
+}
+
+/// What older formats have left behind is compacted like anything.
+#[test]
+fn older_formats_are_compacted() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["ledger-1", "ledger-2"] {
+        let path = folder.path().join(name);
+        super::crash::copy(&sample(name), &path);
+        let before = read_all(&path);
+
+        super::compaction::compact(&open(&path));
+
+        assert_eq!(read_all(&path), before);
+        super::compaction::assert_nothing_is_left_over(&path);
+    }
 }
 
 /// An older program must not read what this one writes.
