@@ -149,8 +149,8 @@ fn measure(name: &str, path: &Path, ledger: SledLedger, scopes: usize) {
     let reopened = settled_size(path);
     println!(
         "{name}: {rows} rows; file {before} bytes, compacted {after}, opened again {reopened}; \
-         {} slices merged, {} rows dropped, {} slices and {} bytes of parts deleted in {duration:?}, \
-         longest step {longest:?}",
+         {} slices merged, {} rows dropped, {} slices and {} bytes of parts deleted in \
+         {duration:?}, longest step {longest:?}",
         done.slices_merged, done.rows_dropped, done.slices_deleted, done.bytes_deleted,
     );
     assert_eq!(ledger.size().unwrap().rows, rows);

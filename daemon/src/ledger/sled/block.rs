@@ -7,8 +7,10 @@
 //! ```
 //!
 //! Rows are in the order in which readers get them: of one commit sorted by scope number, commits
-//! one after the other. `scopes` has for each run of rows of one scope its number, as the difference
-//! to the run before, and how many rows it has. In version 1 `gap` is a `uint`. The decimals are quantity and price. Bit 0 of `kind` says metadata (else groupby), bit 1 that
+//! one after the other. `scopes` has for each run of rows of one scope its number, as the
+//! difference to the run before, and how many rows it has. In version 1 `gap` is a `uint`.
+//!
+//! The decimals are quantity and price. Bit 0 of `kind` says metadata (else groupby), bit 1 that
 //! the texts are JSON. A column is unpacked only when a query needs it.
 
 use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};

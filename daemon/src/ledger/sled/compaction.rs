@@ -6,9 +6,9 @@
 //!   unit, description, chain, origin) get one new slice with the rows that are left, at the place
 //!   of the first; their records go to the tree `removed`. One journal: readers see those before or
 //!   the one after, never both. What a slice was rated by stays what it is for every row.
-//! - *sweep*: blocks and rollups of what stands in `removed` are deleted, then the record itself, as
-//!   soon as every reader who may know of it has ended. A sweep that breaks off is begun again by
-//!   what is left in `removed`, so a kill leaves nothing behind.
+//! - *sweep*: blocks and rollups of what stands in `removed` are deleted, then the record itself,
+//!   as soon as every reader who may know of it has ended. A sweep that breaks off is begun again
+//!   by what is left in `removed`, so a kill leaves nothing behind.
 //!
 //! New rows are built outside of the queue; the group only compares the records that they were
 //! built from. When a change was faster, the step has done nothing and comes again.
@@ -195,8 +195,8 @@ impl SledLedger {
         })
     }
 
-    /// Deletes parts of doomed slices, and the records of those that have none any more. Nobody looks
-    /// at the parts, so the queue has to do with the records only.
+    /// Deletes parts of doomed slices, and the records of those that have none any more. Nobody
+    /// looks at the parts, so the queue has to do with the records only.
     fn sweep(&self, doomed: &mut Doomed) -> Result<CompactionStep, LedgerError> {
         let (mut parts, mut records) = (Vec::new(), Vec::new());
         let (mut bytes, mut rows_dropped) = (0, 0);
