@@ -15,7 +15,8 @@ const TIMEOUT_SECS_DEFAULT: u64 = 60;
 /// Largest answer when nothing is configured, MiB.
 const BODY_SIZE_DEFAULT_MIB: u64 = 64;
 
-/// The keys of a server as they stand in a configuration; see the [module](self) for an example.
+/// The keys of a server as they stand in a configuration; see the [module](crate::access) for an
+/// example.
 #[derive(Debug, Clone, Copy)]
 pub struct Server<'a> {
     /// How the configuration calls the address, for errors.
@@ -64,8 +65,8 @@ impl<'a> Server<'a> {
     }
 }
 
-/// A checked address with everything needed to send a request there; see the [module](self) for an
-/// example.
+/// A checked address with everything needed to send a request there; see the
+/// [module](crate::access) for an example.
 #[derive(Debug, Clone)]
 pub struct Access {
     /// Without a slash at the end.
