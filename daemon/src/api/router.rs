@@ -49,8 +49,11 @@ pub(crate) enum Access {
     Open(&'static Action),
     /// Everybody, and nobody is asked who they are.
     Public,
-    /// Whoever has said who they are; the handler asks the policy.
+    /// Whoever has said who they are.
     Known,
+    /// Whoever has said who they are; the handler asks the policy about this, and who may not do it
+    /// need not send a body.
+    Asked(&'static Action),
     /// Whoever the policy allows it.
     Allowed(&'static Action),
 }

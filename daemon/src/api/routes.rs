@@ -27,13 +27,17 @@ macro_rules! endpoint {
     };
 }
 
-/// Who gets to a handler: `public`, `known`, `open ACTION`, or whoever may do `ACTION`.
+/// Who gets to a handler: `public`, `known`, `asked ACTION`, `open ACTION`, or whoever
+/// may do `ACTION`.
 macro_rules! access {
     (public) => {
         Access::Public
     };
     (known) => {
         Access::Known
+    };
+    (asked $action:ident) => {
+        Access::Asked(&policy::$action)
     };
     (open $action:ident) => {
         Access::Open(&policy::$action)
@@ -129,11 +133,11 @@ pub(crate) static ROUTES: &[Route] = &[
     Route {
         body: BodyUse::Whole { size_max: MODULE_BODY_SIZE_MAX },
         ..route!("/v1/rating/module_config/{*}",
-            GET => module_config::serve if known,
-            POST => module_config::serve if known,
-            PUT => module_config::serve if known,
-            DELETE => module_config::serve if known,
-            PATCH => module_config::serve if known)
+            GET => module_config::serve if asked MODULE_CONFIG,
+            POST => module_config::serve if asked MODULE_CONFIG,
+            PUT => module_config::serve if asked MODULE_CONFIG,
+            DELETE => module_config::serve if asked MODULE_CONFIG,
+            PATCH => module_config::serve if asked MODULE_CONFIG)
     },
     route!("/v1/report/total", GET => report::total if GET_TOTAL),
     route!("/v1/report/summary", GET => report::summary if GET_V1_SUMMARY),

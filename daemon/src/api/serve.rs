@@ -185,10 +185,10 @@ async fn handle<B: Buf, E>(
     accepts: &Accepts,
     body: impl Stream<Item = Result<B, E>> + Send + 'static,
 ) -> Result<Answer, Failure> {
-    let handler = match &found.target {
+    let (handler, access) = match &found.target {
         Target::Handler(handler, access) => {
             admit(context, call, *access).await?;
-            *handler
+            (*handler, *access)
         }
         Target::Options { allow } => return Ok(options(context, call, found.dialect, allow)),
         Target::Refused { status, allow } => return refused(*status, allow.as_deref()),
@@ -202,6 +202,7 @@ async fn handle<B: Buf, E>(
     };
     let body = body.map(bytes).boxed();
     match found.body {
+        BodyUse::Whole { .. } if !is_body_wanted(context, call, access) => {}
         BodyUse::Whole { size_max } => {
             let limits = BodyLimits::whole(size_max, context.config.api.body_timeout);
             call.body = read_whole(&call.headers, body, limits).await?;
@@ -239,9 +240,17 @@ async fn admit(context: &Context, call: &mut Call, access: Access) -> Result<(),
         Access::Open(action) => {
             context.policy.admit(&call.caller, action).unwrap_or(Sight::Nothing)
         }
-        Access::Known | Access::Public => context.policy.sight(&call.caller),
+        Access::Known | Access::Asked(_) | Access::Public => context.policy.sight(&call.caller),
     };
     Ok(())
+}
+
+/// A body is not read of those whom the handler will refuse.
+fn is_body_wanted(context: &Context, call: &Call, access: Access) -> bool {
+    match access {
+        Access::Asked(action) => context.policy.admit(&call.caller, action).is_ok(),
+        _ => true,
+    }
 }
 
 fn options(context: &Context, call: &Call, dialect: Dialect, allow: &str) -> Answer {

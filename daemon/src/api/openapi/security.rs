@@ -61,7 +61,7 @@ pub(super) fn needed(taken: &[Scheme], access: Access) -> Option<Value> {
         Access::Public => ways.clear(),
         // One that is empty means that nothing need be said.
         Access::Open(_) => ways.insert(0, json!({})),
-        Access::Known | Access::Allowed(_) => {}
+        Access::Known | Access::Asked(_) | Access::Allowed(_) => {}
     }
     Some(Value::Array(ways))
 }
@@ -114,7 +114,7 @@ pub(super) fn add_refusals(responses: &mut Map<String, Value>, access: Access, n
     let statuses: &[&str] = match access {
         Access::Public => return,
         Access::Open(_) | Access::Known => &["401", "429"],
-        Access::Allowed(_) => &["401", "403", "429"],
+        Access::Asked(_) | Access::Allowed(_) => &["401", "403", "429"],
     };
     let (prefix, forbidden) = match names {
         Names::V1 => ("V1", "V1_403"),

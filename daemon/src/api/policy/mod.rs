@@ -5,7 +5,8 @@
 //! in the words of `OpenStack`'s policies.
 //!
 //! A rule can let somebody in or keep somebody out. It never widens what a caller who is no
-//! administrator sees: that is the caller's own scope, whatever is asked for.
+//! administrator sees of scopes: that is the caller's own, whatever is asked for. Price lists,
+//! scripts and modules belong to no scope.
 
 mod actions;
 mod file;

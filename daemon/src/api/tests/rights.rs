@@ -238,3 +238,34 @@ async fn rules_are_for_administrators_and_quotes_are_everybodys_own() {
     assert_eq!(sum(quote(free, json!({}))).await, (200, "1".to_owned()));
     assert_eq!(sum(quote(admin, json!({"project_id": "p2"}))).await, (200, "3".to_owned()));
 }
+
+/// A quote is free of charge: what it may cost the daemon has limits.
+#[tokio::test]
+async fn a_quote_that_is_too_large_is_refused() {
+    let api = with_caller(&with_rows(), known("u", None, &[]));
+    let many = |count: usize| -> Value {
+        (0..count).map(|number| (format!("a{number}"), json!("x"))).collect()
+    };
+    let wide = json!({"resources": [{"service": "cpu", "volume": 1, "desc": many(65)}]});
+    let names: Vec<Value> = (0..5)
+        .map(|part| {
+            let desc: Value =
+                (0..60).map(|number| (format!("a{part}-{number}"), json!("x"))).collect();
+            json!({"service": "cpu", "volume": 1, "desc": desc})
+        })
+        .collect();
+    let services: Vec<Value> = (0..257)
+        .map(|number| json!({"service": format!("s{number}"), "volume": 1, "desc": {}}))
+        .collect();
+
+    for (body, words) in [
+        (wide, "64 attributes, got 65"),
+        (json!({"resources": names}), "256 different attributes"),
+        (json!({"resources": services}), "256 services, got 257"),
+    ] {
+        let (status, fault) = send(&api, "POST", "/v1/rating/quote", &body).await;
+        let text = fault["faultstring"].as_str().unwrap();
+        assert_eq!(status, 400);
+        assert!(text.contains(words), "{text}");
+    }
+}

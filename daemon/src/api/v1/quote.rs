@@ -1,9 +1,10 @@
 //! What something would cost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
+use tracing::info;
 
 use super::arguments::{Arguments, Body, invalid, wrong_type};
 use crate::api::answer::Answer;
@@ -14,12 +15,24 @@ use crate::api::failure::Failure;
 use crate::api::openapi::{Input, Kind, schemas};
 use crate::api::policy;
 use crate::api::python;
-use crate::rating::QuoteResource;
+use crate::rating::{QuoteResource, RatingError};
 use crate::report::text;
 use crate::usage::ScopeId;
 
 /// Most resources of one quote.
 pub(crate) const RESOURCES_MAX: usize = 10_000;
+
+/// Most attributes of one resource.
+const ATTRIBUTES_MAX: usize = 64;
+
+/// Most services of one quote: each is a call of every module.
+const SERVICES_MAX: usize = 256;
+
+/// Most values of the resources of one service, absent ones included: so many are rated at once.
+const CELLS_MAX: usize = 1_000_000;
+
+/// Most attributes that the resources of one service have together.
+const NAMES_MAX: usize = 256;
 
 /// Attributes of a quote.
 const QUOTE: &[Input] =
@@ -56,8 +69,49 @@ pub(crate) async fn quote(context: &Context, call: &Call) -> Result<Answer, Fail
     if resources.is_empty() {
         return Ok(Answer::document(json!("0")));
     }
-    let sum = context.rating.quote(context.clock.now(), resources).await?;
+    check_size(&resources)?;
+    let sum = context.rating.quote(context.clock.now(), resources).await;
+    let sum = sum.map_err(|error| failure(error, &call.sight))?;
     Ok(Answer::document(json!(text::quoted(sum))))
+}
+
+/// A quote is free of charge, so what it may cost us is limited.
+fn check_size(resources: &[QuoteResource]) -> Result<(), Failure> {
+    let mut services: BTreeMap<&str, (usize, BTreeSet<&str>)> = BTreeMap::new();
+    for resource in resources {
+        let (rows, names) = services.entry(&resource.service).or_default();
+        *rows += 1;
+        names.extend(resource.attributes.keys().map(String::as_str));
+        let count = resource.attributes.len();
+        if count > ATTRIBUTES_MAX {
+            let text = format!("A resource may have {ATTRIBUTES_MAX} attributes, got {count}.");
+            return Err(Failure::bad_request(text));
+        }
+        if names.len() > NAMES_MAX || *rows * names.len() > CELLS_MAX {
+            return Err(Failure::bad_request(format!(
+                "The resources of one service may have {NAMES_MAX} different attributes, and \
+                 {CELLS_MAX} values together."
+            )));
+        }
+    }
+    if services.len() > SERVICES_MAX {
+        let text = format!("A quote may be for {SERVICES_MAX} services, got {}.", services.len());
+        return Err(Failure::bad_request(text));
+    }
+    Ok(())
+}
+
+/// What a module says of its rules and scripts is for those who may see them.
+fn failure(error: RatingError, sight: &Sight) -> Failure {
+    let is_of_module = matches!(error, RatingError::Call { .. });
+    match Failure::from(error) {
+        Failure::Refused { status, text } if is_of_module && *sight != Sight::Everything => {
+            info!(error = text, "A module refused a quote.");
+            let text = "a module cannot price what was sent".to_owned();
+            Failure::Refused { status, text }
+        }
+        failure => failure,
+    }
 }
 
 /// `{"service", "volume", "desc"}`; attributes stand flat in `desc` or under `metadata` and

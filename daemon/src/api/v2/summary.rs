@@ -191,10 +191,10 @@ fn grouping(
             names.push(name.to_owned());
         }
         group_by.push(key);
-    }
-    if group_by.len() > GROUPS_MAX {
-        let reason = format!("length of value must be at most {GROUPS_MAX}");
-        return Err(parameters.refuse("groupby", &reason));
+        if group_by.len() > GROUPS_MAX {
+            let reason = format!("length of value must be at most {GROUPS_MAX}");
+            return Err(parameters.refuse("groupby", &reason));
+        }
     }
     Ok((names, group_by))
 }
