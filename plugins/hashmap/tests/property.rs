@@ -131,7 +131,10 @@ fn threshold<'a>(rules: &[&'a Rule], scope: &str, value: Decimal) -> Option<&'a 
 fn price(rules: &[Rule], row: &Row) -> Decimal {
     let mut sum = Decimal::ZERO;
     let mut groups: Vec<&str> = Vec::new();
-    for rule in rules.iter().filter(|rule| rule.is_active()) {
+    // The order in which they are added counts where the last of 28 digits is rounded.
+    let (mappings, thresholds): (Vec<&Rule>, Vec<&Rule>) =
+        rules.iter().filter(|rule| rule.is_active()).partition(|rule| rule.level.is_none());
+    for rule in mappings.into_iter().chain(thresholds) {
         if !groups.contains(&rule.group()) {
             groups.push(rule.group());
         }
