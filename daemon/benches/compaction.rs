@@ -130,7 +130,7 @@ fn compact(ledger: &SledLedger) -> (CompactionStep, Duration, Duration) {
         longest = longest.max(before.elapsed());
         all.slices_merged += step.slices_merged;
         all.rows_dropped += step.rows_dropped;
-        all.slices_deleted += step.slices_deleted;
+        all.bytes_moved += step.bytes_moved;
         all.bytes_deleted += step.bytes_deleted;
         if step.progress == Compacted::All {
             return (all, begin.elapsed(), longest);
@@ -149,9 +149,9 @@ fn measure(name: &str, path: &Path, ledger: SledLedger, scopes: usize) {
     let reopened = settled_size(path);
     println!(
         "{name}: {rows} rows; file {before} bytes, compacted {after}, opened again {reopened}; \
-         {} slices merged, {} rows dropped, {} slices and {} bytes of parts deleted in \
+         {} slices merged, {} rows dropped, {} bytes moved and {} deleted in \
          {duration:?}, longest step {longest:?}",
-        done.slices_merged, done.rows_dropped, done.slices_deleted, done.bytes_deleted,
+        done.slices_merged, done.rows_dropped, done.bytes_moved, done.bytes_deleted,
     );
     assert_eq!(ledger.size().unwrap().rows, rows);
 }

@@ -161,7 +161,8 @@ pub struct Metrics {
     compaction_slices_merged: Counter,
     compaction_rows_dropped: Counter,
     compaction_deleted: Counter,
-    compaction_backlog: Gauge,
+    compaction_dead: Gauge,
+    compaction_periods_summed: Counter,
     compaction_ended: Gauge,
     plugin_calls: Family<CallLabels, Counter>,
     plugin_call_duration: Family<DurationLabels, Histogram>,
@@ -212,7 +213,8 @@ impl Metrics {
             compaction_slices_merged: Counter::default(),
             compaction_rows_dropped: Counter::default(),
             compaction_deleted: Counter::default(),
-            compaction_backlog: Gauge::default(),
+            compaction_dead: Gauge::default(),
+            compaction_periods_summed: Counter::default(),
             compaction_ended: Gauge::default(),
             plugin_calls: Family::default(),
             plugin_call_duration: Family::new_with_constructor(short_durations),
@@ -298,16 +300,19 @@ impl Metrics {
         );
         self.plain(
             "compaction_rows_dropped",
-            "Rows deleted that a reset or a reprocessing had replaced",
+            "Rows left behind that a reset or a reprocessing had replaced",
             self.compaction_rows_dropped.clone(),
         );
         let deleted = self.compaction_deleted.clone();
-        let help = "Rows and sums deleted, packed as they were";
+        let help = "Data files deleted, what was left of them being elsewhere";
         self.registry.register_with_unit("compaction_deleted", help, Unit::Bytes, deleted);
+        let dead = self.compaction_dead.clone();
+        let help = "In data files, of rows and sums that nobody sees any more";
+        self.registry.register_with_unit("compaction_dead", help, Unit::Bytes, dead);
         self.plain(
-            "compaction_backlog",
-            "Slices that are replaced and wait to be deleted",
-            self.compaction_backlog.clone(),
+            "compaction_periods_summed",
+            "Days and months whose sums were made",
+            self.compaction_periods_summed.clone(),
         );
         self.seconds(
             "compaction_last_end",
@@ -442,7 +447,8 @@ impl Metrics {
         self.compaction_slices_merged.inc_by(step.slices_merged);
         self.compaction_rows_dropped.inc_by(step.rows_dropped);
         self.compaction_deleted.inc_by(step.bytes_deleted);
-        self.compaction_backlog.set(gauge_value(step.backlog));
+        self.compaction_periods_summed.inc_by(step.periods_summed);
+        self.compaction_dead.set(gauge_value(step.bytes_dead));
     }
 
     /// Everything was looked at.
@@ -670,7 +676,8 @@ mod tests {
             slices_merged: 5,
             rows_dropped: 3,
             bytes_deleted: 700,
-            backlog: 2,
+            bytes_dead: 2,
+            periods_summed: 1,
             ..CompactionStep::default()
         };
 
@@ -685,7 +692,8 @@ mod tests {
             ("slices_merged_total", "10"),
             ("rows_dropped_total", "6"),
             ("deleted_bytes_total", "1400"),
-            ("backlog", "2"),
+            ("dead_bytes", "2"),
+            ("periods_summed_total", "2"),
             ("last_end_seconds", "77"),
         ];
         for (name, value) in values {

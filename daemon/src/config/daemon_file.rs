@@ -131,7 +131,7 @@ fn read_ledger(mut section: TableReader<'_>) -> LedgerConfig {
     let hint = "`cache_size_mib` is in MiB";
     let cache_size_mib = section.integer("cache_size_mib", 16..=1_048_576, 256, hint);
     let hint = "`compaction_percent` is a share of the time; 0 = never";
-    let compaction_percent = section.integer("compaction_percent", 0..=100, 0_u8, hint);
+    let compaction_percent = section.integer("compaction_percent", 0..=100, 10_u8, hint);
     section.finish();
     LedgerConfig { cache_size_mib, compaction_percent }
 }

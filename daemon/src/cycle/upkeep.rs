@@ -125,7 +125,8 @@ impl Upkeep {
     fn add(&mut self, step: CompactionStep) {
         self.pass.slices_merged += step.slices_merged;
         self.pass.rows_dropped += step.rows_dropped;
-        self.pass.slices_deleted += step.slices_deleted;
+        self.pass.periods_summed += step.periods_summed;
+        self.pass.bytes_moved += step.bytes_moved;
         self.pass.bytes_deleted += step.bytes_deleted;
     }
 
@@ -136,7 +137,8 @@ impl Upkeep {
             info!(
                 slices_merged = pass.slices_merged,
                 rows_dropped = pass.rows_dropped,
-                slices_deleted = pass.slices_deleted,
+                periods_summed = pass.periods_summed,
+                bytes_moved = pass.bytes_moved,
                 bytes_deleted = pass.bytes_deleted,
                 "Compacted the ledger.",
             );

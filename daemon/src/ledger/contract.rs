@@ -434,14 +434,16 @@ pub struct CompactionStep {
     pub progress: Compacted,
     /// Put together, or written anew without dead rows.
     pub slices_merged: u64,
-    /// Rows nobody sees any more, left out of what was written anew or deleted.
+    /// Rows nobody sees any more, left out of what was written anew.
     pub rows_dropped: u64,
-    /// Slices nobody sees any more, deleted.
-    pub slices_deleted: u64,
-    /// Of their rows and sums.
+    /// Days and months whose sums were made.
+    pub periods_summed: u64,
+    /// Given another place, so that a file can be deleted.
+    pub bytes_moved: u64,
+    /// Given back to the system.
     pub bytes_deleted: u64,
-    /// Slices that nobody sees any more and that are not deleted yet.
-    pub backlog: u64,
+    /// In files, and nobody sees them any more.
+    pub bytes_dead: u64,
 }
 
 /// How far [`Ledger::compact`] is.

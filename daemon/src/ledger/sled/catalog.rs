@@ -9,6 +9,8 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::cursors::Cursor;
+use super::data::Files;
+use super::sums::Sums;
 use crate::ledger::{CollectorMapping, ModuleState, NewScope, RatedBy, Scope};
 use crate::usage::{MetricId, ScopeId};
 
@@ -42,6 +44,11 @@ pub(super) struct Catalog {
     /// By id.
     pub(super) reprocessings: Arc<BTreeMap<u64, ReprocessingEntry>>,
     pub(super) kv_revisions: Arc<BTreeMap<String, u64>>,
+    pub(super) files: Arc<Files>,
+    /// Of days and months.
+    pub(super) sums: Arc<Sums>,
+    /// Number of the next data file; not kept: at a start those that were deleted are forgotten.
+    pub(super) next_file: u32,
     pub(super) counters: Counters,
 }
 

@@ -135,6 +135,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether the checksum at the end of a record fits.
+    pub(super) fn is_sealed(bytes: &[u8]) -> bool {
+        let split = bytes.split_last_chunk::<4>();
+        split.is_some_and(|(body, crc)| crc32fast::hash(body) == u32::from_le_bytes(*crc))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use super::block::{EncodedBlock, RowSet};
 use super::catalog::{Catalog, MetricNumber, Note, ScopeNumber};
 use super::cursors::{self, Cursor};
+use super::data::{self, DataFiles};
 use super::gather::{CheckedSlice, Gathered};
+use super::query::Reading;
 use super::queue::Stage;
+use super::rollup::{ROLLUP_SCOPES_MAX, RollupEntry, encode_rollup};
 use super::runs::ScopeRuns;
-use super::slice::{Part, ROLLUP_SCOPES_MAX, RollupEntry, Slice, SliceKey, encode_rollup};
+use super::slice::{Part, Slice, part_size};
 use super::store::{Store, Table, Write};
 use super::texts::Texts;
-use super::{COUNTERS_KEY, records, states};
+use super::{COUNTERS_KEY, records, states, sums};
 use crate::ledger::{CommitOutcome, Fact, Failure, LedgerError, Origin, RatedBy, RatedSlice};
 use crate::usage::Period;
 
@@ -19,7 +22,14 @@ use crate::usage::Period;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Writing<'a> {
     pub(super) store: &'a Store,
+    pub(super) data: &'a DataFiles,
     pub(super) texts: &'a Texts,
+}
+
+impl<'a> Writing<'a> {
+    pub(super) fn reading(self, catalog: &'a Catalog) -> Reading<'a> {
+        Reading { store: self.store, data: self.data, texts: self.texts, catalog }
+    }
 }
 
 /// A slice whose rows are encoded for those scopes that stood at its period when it was prepared.
@@ -67,18 +77,32 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
-    pub(super) fn rollup_parts(&self) -> Vec<Part> {
-        let part = |entries: &[RollupEntry]| Part {
-            rows: entries.len(),
-            first_scope: entries.first().map_or(0, |entry| entry.scope),
-            last_scope: entries.last().map_or(0, |entry| entry.scope),
-        };
-        self.rollup.chunks(ROLLUP_SCOPES_MAX).map(part).collect()
+    /// Its parts, and their bytes one after the other.
+    pub(super) fn into_parts(self) -> EncodedParts {
+        let mut parts = EncodedParts::default();
+        for entries in self.rollup.chunks(ROLLUP_SCOPES_MAX) {
+            let bytes = encode_rollup(entries);
+            parts.rollups.push(Part {
+                rows: entries.len(),
+                first_scope: entries.first().map_or(0, |entry| entry.scope),
+                last_scope: entries.last().map_or(0, |entry| entry.scope),
+                size: part_size(&bytes),
+            });
+            parts.bytes.extend_from_slice(&bytes);
+        }
+        for block in &self.blocks {
+            parts.blocks.push(block.into());
+            parts.bytes.extend_from_slice(&block.bytes);
+        }
+        parts
     }
+}
 
-    pub(super) fn block_parts(&self) -> Vec<Part> {
-        self.blocks.iter().map(Part::from).collect()
-    }
+#[derive(Debug, Default)]
+pub(super) struct EncodedParts {
+    pub(super) rollups: Vec<Part>,
+    pub(super) blocks: Vec<Part>,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// Checks and encodes slices in the caller's thread. `catalog` is a copy: its cursors move as the
@@ -204,20 +228,18 @@ pub(super) fn stage(
 
 /// A new slice that readers will see.
 pub(super) fn add_slice(stage: &mut Stage, label: &SliceLabel, encoded: Encoded) {
-    let slice = describe(stage, label, &encoded);
-    let key = slice.key();
-    stage.pending.push(key.bytes());
-    write_parts(stage, key, encoded);
+    let slice = describe(stage, label, encoded);
+    sums::forget(stage, slice.period.begin_secs());
     stage.catalog.counters.rows += slice.rows;
-    stage.journaled.push(Write::put(Table::Slices, key.bytes(), slice.encode()));
+    stage.journaled.push(Write::put(Table::Slices, slice.key().bytes(), slice.encode()));
 }
 
-/// The record of a new slice, with a number of its own.
-pub(super) fn describe(stage: &mut Stage, label: &SliceLabel, encoded: &Encoded) -> Slice {
+/// The record of a new slice, with a number of its own, its parts on their way into a data file.
+pub(super) fn describe(stage: &mut Stage, label: &SliceLabel, encoded: Encoded) -> Slice {
     let sums = || encoded.rollup.iter().map(|entry| entry.sums);
     let number = stage.catalog.counters.next_slice;
     stage.catalog.counters.next_slice += 1;
-    Slice {
+    let mut slice = Slice {
         period: label.period,
         metric: label.metric,
         number,
@@ -228,12 +250,18 @@ pub(super) fn describe(stage: &mut Stage, label: &SliceLabel, encoded: &Encoded)
         rows: sums().map(|sums| sums.rows).sum(),
         qty: sums().map(|sums| sums.qty).sum(),
         price: sums().map(|sums| sums.price).sum(),
-        rollups: encoded.rollup_parts(),
-        blocks: encoded.block_parts(),
+        rollups: Vec::new(),
+        blocks: Vec::new(),
         origin: label.origin,
         removed: ScopeRuns::default(),
         order: number,
-    }
+        file: 0,
+        offset: 0,
+    };
+    let parts = encoded.into_parts();
+    (slice.rollups, slice.blocks) = (parts.rollups, parts.blocks);
+    data::place(stage, &mut slice, parts.bytes);
+    slice
 }
 
 fn chain_number(stage: &mut Stage, chain: &Arc<[RatedBy]>) -> u32 {
@@ -248,17 +276,9 @@ fn chain_number(stage: &mut Stage, chain: &Arc<[RatedBy]>) -> u32 {
     number
 }
 
-pub(super) fn write_parts(stage: &mut Stage, key: SliceKey, encoded: Encoded) {
-    for (part, block) in encoded.blocks.into_iter().enumerate() {
-        stage.early.push(Write::put(Table::Blocks, key.part(part), block.bytes));
-    }
-    for (part, entries) in encoded.rollup.chunks(ROLLUP_SCOPES_MAX).enumerate() {
-        stage.early.push(Write::put(Table::Rollups, key.part(part), encode_rollup(entries)));
-    }
-}
-
 /// The records that change with nearly every group.
 pub(super) fn write_counters(stage: &mut Stage, before: &Catalog) {
+    data::write_changed(stage);
     if stage.catalog.counters != before.counters {
         let record = records::encode_counters(stage.catalog.counters);
         stage.journaled.push(Write::put(Table::Meta, COUNTERS_KEY.to_vec(), record));

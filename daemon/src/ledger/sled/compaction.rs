@@ -6,34 +6,30 @@
 //!   unit, description, chain, origin) get one new slice with the rows that are left, at the place
 //!   of the first; their records go to the tree `removed`. One journal: readers see those before or
 //!   the one after, never both. What a slice was rated by stays what it is for every row.
-//! - *sweep*: blocks and rollups of what stands in `removed` are deleted, then the record itself,
-//!   as soon as every reader who may know of it has ended. A sweep that breaks off is begun again
-//!   by what is left in `removed`, so a kill leaves nothing behind.
+//! - *move*: what is left of a data file of which much is dead gets a place in another one, some MiB
+//!   at a time; the file is deleted as soon as every reader who may know of it has ended. A file
+//!   that a kill left behind is deleted at the next start.
+//! - *sum up*: see `sums`.
 //!
-//! New rows are built outside of the queue; the group only compares the records that they were
-//! built from. When a change was faster, the step has done nothing and comes again.
+//! What is new is built outside of the queue; the group only compares the records that it was built
+//! from. When a change was faster, the step has done nothing and comes again.
 //!
-//! sled gives the room of what was deleted to what is written later, and gives it back to the
-//! system only at the end of its log: the folder stops growing rather than shrinks. To make it
-//! write the leaves anew that something was deleted from was tried: what was free at once was less
-//! than what it had written for that.
-//!
-//! Staged slices are not touched, and nobody is put together across their places: a reprocessing
+//! Staged slices are not merged, and nobody is put together across their places: a reprocessing
 //! that ends later finds the order as it was. Keys of pushes stay for ever.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::catalog::Catalog;
 use super::columns::BLOCK_ROWS_MAX;
-use super::commit::{self, Encoded};
+use super::commit::Encoded;
+use super::data::{self, FileId};
 use super::ledger::{Inner, SledLedger};
-use super::merge;
 use super::queue::{Company, Stage};
-use super::reprocessing;
 use super::runs::ScopeRuns;
 use super::slice::{Slice, SliceKey, time_bytes};
-use super::store::{Table, Write, damaged};
+use super::store::{Table, Write, damaged, store_error};
+use super::{merge, moving, reprocessing, sums};
 use crate::ledger::{Compacted, CompactionStep, LedgerError};
 
 /// Most rows, and most scopes, that one merge reads: a change of that size is one of the longest
@@ -52,13 +48,6 @@ const MERGE_SHARE: usize = 4;
 const DEAD_SHARE: usize = 4;
 /// So many records are looked at in one step, and no further period after them.
 const SCAN_SLICES_MAX: usize = 4096;
-/// Most slices that a sweep plans with at a time.
-const SWEEP_SLICES_MAX: usize = 256;
-/// Most parts of slices, and most bytes of them, that one step deletes.
-const SWEEP_PARTS_MAX: usize = 256;
-const SWEEP_SIZE_MAX: usize = 1 << 20;
-/// More slices that wait to be deleted are not counted.
-const BACKLOG_MAX: usize = 1 << 16;
 /// Most merges that may fail in one pass before the rest of it is left out.
 const FAILED_MAX: usize = 1024;
 
@@ -69,27 +58,23 @@ pub(super) struct Compactor {
     position_secs: i64,
     /// First slices of those that could not be put together in this pass.
     failed: BTreeSet<SliceKey>,
-    doomed: Option<Doomed>,
-    backlog: u64,
+    moving: moving::Progress,
+    summing: sums::Progress,
+    /// Files without a slice, and the number of the first reader who cannot know of one.
+    doomed: VecDeque<(FileId, u64)>,
 }
 
 impl Default for Compactor {
     fn default() -> Compactor {
-        let failed = BTreeSet::new();
-        Compactor { position_secs: i64::MIN, failed, doomed: None, backlog: 0 }
+        Compactor {
+            position_secs: i64::MIN,
+            failed: BTreeSet::new(),
+            moving: moving::Progress::default(),
+            summing: sums::Progress::default(),
+            doomed: VecDeque::new(),
+        }
     }
 }
-
-/// Slices that nobody sees who begins to read now.
-#[derive(Debug)]
-struct Doomed {
-    slices: VecDeque<(SliceKey, DeadRows)>,
-    /// Readers before that one may know them.
-    known_before: u64,
-}
-
-/// Rows that went out of sight with their slice, not into another.
-type DeadRows = u64;
 
 /// A slice that may be merged, or one that is in the way.
 #[derive(Debug)]
@@ -140,32 +125,58 @@ impl SledLedger {
     /// See [`Ledger::compact`](crate::ledger::Ledger::compact).
     pub(super) fn compact_step(&self) -> Result<CompactionStep, LedgerError> {
         let mut compactor = self.compactor.lock().unwrap_or_else(PoisonError::into_inner);
-        if compactor.doomed.is_none() {
-            (compactor.doomed, compactor.backlog) = self.inner.doomed()?;
+        let compactor = &mut *compactor;
+        let step = self.next_step(compactor)?;
+        let dead = self.inner.catalog().files.values().map(|file| file.dead).sum();
+        let doomed: u64 = compactor.doomed.len() as u64;
+        let progress = match step.progress {
+            Compacted::All if doomed > 0 => Compacted::Waits,
+            progress => progress,
+        };
+        Ok(CompactionStep { bytes_dead: dead, progress, ..step })
+    }
+
+    fn next_step(&self, compactor: &mut Compactor) -> Result<CompactionStep, LedgerError> {
+        if let Some(step) = self.delete_file(compactor)? {
+            return Ok(step);
         }
-        if let Some(mut doomed) = compactor.doomed.take() {
-            let step = if self.inner.readers.have_left(doomed.known_before) {
-                self.sweep(&mut doomed)?
-            } else {
-                CompactionStep { progress: Compacted::Waits, ..CompactionStep::default() }
-            };
-            compactor.backlog = compactor.backlog.saturating_sub(step.slices_deleted);
-            compactor.doomed = (!doomed.slices.is_empty()).then_some(doomed);
-            return Ok(CompactionStep { backlog: compactor.backlog, ..step });
+        match self.inner.find(compactor)? {
+            Found::Merge(slices, catalog) => return self.merge(compactor, slices, &catalog),
+            Found::NothingYet => return Ok(CompactionStep::default()),
+            Found::Nothing => {}
         }
-        match self.inner.find(&mut compactor)? {
-            Found::Merge(slices, catalog) => self.merge(compactor, slices, &catalog),
-            Found::NothingYet => Ok(CompactionStep::default()),
-            Found::Nothing => {
-                *compactor = Compactor::default();
-                Ok(CompactionStep { progress: Compacted::All, ..CompactionStep::default() })
-            }
+        if let Some(moved) = self.move_some(&mut compactor.moving)? {
+            compactor.doomed.extend(moved.emptied.map(|file| (file, self.inner.readers.next())));
+            let bytes_moved = moved.bytes;
+            return Ok(CompactionStep { bytes_moved, ..CompactionStep::default() });
         }
+        if let Some(periods_summed) = self.sum_up_some(&mut compactor.summing)? {
+            return Ok(CompactionStep { periods_summed, ..CompactionStep::default() });
+        }
+        let doomed = std::mem::take(&mut compactor.doomed);
+        *compactor = Compactor { doomed, ..Compactor::default() };
+        Ok(CompactionStep { progress: Compacted::All, ..CompactionStep::default() })
+    }
+
+    /// The file that nobody has known of for longest, if its last readers have ended.
+    fn delete_file(
+        &self,
+        compactor: &mut Compactor,
+    ) -> Result<Option<CompactionStep>, LedgerError> {
+        let Some((file, known_before)) = compactor.doomed.front().copied() else {
+            return Ok(None);
+        };
+        if !self.inner.readers.have_left(known_before) {
+            return Ok(None);
+        }
+        compactor.doomed.pop_front();
+        let bytes_deleted = self.inner.data.remove(file).map_err(store_error)?;
+        Ok(Some(CompactionStep { bytes_deleted, ..CompactionStep::default() }))
     }
 
     fn merge(
         &self,
-        mut compactor: MutexGuard<'_, Compactor>,
+        compactor: &mut Compactor,
         candidates: Vec<Candidate>,
         catalog: &Catalog,
     ) -> Result<CompactionStep, LedgerError> {
@@ -179,71 +190,30 @@ impl SledLedger {
             return merged.map(|_| CompactionStep::default());
         };
         let slices_merged = slices.len() as u64;
-        let replaced: Vec<(SliceKey, sled::IVec)> =
-            slices.iter().map(Slice::key).zip(records.into_iter().flatten()).collect();
-        let new = merged_slice(slices, &encoded);
+        let records: Vec<sled::IVec> = records.into_iter().flatten().collect();
         let inner = Arc::clone(&self.inner);
-        let change = move |stage: &mut Stage| replace(&inner, stage, new, encoded, replaced);
+        let change = move |stage: &mut Stage| replace(&inner, stage, encoded, (&slices, &records));
         if !self.change_with(Company::Alone, change)? {
             return Ok(CompactionStep::default());
         }
         Ok(CompactionStep {
             slices_merged,
             rows_dropped: dead_rows as u64,
-            backlog: slices_merged,
             ..CompactionStep::default()
         })
     }
-
-    /// Deletes parts of doomed slices, and the records of those that have none any more. Nobody
-    /// looks at the parts, so the queue has to do with the records only.
-    fn sweep(&self, doomed: &mut Doomed) -> Result<CompactionStep, LedgerError> {
-        let (mut parts, mut records) = (Vec::new(), Vec::new());
-        let (mut bytes, mut rows_dropped) = (0, 0);
-        'slices: while let Some((key, dead_rows)) = doomed.slices.front() {
-            let key = key.bytes();
-            for table in [Table::Blocks, Table::Rollups] {
-                for entry in self.inner.store.prefix(table, &key) {
-                    if parts.len() >= SWEEP_PARTS_MAX || bytes >= SWEEP_SIZE_MAX {
-                        break 'slices;
-                    }
-                    let (key, value) = entry?;
-                    bytes += key.len() + value.len();
-                    parts.push(Write::remove(table, key.to_vec()));
-                }
-            }
-            records.push(Write::remove(Table::Removed, key));
-            rows_dropped += dead_rows;
-            doomed.slices.pop_front();
-        }
-        let deleted = self.inner.store.write_early(&parts).and_then(|()| self.inner.store.sync());
-        // What is on disk now is not known, as after any failed write.
-        deleted.inspect_err(|_| self.queue.stop())?;
-        let slices_deleted = records.len() as u64;
-        self.change_with(Company::Welcome, move |stage: &mut Stage| {
-            stage.journaled.extend(records);
-            Ok(())
-        })?;
-        let bytes_deleted = bytes as u64;
-        Ok(CompactionStep { rows_dropped, slices_deleted, bytes_deleted, ..Default::default() })
-    }
 }
 
-/// The record of what takes the place of some slices, its number still to be given.
-fn merged_slice(slices: Vec<Slice>, encoded: &Encoded) -> Slice {
-    let rows = slices.iter().map(|slice| slice.rows).sum();
-    let qty = slices.iter().map(|slice| slice.qty).sum();
-    let price = slices.iter().map(|slice| slice.price).sum();
-    let first = slices.into_iter().next().expect("a merge has a first slice");
+/// The record of what takes the place of some slices, its number and place still to be given.
+fn merged_slice(slices: &[Slice], encoded: &Encoded) -> Slice {
+    let first = slices.first().expect("a merge has a first slice");
     Slice {
         scopes: encoded.rollup.len() as u64,
-        rows,
-        qty,
-        price,
-        rollups: encoded.rollup_parts(),
-        blocks: encoded.block_parts(),
+        rows: slices.iter().map(|slice| slice.rows).sum(),
+        qty: slices.iter().map(|slice| slice.qty).sum(),
+        price: slices.iter().map(|slice| slice.price).sum(),
         removed: ScopeRuns::default(),
-        ..first
+        ..first.clone()
     }
 }
 
@@ -251,25 +221,24 @@ fn merged_slice(slices: Vec<Slice>, encoded: &Encoded) -> Slice {
 fn replace(
     inner: &Inner,
     stage: &mut Stage,
-    new: Slice,
     encoded: Encoded,
-    replaced: Vec<(SliceKey, sled::IVec)>,
+    (slices, records): (&[Slice], &[sled::IVec]),
 ) -> Result<bool, LedgerError> {
-    for (key, record) in &replaced {
-        if inner.store.get(Table::Slices, &key.bytes())?.as_ref() != Some(record) {
+    for (slice, record) in slices.iter().zip(records) {
+        if inner.store.get(Table::Slices, &slice.key().bytes())?.as_ref() != Some(record) {
             return Ok(false);
         }
     }
-    let number = stage.catalog.counters.next_slice;
+    let mut new = merged_slice(slices, &encoded);
+    new.number = stage.catalog.counters.next_slice;
     stage.catalog.counters.next_slice += 1;
-    let new = Slice { number, ..new };
-    let key = new.key();
-    stage.pending.push(key.bytes());
-    commit::write_parts(stage, key, encoded);
-    stage.journaled.push(Write::put(Table::Slices, key.bytes(), new.encode()));
-    for (key, record) in replaced {
-        stage.journaled.push(Write::put(Table::Removed, key.bytes(), record.to_vec()));
-        stage.journaled.push(Write::remove(Table::Slices, key.bytes()));
+    let parts = encoded.into_parts();
+    (new.rollups, new.blocks) = (parts.rollups, parts.blocks);
+    data::place(stage, &mut new, parts.bytes);
+    stage.journaled.push(Write::put(Table::Slices, new.key().bytes(), new.encode()));
+    for slice in slices {
+        data::bury(stage, slice.data_file(), slice.extent_size());
+        stage.journaled.push(Write::remove(Table::Slices, slice.key().bytes()));
     }
     Ok(true)
 }
@@ -282,30 +251,6 @@ enum Found {
 }
 
 impl Inner {
-    /// The next slices to delete, and how many there are.
-    fn doomed(&self) -> Result<(Option<Doomed>, u64), LedgerError> {
-        // So that no group is half in its place.
-        let catalog = self.lock();
-        let mut slices = VecDeque::new();
-        for entry in self.store.prefix(Table::Removed, &[]).take(SWEEP_SLICES_MAX) {
-            let (key, record) = entry?;
-            // Its key is enough to delete what a damaged record stands for.
-            let dead_rows = match Slice::decode(&key, &record) {
-                Ok(slice) if slice.scopes == 0 => slice.blocks.iter().map(|part| part.rows).sum(),
-                _ => 0,
-            };
-            let wrong = |damage| damaged("a removed slice".to_owned(), damage);
-            slices.push_back((SliceKey::read(&key).map_err(wrong)?, dead_rows as u64));
-        }
-        let known_before = self.readers.next();
-        drop(catalog);
-        if slices.is_empty() {
-            return Ok((None, 0));
-        }
-        let backlog = self.store.prefix(Table::Removed, &[]).take(BACKLOG_MAX).count();
-        Ok((Some(Doomed { slices, known_before }), backlog as u64))
-    }
-
     /// The next slices that are worth a merge.
     fn find(&self, compactor: &mut Compactor) -> Result<Found, LedgerError> {
         let mut seen = 0;

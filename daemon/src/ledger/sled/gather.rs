@@ -59,6 +59,23 @@ pub(super) struct ScopeSums {
     pub(super) price: Sum,
 }
 
+impl std::ops::AddAssign for ScopeSums {
+    fn add_assign(&mut self, other: ScopeSums) {
+        self.rows += other.rows;
+        self.qty += other.qty;
+        self.price += other.price;
+    }
+}
+
+impl std::iter::Sum for ScopeSums {
+    fn sum<I: Iterator<Item = ScopeSums>>(sums: I) -> ScopeSums {
+        sums.fold(ScopeSums::default(), |mut all, sums| {
+            all += sums;
+            all
+        })
+    }
+}
+
 /// What is stored of a slice: rows by sets that share their scales, sums by scope.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Gathered {

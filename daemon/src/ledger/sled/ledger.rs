@@ -8,16 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::catalog::Catalog;
 use super::compaction::Compactor;
+use super::data::DataFiles;
 use super::push::{self, Newcomers};
 use super::query::Reading;
-use super::queue::{Company, Queue, Stage};
+use super::queue::{Company, GroupError, Queue, Stage};
 use super::readers::{Presence, Readers};
 use super::slice::Slice;
-use super::store::{Store, Table};
+use super::store::{Store, store_error};
 use super::texts::Texts;
 use super::{
-    PENDING_KEY, commit, completeness, kv, load, records, reprocessing, reset, rows, scopes,
-    states, summary, swap,
+    commit, completeness, data, kv, load, raise, reprocessing, reset, rows, scopes, states,
+    summary, swap,
 };
 use crate::ledger::{
     CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery, Cursors,
@@ -104,6 +105,7 @@ pub struct SledLedger {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) store: Store,
+    pub(super) data: DataFiles,
     texts: Texts,
     /// Held for writing while a group that is durable becomes visible.
     catalog: RwLock<Arc<Catalog>>,
@@ -121,9 +123,13 @@ impl SledLedger {
     /// Opens the ledger in a folder, or begins one there.
     pub fn open(path: &Path, options: SledOptions) -> Result<SledLedger, OpenError> {
         let store = Store::open(path, options)?;
+        let data = DataFiles::open(path).map_err(|source| OpenError::folder(path, source))?;
+        let removed = data.remove_strays(&data::load(&store)?);
+        removed.map_err(|source| OpenError::folder(path, source))?;
+        raise::raise(&store, &data)?;
         let catalog = RwLock::new(Arc::new(load::load(&store)?));
         let texts = Texts::load(&store)?;
-        let inner = Arc::new(Inner { store, texts, catalog, readers: Readers::default() });
+        let inner = Arc::new(Inner { store, data, texts, catalog, readers: Readers::default() });
         Ok(SledLedger { inner, queue: Queue::default(), compactor: Mutex::default() })
     }
 
@@ -160,12 +166,12 @@ impl Inner {
         self.catalog.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn catalog(&self) -> Arc<Catalog> {
+    pub(super) fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.lock())
     }
 
     pub(super) fn reading<'a>(&'a self, catalog: &'a Catalog) -> Reading<'a> {
-        Reading { store: &self.store, texts: &self.texts, catalog }
+        self.writing().reading(catalog)
     }
 
     /// What readers see now of the slices that begin in `[begin, end)`.
@@ -174,31 +180,36 @@ impl Inner {
         begin: DateTime<Utc>,
         end: DateTime<Utc>,
     ) -> Result<Snapshot<'_>, LedgerError> {
+        self.snapshot_of(|reading| reading.slices(begin, end))
+    }
+
+    /// What readers see now of the slices that `list` picks.
+    fn snapshot_of(
+        &self,
+        list: impl FnOnce(Reading<'_>) -> Result<Vec<Slice>, LedgerError>,
+    ) -> Result<Snapshot<'_>, LedgerError> {
         let presence = self.readers.enter();
         let catalog = self.lock();
-        let slices = self.reading(&catalog).slices(begin, end)?;
+        let slices = list(self.reading(&catalog))?;
         Ok(Snapshot { catalog: Arc::clone(&catalog), slices, _presence: presence })
     }
 
     fn writing(&self) -> commit::Writing<'_> {
-        commit::Writing { store: &self.store, texts: &self.texts }
+        commit::Writing { store: &self.store, data: &self.data, texts: &self.texts }
     }
 
     /// Makes a group durable, then visible.
-    fn write(&self, mut stage: Stage, before: &Catalog) -> Result<(), LedgerError> {
+    fn write(&self, mut stage: Stage, before: &Catalog) -> Result<(), GroupError> {
         commit::write_counters(&mut stage, before);
+        // Nothing names these places before the journal does.
+        let written = self.data.append(&stage.extents);
+        written.map_err(|error| GroupError::Undone(store_error(error)))?;
         let new_texts = self.texts.take_new();
-        stage.early.splice(0..0, new_texts.early);
         stage.journaled.extend(new_texts.journaled);
-        if stage.journaled.is_empty() && stage.early.is_empty() {
+        if stage.journaled.is_empty() && new_texts.early.is_empty() {
             return Ok(());
         }
-        if !stage.pending.is_empty() {
-            let record = records::encode_pending(&stage.pending);
-            let writes = states::put_long(Table::Meta, PENDING_KEY, &record);
-            stage.early.splice(0..0, writes);
-        }
-        self.store.write_early(&stage.early)?;
+        self.store.write_early(&new_texts.early)?;
         self.store.journal(&stage.journaled)?;
         self.texts.settle();
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
@@ -317,7 +328,11 @@ impl Ledger for SledLedger {
     }
 
     fn summarize(&self, query: &SummaryQuery) -> Result<Vec<SummaryGroup>, LedgerError> {
-        let snapshot = self.inner.snapshot(query.begin, query.end)?;
+        let snapshot =
+            self.inner.snapshot_of(|reading| match summary::sums_up_to(reading, query) {
+                Some(level) => reading.sources(query.begin, query.end, level),
+                None => reading.slices(query.begin, query.end),
+            })?;
         summary::summarize(self.inner.reading(&snapshot.catalog), query, &snapshot.slices)
     }
 
@@ -421,8 +436,9 @@ impl Ledger for SledLedger {
     }
 
     fn size(&self) -> Result<LedgerSize, LedgerError> {
+        let data_size: u64 = self.inner.catalog().files.values().map(|file| file.size).sum();
         Ok(LedgerSize {
-            bytes_on_disk: self.inner.store.size_on_disk()?,
+            bytes_on_disk: self.inner.store.size_on_disk()? + data_size,
             rows: self.inner.catalog().counters.rows,
         })
     }

@@ -1,13 +1,12 @@
-//! Reads the catalog when a ledger is opened, and removes what an unfinished commit left.
+//! Reads the catalog when a ledger is opened.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::catalog::{Catalog, Counters, MetricNotes, ScopeEntry, ScopeNumber};
 use super::codec::Damage;
-use super::slice::SliceKey;
-use super::store::{Store, Table, Write, damaged};
-use super::{COUNTERS_KEY, PENDING_KEY, cursors, records, reprocessing, states};
+use super::store::{Store, Table, damaged};
+use super::{COUNTERS_KEY, cursors, data, records, reprocessing, states, sums};
 use crate::ledger::LedgerError;
 
 pub(super) fn load(store: &Store) -> Result<Catalog, LedgerError> {
@@ -33,7 +32,8 @@ pub(super) fn load(store: &Store) -> Result<Catalog, LedgerError> {
             .map_err(|damage| damaged("counters".to_owned(), damage))?,
         None => Counters::default(),
     };
-    remove_pending(store, &mut catalog.counters)?;
+    data::load_into(store, &mut catalog)?;
+    sums::load(store, &mut catalog)?;
     Ok(catalog)
 }
 
@@ -100,35 +100,4 @@ fn load_notes(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerError> {
         of_metric.notes.insert(number, note);
     }
     Ok(())
-}
-
-/// A commit that did not get as far as its journal leaves blocks that no slice names.
-fn remove_pending(store: &Store, counters: &mut Counters) -> Result<(), LedgerError> {
-    let Some(bytes) = states::get_long(store, Table::Meta, PENDING_KEY)? else { return Ok(()) };
-    let wrong = |damage| damaged("list of unfinished slices".to_owned(), damage);
-    let mut removals = Vec::new();
-    for key in records::decode_pending(&bytes).map_err(wrong)? {
-        let slice = SliceKey::read(&key).map_err(wrong)?;
-        counters.next_slice = counters.next_slice.max(slice.number + 1);
-        if is_named(store, &key, slice)? {
-            continue;
-        }
-        let key = slice.bytes();
-        for table in [Table::Blocks, Table::Rollups] {
-            for entry in store.prefix(table, &key) {
-                removals.push(Write::remove(table, entry?.0.to_vec()));
-            }
-        }
-    }
-    store.apply(&removals)
-}
-
-/// Whether there is a record of a slice that was being written.
-fn is_named(store: &Store, pending_key: &[u8], slice: SliceKey) -> Result<bool, LedgerError> {
-    for table in [Table::Slices, Table::Removed] {
-        if store.get(table, &slice.bytes())?.is_some() {
-            return Ok(true);
-        }
-    }
-    reprocessing::is_staged(store, pending_key)
 }

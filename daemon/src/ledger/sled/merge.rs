@@ -13,7 +13,8 @@ use super::codec::Damage;
 use super::commit::Encoded;
 use super::gather::{DECIMAL_END, ScopeSums, Total};
 use super::query::{BlockError, Reading, Selection, rows_of_scopes};
-use super::slice::{RollupEntry, Slice};
+use super::rollup::RollupEntry;
+use super::slice::Slice;
 use super::store::damaged;
 use crate::ledger::{Filters, LedgerError, Origin};
 

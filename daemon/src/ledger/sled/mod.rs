@@ -3,20 +3,25 @@
 //! Guarantees what [`Ledger`](super::Ledger) promises. Does not rate, plan or format, and never
 //! reads the clock.
 //!
+//! Rows and sums stand in data files (`data`), written once and in order; everything that changes
+//! stands in sled, and so does what says where they are.
+//!
 //! # How a change becomes durable
 //!
 //! Changes queue; one thread at a time takes all that wait and writes them as a group (`queue`):
 //!
-//! 1. `pending`: the keys of the slices to come;
-//! 2. what no reader looks at yet: new texts, blocks, rollups, under keys never used before;
-//! 3. `journal`: ONE record with all other writes of the group (slices, cursors, counters, keys …);
+//! 1. rows and sums, behind the end of their data files, which are synced: no record names them yet;
+//! 2. new texts, under keys that no reader looks at;
+//! 3. `journal`: ONE record with all other writes of the group (slices, cursors, counters, keys,
+//!    ends of data files …);
 //! 4. sync: sled's `flush`, then `fdatasync` of sled's log. **Now the group is in the ledger.**
 //! 5. the journal's writes go to their places while readers wait outside; the new cursors are
 //!    shown.
 //!
-//! A start replays the journal (which changes nothing when step 5 was done) and removes the blocks
-//! of `pending` slices that the journal did not make real. So a group is there wholly or not at
-//! all, and readers only ever see what is durable. After a failed write no further change is taken.
+//! A start replays the journal (which changes nothing when step 5 was done). What stands behind the
+//! end of a data file is written over. So a group is there wholly or not at all, and readers only
+//! ever see what is durable. After step 1 has failed, on a full disk for example, the ledger is what
+//! it was; after a failed write of sled no further change is taken.
 //!
 //! # What was found out about sled 0.34.7
 //!
@@ -48,17 +53,22 @@
 //! - The lock on `db` may outlive the database by a moment, and its error cannot be told from
 //!   others: we hold a lock of our own (`lock`).
 //! - An iterator over a tree sees changes made meanwhile: readers list slices under a lock, then
-//!   read blocks, which never change, without one. What nobody can list any more is deleted when
-//!   those who began to read before have ended (`readers`, `compaction`).
+//!   read rows and sums, which never change, without one. A data file that nobody can come to any
+//!   more is deleted when those who began to read before have ended (`readers`, `compaction`).
+//! - It keeps two to three bytes for each byte of a large value, gives hardly any back when they are
+//!   deleted, and reads all that was written since the last start again after a kill: rows stood in
+//!   it up to format 3.
 //! - A key that is removed makes it write the rest of the leaf anew, so what is removed counts
 //!   between two syncs like what is written.
 //!
-//! # Stored format, version 3
+//! # Stored format, version 4
 //!
 //! Records of older versions are read as they are, and replaced when they change; a start raises
-//! the header to 3. Version 2 has other versions of the frames I and B, no order of slices but that
-//! of their numbers. Version 1 has no trees `removed`, `pushes`, `reprocessings` and `staged`
-//! either, and other versions of the frames S, C and J.
+//! the header to 4, and moves rows and sums out of sled (`raise`). Version 3 has them in trees
+//! `rollups` and `blocks`, slices that wait to be deleted in `removed`, and no trees `files` and
+//! `sums`. Version 2 has other versions of the frames I and B, no order of slices but that of their
+//! numbers. Version 1 has no trees `removed`, `pushes`, `reprocessings` and `staged` either, and
+//! other versions of the frames S, C and J.
 //!
 //! Integers in keys are big endian. In records `uint` is LEB128, `int` zigzag LEB128, `wide` a
 //! length byte and as many bytes of two's complement, little endian; `text` and `bytes` have a
@@ -74,8 +84,6 @@
 //! meta     "header"                       frame('L',1) "rated ledger\n" version:uint
 //!          "counters"                     frame('O',1) rows:uint next_slice:uint next_note:uint
 //!                                         next_mapping:uint
-//!          "pending" part:u16be           long(frame('P',1) { key:bytes })
-//!                                         (a slice's key, of a staged one with its id behind)
 //!          "journal"                      frame('J',2) slot:u8 parts:uint rest
 //!                                         rest = { packed({ write }) } if parts = 0,
 //!                                         else crc32:u32le of the parts joined
@@ -88,8 +96,10 @@
 //!                                         (version 1 ends before these; its rank is its number)
 //! metrics  metric:u32be                   frame('M',1) name:text alt_name:text
 //! cursors  metric:u32be part:u16be        long(frame('C',2) …), see `cursors`
-//! slices, rollups, removed                see `slice`
-//! blocks   (slice's key) part:u16be       see `block` and `columns`
+//! slices                                  see `slice`; in data files: see `data`, `rollup`,
+//!                                         `block` and `columns`
+//! files                                   see `data`
+//! sums                                    see `sums`
 //! texts                                   see `texts`
 //! chains   chain:u32be                    frame('H',1) { module:text revision:uint library:text }
 //! notes    metric:u32be note:u64be        frame('N',1) begin:int end:int attempts:uint at:int
@@ -108,14 +118,14 @@
 //!
 //! tables of a write: 0 meta, 1 scopes, 2 metrics, 3 cursors, 4 slices, 5 rollups, 6 blocks,
 //! 7 texts, 8 kv, 9 states, 10 notes, 11 chains, 12 removed, 13 pushes,
-//! 14 reprocessings, 15 staged
+//! 14 reprocessings, 15 staged, 16 files, 17 sums
 //! ```
 //!
 //! Example: the header is
 //!
 //! ```text
-//! 4c 01 72 61 74 65 64 20 6c 65 64 67 65 72 0a 03 7c 55 9c 86
-//! L  1  r  a  t  e  d     l  e  d  g  e  r  \n 3  crc32
+//! 4c 01 72 61 74 65 64 20 6c 65 64 67 65 72 0a 04 df c0 f8 18
+//! L  1  r  a  t  e  d     l  e  d  g  e  r  \n 4  crc32
 //! ```
 //!
 //! A program refuses a header with a higher version than its own. Within a version trees, keys
@@ -130,19 +140,23 @@ mod commit;
 mod compaction;
 mod completeness;
 mod cursors;
+mod data;
 mod gather;
 mod kv;
 mod ledger;
 mod load;
 mod merge;
+mod moving;
 mod push;
 mod query;
 mod queue;
+mod raise;
 mod readers;
 mod records;
 mod removal;
 mod reprocessing;
 mod reset;
+mod rollup;
 mod rows;
 mod runs;
 mod scopes;
@@ -150,6 +164,7 @@ mod slice;
 mod states;
 mod store;
 mod summary;
+mod sums;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -158,7 +173,8 @@ mod texts;
 pub use ledger::{OpenError, SledLedger, SledOptions};
 
 /// Version of the stored format; a ledger with a newer one is not opened.
-const LEDGER_VERSION: u16 = 3;
+const LEDGER_VERSION: u16 = 4;
 const HEADER_MAGIC: &[u8] = b"rated ledger\n";
 const COUNTERS_KEY: &[u8] = b"counters";
+/// Up to format 3: slices that were being written.
 const PENDING_KEY: &[u8] = b"pending";

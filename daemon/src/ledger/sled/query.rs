@@ -1,6 +1,7 @@
 //! What queries have in common: which slices, which scopes, which texts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -9,8 +10,10 @@ use chrono::{DateTime, Utc};
 use super::block::Block;
 use super::catalog::{Catalog, ScopeNumber};
 use super::codec::Damage;
-use super::slice::{Part, RollupEntry, Slice, decode_rollup, time_bytes};
-use super::store::{Store, Table, damaged};
+use super::data::DataFiles;
+use super::rollup::{RollupEntry, decode_rollup};
+use super::slice::{Part, Slice, time_bytes};
+use super::store::{Store, Table, damaged, store_error};
 use super::texts::Texts;
 use crate::ledger::{Filters, LedgerError};
 use crate::usage::{CALENDAR_ATTRIBUTES, MetricId, Period, ScopeId, calendar_attributes};
@@ -19,6 +22,7 @@ use crate::usage::{CALENDAR_ATTRIBUTES, MetricId, Period, ScopeId, calendar_attr
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reading<'a> {
     pub(super) store: &'a Store,
+    pub(super) data: &'a DataFiles,
     pub(super) texts: &'a Texts,
     pub(super) catalog: &'a Catalog,
 }
@@ -42,9 +46,16 @@ impl<'a> Reading<'a> {
         end: DateTime<Utc>,
     ) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'a> {
         // A period begins at a whole second.
-        let first = time_bytes(first_second(begin)).to_vec();
-        let end = time_bytes(first_second(end)).to_vec();
-        let entries = (first < end).then(|| self.store.range(Table::Slices, first..end));
+        self.slices_between(first_second(begin), first_second(end))
+    }
+
+    pub(super) fn slices_between(
+        self,
+        begin_secs: i64,
+        end_secs: i64,
+    ) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'a> {
+        let range = time_bytes(begin_secs).to_vec()..time_bytes(end_secs).to_vec();
+        let entries = (begin_secs < end_secs).then(|| self.store.range(Table::Slices, range));
         entries.into_iter().flatten().map(move |entry| {
             let (key, value) = entry?;
             self.slice(&key, &value)
@@ -100,18 +111,21 @@ impl<'a> Reading<'a> {
         slice: &Slice,
         part: usize,
     ) -> Result<Vec<RollupEntry>, LedgerError> {
-        let wrong = |damage| damaged(self.place("rollup", slice, &slice.rollups[part]), damage);
-        let bytes = self.store.get(Table::Rollups, &slice.key().part(part));
-        let bytes =
-            bytes.map_err(|error| at(error, self.place("rollup", slice, &slice.rollups[part])));
-        let bytes = bytes?.ok_or_else(|| wrong(Damage("it is missing")))?;
-        let entries = decode_rollup(&bytes).map_err(wrong)?;
+        let place = || self.place("rollup", slice, &slice.rollups[part]);
+        let wrong = |damage| damaged(place(), damage);
+        let (offset, size) = (slice.rollup_offset(part), slice.rollups[part].size);
+        let entries = self.data.with_bytes(slice.data_file(), offset, size, |bytes| {
+            decode_rollup(bytes.map_err(|error| read_error(error, place()))?).map_err(wrong)
+        })?;
         let known = self.catalog.scopes.len();
         if entries.len() != slice.rollups[part].rows {
             return Err(wrong(Damage("it has another number of scopes")));
         }
         if entries.iter().any(|entry| entry.scope as usize >= known) {
             return Err(wrong(Damage("it names a scope that is not there")));
+        }
+        if slice.removed.is_empty() {
+            return Ok(entries);
         }
         let is_left = |entry: &RollupEntry| !slice.removed.contains(entry.scope);
         Ok(entries.into_iter().filter(is_left).collect())
@@ -124,22 +138,23 @@ impl<'a> Reading<'a> {
         part: usize,
         visit: impl FnOnce(&Block<'_>) -> Result<T, BlockError>,
     ) -> Result<T, LedgerError> {
-        let wrong = |damage| damaged(self.place("block", slice, &slice.blocks[part]), damage);
-        let bytes = self.store.get(Table::Blocks, &slice.key().part(part));
-        let bytes =
-            bytes.map_err(|error| at(error, self.place("block", slice, &slice.blocks[part])));
-        let bytes = bytes?.ok_or_else(|| wrong(Damage("it is missing")))?;
-        let block = Block::read(&bytes).map_err(wrong)?;
-        let known = self.catalog.scopes.len();
-        if block.rows != slice.blocks[part].rows {
-            return Err(wrong(Damage("it has another number of rows")));
-        }
-        if block.scopes.iter().any(|run| run.scope as usize >= known) {
-            return Err(wrong(Damage("it names a scope that is not there")));
-        }
-        visit(&block).map_err(|error| match error {
-            BlockError::Damage(damage) => wrong(damage),
-            BlockError::Ledger(error) => error,
+        let place = || self.place("block", slice, &slice.blocks[part]);
+        let wrong = |damage| damaged(place(), damage);
+        let (offset, size) = (slice.block_offset(part), slice.blocks[part].size);
+        self.data.with_bytes(slice.data_file(), offset, size, |bytes| {
+            let block = Block::read(bytes.map_err(|error| read_error(error, place()))?);
+            let block = block.map_err(wrong)?;
+            let known = self.catalog.scopes.len();
+            if block.rows != slice.blocks[part].rows {
+                return Err(wrong(Damage("it has another number of rows")));
+            }
+            if block.scopes.iter().any(|run| run.scope as usize >= known) {
+                return Err(wrong(Damage("it names a scope that is not there")));
+            }
+            visit(&block).map_err(|error| match error {
+                BlockError::Damage(damage) => wrong(damage),
+                BlockError::Ledger(error) => error,
+            })
         })
     }
 }
@@ -149,11 +164,12 @@ pub(super) fn first_second(moment: DateTime<Utc>) -> i64 {
     moment.timestamp() + i64::from(moment.timestamp_subsec_nanos() > 0)
 }
 
-/// The same damage, at a place that people know.
-fn at(error: LedgerError, place: String) -> LedgerError {
-    match error {
-        LedgerError::Damaged { detail, .. } => LedgerError::Damaged { place, detail },
-        error => error,
+/// A file that is gone or too short is damage, not a failing disk.
+pub(super) fn read_error(error: io::Error, place: String) -> LedgerError {
+    match error.kind() {
+        io::ErrorKind::NotFound => damaged(place, Damage("its data file is missing")),
+        io::ErrorKind::UnexpectedEof => damaged(place, Damage("its data file ends before it")),
+        _ => store_error(error),
     }
 }
 

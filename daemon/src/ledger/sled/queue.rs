@@ -6,13 +6,15 @@
 //! are the next group. A change that reads slices is a group of its own: what the changes before it
 //! have done must stand in the store.
 //!
-//! After a failed write the disk's content is unknown: no further change is taken.
+//! After a failed write of sled the disk's content is unknown: no further change is taken. One of
+//! the data files that failed has changed nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::catalog::Catalog;
+use super::data::{Extent, FileId};
 use super::store::Write;
 use crate::ledger::LedgerError;
 
@@ -20,10 +22,9 @@ use crate::ledger::LedgerError;
 #[derive(Debug, Default)]
 pub(super) struct Stage {
     pub(super) catalog: Catalog,
-    /// Keys of slices whose blocks are in `early`.
-    pub(super) pending: Vec<Vec<u8>>,
-    /// Keys that no reader looks at until the journal is applied.
-    pub(super) early: Vec<Write>,
+    /// Parts of slices.
+    pub(super) extents: Vec<Extent>,
+    pub(super) changed_files: BTreeSet<FileId>,
     pub(super) journaled: Vec<Write>,
     /// Keys and digests of pushes.
     pub(super) push_keys: BTreeMap<String, [u8; 32]>,
@@ -38,6 +39,29 @@ pub(super) enum Company {
 
 pub(super) type Deliver = Box<dyn FnOnce(Option<GroupFailure>) + Send>;
 pub(super) type Change = Box<dyn FnOnce(&mut Stage) -> Deliver + Send>;
+
+/// Why a group did not become durable, and what that means for those that follow.
+#[derive(Debug)]
+pub(super) enum GroupError {
+    /// Nothing of it is in the ledger: a full disk, for example, which may have room again.
+    Undone(LedgerError),
+    /// What is on disk is not known.
+    Unknown(LedgerError),
+}
+
+impl GroupError {
+    fn into_inner(self) -> LedgerError {
+        match self {
+            GroupError::Undone(error) | GroupError::Unknown(error) => error,
+        }
+    }
+}
+
+impl From<LedgerError> for GroupError {
+    fn from(error: LedgerError) -> GroupError {
+        GroupError::Unknown(error)
+    }
+}
 
 /// Why a group did not become durable; everybody in it is told.
 #[derive(Debug, Clone)]
@@ -81,7 +105,7 @@ impl Queue {
         &self,
         company: Company,
         change: impl FnOnce(&mut Stage) -> Result<T, LedgerError> + Send + 'static,
-        write: impl Fn(Vec<Change>) -> (Vec<Deliver>, Result<(), LedgerError>),
+        write: impl Fn(Vec<Change>) -> (Vec<Deliver>, Result<(), GroupError>),
     ) -> Result<T, LedgerError> {
         let outcome = Arc::new(Mutex::new(None));
         let change = boxed(change, Arc::clone(&outcome));
@@ -112,22 +136,16 @@ impl Queue {
     fn lead(
         &self,
         group: Vec<Change>,
-        write: &impl Fn(Vec<Change>) -> (Vec<Deliver>, Result<(), LedgerError>),
+        write: &impl Fn(Vec<Change>) -> (Vec<Deliver>, Result<(), GroupError>),
     ) {
         // A panic in here leaves the disk in an unknown state, like a failed write.
         let mut leadership = Leadership { queue: self, is_stopped: true };
         let (deliveries, written) = write(group);
-        let failure = written.err().map(|error| GroupFailure(Arc::new(error)));
-        leadership.is_stopped = failure.is_some();
+        leadership.is_stopped = matches!(written, Err(GroupError::Unknown(_)));
+        let failure = written.err().map(|error| GroupFailure(Arc::new(error.into_inner())));
         for deliver in deliveries {
             deliver(failure.clone());
         }
-    }
-
-    /// Something was written outside of the queue, and failed.
-    pub(super) fn stop(&self) {
-        self.lock().is_stopped = true;
-        self.changed.notify_all();
     }
 
     pub(super) fn is_stopped(&self) -> bool {

@@ -20,7 +20,6 @@ const COLLECTOR: Kind = Kind(b'V', 1);
 const MAPPING: Kind = Kind(b'W', 1);
 const COUNTERS: Kind = Kind(b'O', 1);
 const NUMBERS: Kind = Kind(b'Q', 1);
-const PENDING: Kind = Kind(b'P', 1);
 
 pub(super) fn write_time(writer: &mut Writer, time: DateTime<Utc>) {
     writer.int(time.timestamp());
@@ -244,24 +243,6 @@ pub(super) fn decode_numbers(bytes: &[u8]) -> Result<Vec<u32>, Damage> {
         numbers.push(reader.u32()?);
     }
     Ok(numbers)
-}
-
-/// Keys of the slices whose blocks are being written.
-pub(super) fn encode_pending(keys: &[Vec<u8>]) -> Vec<u8> {
-    let mut writer = Writer::framed(PENDING);
-    for key in keys {
-        writer.bytes(key);
-    }
-    writer.seal()
-}
-
-pub(super) fn decode_pending(bytes: &[u8]) -> Result<Vec<Vec<u8>>, Damage> {
-    let mut reader = Reader::framed(PENDING, bytes)?;
-    let mut keys = Vec::new();
-    while !reader.is_empty() {
-        keys.push(reader.bytes()?.to_vec());
-    }
-    Ok(keys)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::query::Reading;
 use super::queue::Stage;
 use super::slice::Slice;
 use super::store::{Table, Write};
+use super::{data, sums};
 use crate::ledger::LedgerError;
 
 /// Leaves scopes (ascending) out of a slice. How many rows they had; `None` = the slice knew none
@@ -40,13 +41,14 @@ pub(super) fn leave_out(
     Ok(Some(rows))
 }
 
-/// The record of a slice that scopes were left out of, in its new place when none is left.
+/// The record of a slice that scopes were left out of; none when no scope is left.
 pub(super) fn write(stage: &mut Stage, slice: &Slice) {
+    sums::forget(stage, slice.period.begin_secs());
     let key = slice.key().bytes();
     if slice.scopes > 0 {
         stage.journaled.push(Write::put(Table::Slices, key, slice.encode()));
         return;
     }
-    stage.journaled.push(Write::put(Table::Removed, key.clone(), slice.encode()));
+    data::bury(stage, slice.data_file(), slice.extent_size());
     stage.journaled.push(Write::remove(Table::Slices, key));
 }

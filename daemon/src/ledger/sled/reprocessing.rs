@@ -8,9 +8,8 @@
 //! staged         id:u64be (slice's key)    as in `slices`
 //! ```
 //!
-//! A staged slice has its rollups and blocks where those of every slice are, under a number of its
-//! own; no reader comes there, because they begin at `slices`. In the list of pending slices its
-//! key is followed by the id.
+//! A staged slice has its rollups and blocks in the data files like every slice; no reader comes
+//! there, because they begin at `slices`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use chrono::{DateTime, Utc};
 use super::catalog::{Catalog, ReprocessingEntry, ScopeNumber};
 use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
 use super::commit::{self, Encoded, SliceLabel, Standing, Writing};
+use super::data;
 use super::query::Reading;
 use super::queue::Stage;
 use super::slice::{Slice, SliceKey};
@@ -242,7 +242,7 @@ fn encode_wanted(
     prepared: &mut [PreparedStaging],
 ) -> Result<(), LedgerError> {
     let members: BTreeSet<ScopeNumber> = open_entry(catalog, id)?.scopes.iter().copied().collect();
-    let reading = Reading { store: writing.store, texts: writing.texts, catalog };
+    let reading = writing.reading(catalog);
     let mut staged = BTreeSet::new();
     for slice in prepared {
         let (metric, begin_secs) = (slice.label.metric, slice.label.period.begin_secs());
@@ -325,8 +325,7 @@ pub(super) fn write_staged(stage: &mut Stage, id: u64, slice: &Slice) {
         stage.journaled.push(Write::put(Table::Staged, key, slice.encode()));
         return;
     }
-    let removed = Write::put(Table::Removed, slice.key().bytes(), slice.encode());
-    stage.journaled.push(removed);
+    data::bury(stage, slice.data_file(), slice.extent_size());
     stage.journaled.push(Write::remove(Table::Staged, key));
 }
 
@@ -342,18 +341,9 @@ pub(super) fn stage(
         if encoded.rollup.is_empty() {
             continue;
         }
-        let slice = commit::describe(stage, &label, &encoded);
-        let key = slice.key();
-        stage.pending.push([key.bytes().as_slice(), &id.to_be_bytes()].concat());
-        commit::write_parts(stage, key, encoded);
-        stage.journaled.push(Write::put(Table::Staged, staged_key(id, key), slice.encode()));
+        let slice = commit::describe(stage, &label, encoded);
+        let key = staged_key(id, slice.key());
+        stage.journaled.push(Write::put(Table::Staged, key, slice.encode()));
     }
     Ok(())
-}
-
-/// Whether a key in the list of pending slices is that of a slice that is staged.
-pub(super) fn is_staged(store: &Store, pending_key: &[u8]) -> Result<bool, LedgerError> {
-    let Some((slice_key, id)) = pending_key.split_last_chunk::<8>() else { return Ok(false) };
-    let key = [id.as_slice(), slice_key].concat();
-    Ok(store.get(Table::Staged, &key)?.is_some())
 }

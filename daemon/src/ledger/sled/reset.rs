@@ -22,7 +22,7 @@ pub(super) fn reset(
     numbers.dedup();
     // All that may fail comes before the first change.
     let catalog = stage.catalog.clone();
-    let reading = Reading { store: writing.store, texts: writing.texts, catalog: &catalog };
+    let reading = writing.reading(&catalog);
     let mut rows_removed = 0;
     let mut slices = Vec::new();
     for slice in reading.slices_from(reset.from, DateTime::<Utc>::MAX_UTC) {

@@ -17,6 +17,10 @@ pub(super) struct ScopeRuns {
 }
 
 impl ScopeRuns {
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
     pub(super) fn contains(&self, scope: ScopeNumber) -> bool {
         self.meets(scope, scope)
     }

@@ -1,11 +1,11 @@
-//! A slice's own record and its rollups: what is known of it without reading its rows.
+//! A slice's own record: what is known of it without reading its rows.
 //!
 //! ```text
 //! key    = begin:i64be metric:u32be slice:u64be          (the sign bit of `begin` flipped)
-//! slice  = frame('I', 3) end:int unit:text described:u8 [ description:text ] chain:uint
+//! slice  = frame('I', 4) end:int unit:text described:u8 [ description:text ] chain:uint
 //!          scopes:uint rows:uint qty:wide price:wide parts(rollups) parts(blocks)
-//!          origin:u8 removed:runs order:uint
-//! parts  = count:uint { rows:uint first_scope:uint last_scope:uint }
+//!          origin:u8 removed:runs order:uint file:uint offset:uint
+//! parts  = count:uint { rows:uint first_scope:uint last_scope:uint size:uint }
 //! ```
 //!
 //! `qty` and `price` are in units of 10^-28. A slice is in the ledger if its record is. For a part
@@ -16,37 +16,30 @@
 //! committed its own number, of one that `compaction` has put together that of the first one it
 //! stands for. Version 2 ends before it: its own number.
 //!
+//! The parts stand one after the other, rollups first, from `offset` on in the data file `file` of
+//! the month in which the slice begins (see `data`); each takes `size` bytes. A slice with rows but
+//! without blocks has lost them to `retention`: its sums are left. Version 3 ends before `file` and
+//! its parts have no `size`: they stood in sled, and `raise` has moved them.
+//!
 //! `removed` (see `runs`) are scopes that readers leave out of the slice: rollups and blocks still
 //! have them, and the numbers of the parts count them; `scopes`, `rows`, `qty` and `price` do not.
-//! A slice without a scope left goes to the tree `removed`, same key, same record, and so does one
-//! whose rows another slice has now: `compaction` deletes what stands there.
-//!
-//! ```text
-//! key    = (the slice's) part:u16be
-//! rollup = frame('R', 1) packed({ gap:uint }) packed({ fact:u8 }) packed({ rows:uint })
-//!          scale:u8 packed({ qty:wide }) scale:u8 packed({ price:wide })
-//! ```
-//!
-//! One entry for each scope, with or without rows, ascending. Facts: 1 collected, 2 zero, 3 no
-//! data, 4 lost.
-
-use arrow_buffer::i256;
+//! The record of a slice without a scope left is deleted.
 
 use super::block::EncodedBlock;
 use super::catalog::{MetricNumber, ScopeNumber};
-use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
+use super::codec::{Damage, Kind, Reader, Writer};
+use super::data::{FileId, Month};
 use super::gather::ScopeSums;
 use super::runs::ScopeRuns;
-use crate::ledger::{Fact, Origin};
-use crate::usage::{Period, SUM_SCALE, Sum};
+use crate::ledger::Origin;
+use crate::usage::{Period, Sum};
 
-const SLICE: Kind = Kind(b'I', 3);
-const ROLLUP: Kind = Kind(b'R', 1);
+const SLICE: Kind = Kind(b'I', 4);
 
-/// Most scopes of one rollup.
-pub(super) const ROLLUP_SCOPES_MAX: usize = 512;
 /// Most parts of a slice.
 const PARTS_MAX: usize = 1 << 16;
+/// Most bytes of a part: bounds what damage can make us allocate.
+const PART_SIZE_MAX: usize = 64 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SliceKey {
@@ -61,13 +54,6 @@ impl SliceKey {
         let mut key = time_bytes(self.begin_secs).to_vec();
         key.extend_from_slice(&self.metric.to_be_bytes());
         key.extend_from_slice(&self.number.to_be_bytes());
-        key
-    }
-
-    pub(super) fn part(self, part: usize) -> Vec<u8> {
-        let part = u16::try_from(part).expect("a slice has at most 65,536 parts");
-        let mut key = self.bytes();
-        key.extend_from_slice(&part.to_be_bytes());
         key
     }
 
@@ -110,6 +96,9 @@ pub(super) struct Slice {
     pub(super) removed: ScopeRuns,
     /// Place in the order of commits.
     pub(super) order: u64,
+    /// Number of its data file.
+    pub(super) file: u32,
+    pub(super) offset: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,16 +106,45 @@ pub(super) struct Part {
     pub(super) rows: usize,
     pub(super) first_scope: ScopeNumber,
     pub(super) last_scope: ScopeNumber,
+    /// Bytes.
+    pub(super) size: u32,
 }
 
 impl From<&EncodedBlock> for Part {
     fn from(block: &EncodedBlock) -> Part {
         let EncodedBlock { rows, first_scope, last_scope, .. } = *block;
-        Part { rows, first_scope, last_scope }
+        Part { rows, first_scope, last_scope, size: part_size(&block.bytes) }
     }
 }
 
+pub(super) fn part_size(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).expect("a part has some MiB at most")
+}
+
 impl Slice {
+    pub(super) fn data_file(&self) -> FileId {
+        FileId { month: Month::of(self.period.begin_secs()), number: self.file }
+    }
+
+    /// Where a part begins in the data file.
+    pub(super) fn rollup_offset(&self, part: usize) -> u64 {
+        self.offset + size_of_parts(&self.rollups[..part])
+    }
+
+    pub(super) fn block_offset(&self, part: usize) -> u64 {
+        self.offset + size_of_parts(&self.rollups) + size_of_parts(&self.blocks[..part])
+    }
+
+    /// Of all its parts, bytes.
+    pub(super) fn extent_size(&self) -> u64 {
+        size_of_parts(&self.rollups) + size_of_parts(&self.blocks)
+    }
+
+    /// Of all scopes that are left.
+    pub(super) fn sums(&self) -> ScopeSums {
+        ScopeSums { rows: self.rows, qty: self.qty, price: self.price }
+    }
+
     pub(super) fn key(&self) -> SliceKey {
         let begin_secs = self.period.begin_secs();
         SliceKey { begin_secs, metric: self.metric, number: self.number }
@@ -151,6 +169,7 @@ impl Slice {
                 writer.count(part.rows);
                 writer.uint(u64::from(part.first_scope));
                 writer.uint(u64::from(part.last_scope));
+                writer.uint(u64::from(part.size));
             }
         }
         writer.u8(match self.origin {
@@ -159,6 +178,8 @@ impl Slice {
         });
         self.removed.write(&mut writer);
         writer.uint(self.order);
+        writer.uint(u64::from(self.file));
+        writer.uint(self.offset);
         writer.seal()
     }
 
@@ -181,11 +202,13 @@ impl Slice {
             rows: reader.uint()?,
             qty: Sum(reader.wide()?),
             price: Sum(reader.wide()?),
-            rollups: read_parts(&mut reader)?,
-            blocks: read_parts(&mut reader)?,
+            rollups: read_parts(&mut reader, version)?,
+            blocks: read_parts(&mut reader, version)?,
             origin: Origin::Collected,
             removed: ScopeRuns::default(),
             order: key.number,
+            file: 0,
+            offset: 0,
         };
         if version > 1 {
             slice.origin = match reader.u8()? {
@@ -198,116 +221,28 @@ impl Slice {
         if version > 2 {
             slice.order = reader.uint()?;
         }
+        if version > 3 {
+            slice.file = reader.u32()?;
+            slice.offset = reader.uint()?;
+        }
         reader.end()?;
         Ok(slice)
     }
 }
 
-fn read_parts(reader: &mut Reader<'_>) -> Result<Vec<Part>, Damage> {
+fn size_of_parts(parts: &[Part]) -> u64 {
+    parts.iter().map(|part| u64::from(part.size)).sum()
+}
+
+fn read_parts(reader: &mut Reader<'_>, version: u8) -> Result<Vec<Part>, Damage> {
     let count = reader.count(PARTS_MAX)?;
     let mut parts = Vec::new();
     for _ in 0..count {
         let rows = reader.count(usize::MAX)?;
-        parts.push(Part { rows, first_scope: reader.u32()?, last_scope: reader.u32()? });
+        let (first_scope, last_scope) = (reader.u32()?, reader.u32()?);
+        let size = if version > 3 { reader.count(PART_SIZE_MAX)? } else { 0 };
+        let size = u32::try_from(size).expect("checked against the maximum");
+        parts.push(Part { rows, first_scope, last_scope, size });
     }
     Ok(parts)
-}
-
-/// What a slice knows of one scope.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RollupEntry {
-    pub(super) scope: ScopeNumber,
-    pub(super) fact: Fact,
-    pub(super) sums: ScopeSums,
-}
-
-fn fact_byte(fact: Fact) -> u8 {
-    match fact {
-        Fact::Collected => 1,
-        Fact::Zero => 2,
-        Fact::NoData => 3,
-        Fact::Lost => 4,
-    }
-}
-
-fn read_fact(byte: u8) -> Result<Fact, Damage> {
-    match byte {
-        1 => Ok(Fact::Collected),
-        2 => Ok(Fact::Zero),
-        3 => Ok(Fact::NoData),
-        4 => Ok(Fact::Lost),
-        _ => Err(Damage("a fact is not known")),
-    }
-}
-
-/// Entries ascend by scope.
-pub(super) fn encode_rollup(entries: &[RollupEntry]) -> Vec<u8> {
-    let mut writer = Writer::framed(ROLLUP);
-    let (mut gaps, mut facts, mut rows) = (Writer::new(), Writer::new(), Writer::new());
-    let mut before = 0;
-    for entry in entries {
-        gaps.uint(u64::from(entry.scope - before));
-        before = entry.scope;
-        facts.u8(fact_byte(entry.fact));
-        rows.uint(entry.sums.rows);
-    }
-    for column in [gaps, facts, rows] {
-        pack(&mut writer, &column.into_bytes());
-    }
-    write_sums(&mut writer, entries.iter().map(|entry| entry.sums.qty));
-    write_sums(&mut writer, entries.iter().map(|entry| entry.sums.price));
-    writer.seal()
-}
-
-fn write_sums(writer: &mut Writer, sums: impl Iterator<Item = Sum> + Clone) {
-    let scale = sums.clone().map(|sum| sum.to_scaled().1).max().unwrap_or(0);
-    let by = sum_unit(scale);
-    let mut column = Writer::new();
-    for sum in sums {
-        column.wide(sum.0.wrapping_div(by));
-    }
-    writer.u8(scale);
-    pack(writer, &column.into_bytes());
-}
-
-fn sum_unit(scale: u8) -> i256 {
-    i256::from_i128(10_i128.pow(u32::from(SUM_SCALE - scale)))
-}
-
-pub(super) fn decode_rollup(bytes: &[u8]) -> Result<Vec<RollupEntry>, Damage> {
-    let mut reader = Reader::framed(ROLLUP, bytes)?;
-    let gaps = Packed::read(&mut reader)?.unpack()?;
-    let facts = Packed::read(&mut reader)?.unpack()?;
-    let rows = Packed::read(&mut reader)?.unpack()?;
-    let qty = read_sums(&mut reader, facts.len())?;
-    let price = read_sums(&mut reader, facts.len())?;
-    reader.end()?;
-    let (mut gaps, mut rows) = (Reader::new(&gaps), Reader::new(&rows));
-    let mut entries = Vec::with_capacity(facts.len());
-    let mut scope = 0_u32;
-    for ((fact, qty), price) in facts.iter().zip(qty).zip(price) {
-        scope = scope.checked_add(gaps.u32()?).ok_or(Damage("a scope number is too big"))?;
-        let sums = ScopeSums { rows: rows.uint()?, qty, price };
-        entries.push(RollupEntry { scope, fact: read_fact(*fact)?, sums });
-    }
-    gaps.end()?;
-    rows.end()?;
-    Ok(entries)
-}
-
-fn read_sums(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Sum>, Damage> {
-    let scale = reader.u8()?;
-    if scale > SUM_SCALE {
-        return Err(Damage("a scale is too big"));
-    }
-    let by = sum_unit(scale);
-    let bytes = Packed::read(reader)?.unpack()?;
-    let mut column = Reader::new(&bytes);
-    let mut sums = Vec::with_capacity(count);
-    for _ in 0..count {
-        let value = column.wide()?.checked_mul(by).ok_or(Damage("a sum is too big"))?;
-        sums.push(Sum(value));
-    }
-    column.end()?;
-    Ok(sums)
 }

@@ -35,20 +35,25 @@ pub(super) enum Table {
     Metrics = 2,
     Cursors = 3,
     Slices = 4,
+    /// Up to format 3; empty since.
     Rollups = 5,
+    /// Up to format 3; empty since.
     Blocks = 6,
     Texts = 7,
     Kv = 8,
     States = 9,
     Notes = 10,
     Chains = 11,
+    /// Up to format 3; empty since.
     Removed = 12,
     Pushes = 13,
     Reprocessings = 14,
     Staged = 15,
+    Files = 16,
+    Sums = 17,
 }
 
-const TABLES: [(Table, &str); 16] = [
+const TABLES: [(Table, &str); 18] = [
     (Table::Meta, "meta"),
     (Table::Scopes, "scopes"),
     (Table::Metrics, "metrics"),
@@ -65,6 +70,8 @@ const TABLES: [(Table, &str); 16] = [
     (Table::Pushes, "pushes"),
     (Table::Reprocessings, "reprocessings"),
     (Table::Staged, "staged"),
+    (Table::Files, "files"),
+    (Table::Sums, "sums"),
 ];
 
 impl Table {

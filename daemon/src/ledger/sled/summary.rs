@@ -6,13 +6,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::block::Block;
-use super::catalog::ScopeNumber;
+use super::catalog::{Catalog, ScopeNumber};
 use super::gather::{ScopeSums, Total};
 use super::query::{
     BlockError, Reading, Selection, attribute_texts, calendar_index, is_scope_key,
     rows_of_attributes, rows_of_scopes,
 };
 use super::slice::Slice;
+use super::sums::Level;
 use crate::ledger::{Extremes, GroupKey, LedgerError, Measures, SummaryGroup, SummaryQuery};
 use crate::usage::{Period, Sum, calendar_attributes};
 
@@ -40,6 +41,43 @@ pub(super) fn summarize(
         }
     }
     Ok(summary.finish())
+}
+
+/// How long the stretches may be whose sums are enough to answer; `None` = nothing but slices is.
+pub(super) fn sums_up_to(reading: Reading<'_>, query: &SummaryQuery) -> Option<Level> {
+    let mut level = Level::Month;
+    let keys = query.group_by.iter().map(|key| match key {
+        GroupKey::Time => Need::Slices,
+        GroupKey::Scope | GroupKey::Type => Need::Sums,
+        GroupKey::Attribute(name) => need_of(reading.catalog, name),
+    });
+    let filters = query.filters.attributes.keys().map(|name| need_of(reading.catalog, name));
+    for need in keys.chain(filters) {
+        match need {
+            Need::Slices => return None,
+            Need::Days => level = Level::Day,
+            Need::Sums => {}
+        }
+    }
+    (query.measures == Measures::Sums).then_some(level)
+}
+
+/// What tells the values of a key apart.
+enum Need {
+    Slices,
+    /// A calendar attribute is the same for a whole day.
+    Days,
+    Sums,
+}
+
+fn need_of(catalog: &Catalog, attribute: &str) -> Need {
+    if calendar_index(attribute).is_some() {
+        Need::Days
+    } else if is_scope_key(catalog, attribute) {
+        Need::Sums
+    } else {
+        Need::Slices
+    }
 }
 
 struct Summary<'a> {

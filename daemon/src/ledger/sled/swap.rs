@@ -6,7 +6,8 @@ use super::catalog::{Catalog, ReprocessingEntry, ScopeNumber};
 use super::commit::Writing;
 use super::query::Reading;
 use super::queue::Stage;
-use super::slice::{RollupEntry, Slice, SliceKey};
+use super::rollup::RollupEntry;
+use super::slice::{Slice, SliceKey};
 use super::store::{Table, Write};
 use super::{removal, reprocessing};
 use crate::ledger::{Fact, LedgerError, Origin};
@@ -15,7 +16,7 @@ use crate::usage::Period;
 pub(super) fn finish(writing: Writing<'_>, stage: &mut Stage, id: u64) -> Result<(), LedgerError> {
     let catalog: Catalog = stage.catalog.clone();
     let entry = reprocessing::open_entry(&catalog, id)?;
-    let reading = Reading { store: writing.store, texts: writing.texts, catalog: &catalog };
+    let reading = writing.reading(&catalog);
     let members = entry.scopes.iter().copied().collect();
     let mut swap = Swap { reading, members, staged: Vec::new(), older: Older::default() };
     // All that may fail comes before the first change.

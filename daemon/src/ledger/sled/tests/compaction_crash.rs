@@ -1,7 +1,7 @@
 //! What a kill or a power cut leaves of compaction: before a step or after it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::compaction::{answers, assert_nothing_is_left_over, compact};
 use super::crash::copy;
@@ -31,13 +31,20 @@ fn length(path: &Path) -> u64 {
     fs::metadata(path.join("db")).unwrap().len()
 }
 
-/// The logs after each step of a compaction.
-fn steps(ledger: &SledLedger, path: &Path) -> Vec<Vec<u8>> {
-    let mut logs = vec![fs::read(path.join("db")).unwrap()];
+/// Copies of the folder before a compaction and after each of its steps.
+fn steps(ledger: &SledLedger, path: &Path, copies: &Path) -> Vec<PathBuf> {
+    let mut states = Vec::new();
+    let mut keep = || {
+        let state = copies.join(states.len().to_string());
+        copy(path, &state);
+        remove_snapshots(&state);
+        states.push(state);
+    };
+    keep();
     while ledger.compact().unwrap().progress != Compacted::All {
-        logs.push(fs::read(path.join("db")).unwrap());
+        keep();
     }
-    logs
+    states
 }
 
 fn remove_snapshots(path: &Path) {
@@ -53,18 +60,18 @@ fn a_kill_at_any_length_of_the_log_changes_no_answer_and_leaves_nothing() {
     let (live, killed) = (folder.path().join("live"), folder.path().join("killed"));
     let ledger = crowded(&live);
     let expected = answers(&ledger);
-    let begin = length(&live);
-    let steps = steps(&ledger, &live).len();
-    assert!(steps >= 5, "{steps}");
-    let end = length(&live);
+    let states = steps(&ledger, &live, folder.path());
+    assert!(states.len() >= 5, "{}", states.len());
     drop(ledger);
-    let full = fs::read(live.join("db")).unwrap();
-    remove_snapshots(&live);
+    let (begin, end) = (length(&states[0]), length(states.last().unwrap()));
+    let full = fs::read(states.last().unwrap().join("db")).unwrap();
 
     let mut still_to_do = std::collections::BTreeSet::new();
     for cut in (begin..end).step_by(487).chain([end]) {
         let _ = fs::remove_dir_all(&killed);
-        copy(&live, &killed);
+        // Data files are synced before the log names them, and deleted after it has let go.
+        let state = states.iter().find(|state| length(state) >= cut).unwrap();
+        copy(state, &killed);
         fs::write(killed.join("db"), &full[..usize::try_from(cut).unwrap()]).unwrap();
 
         let ledger = open(&killed);
@@ -75,7 +82,7 @@ fn a_kill_at_any_length_of_the_log_changes_no_answer_and_leaves_nothing() {
         ledger.commit(vec![priced(3, &["ann"], 10)]).unwrap();
         drop(ledger);
         assert_nothing_is_left_over(&killed);
-        still_to_do.insert((done.slices_merged, done.slices_deleted));
+        still_to_do.insert((done.slices_merged, done.bytes_moved, done.bytes_deleted));
     }
     assert!(still_to_do.len() >= 4, "{still_to_do:?}");
 }
@@ -88,13 +95,13 @@ fn a_power_cut_changes_no_answer() {
     let (live, cut) = (folder.path().join("live"), folder.path().join("cut"));
     let ledger = crowded(&live);
     let expected = answers(&ledger);
-    let logs = steps(&ledger, &live);
+    let states = steps(&ledger, &live, folder.path());
     drop(ledger);
-    remove_snapshots(&live);
     let mut random = 0x9E37_79B9_7F4A_7C15_u64;
     let mut torn = 0;
-    for pair in logs.windows(2) {
-        let (synced, written) = (&pair[0], &pair[1]);
+    for pair in states.windows(2) {
+        let log_of = |state: &PathBuf| fs::read(state.join("db")).unwrap();
+        let (synced, written) = (log_of(&pair[0]), log_of(&pair[1]));
         for _ in 0..6 {
             let mut log = written.clone();
             for (index, sector) in log.chunks_mut(SECTOR_SIZE).enumerate() {
@@ -108,7 +115,7 @@ fn a_power_cut_changes_no_answer() {
                 }
             }
             let _ = fs::remove_dir_all(&cut);
-            copy(&live, &cut);
+            copy(&pair[1], &cut);
             fs::write(cut.join("db"), log).unwrap();
 
             let ledger = open(&cut);

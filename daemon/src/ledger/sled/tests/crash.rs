@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::support::*;
 use crate::ledger::sled::{OpenError, SledLedger, SledOptions};
-use crate::ledger::{GroupKey, KvEdit, Ledger, LedgerError};
+use crate::ledger::{GroupKey, KvEdit, Ledger, LedgerError, SummaryQuery};
 
 /// What is on disk now, as after a `kill -9`.
 pub(super) fn copy(from: &Path, to: &Path) {
@@ -30,6 +30,7 @@ pub(super) fn copy_files(from: &Path, to: &Path) {
             fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
         }
     }
+    copy(&from.join("data"), &to.join("data"));
 }
 
 fn ledger_with(path: &Path, hours: i64) -> SledLedger {
@@ -193,35 +194,48 @@ fn a_first_start_that_was_killed_does_not_stop_the_next_one() {
 }
 
 #[test]
-fn blocks_without_a_journal_are_removed_and_their_keys_not_used_again() {
-    use crate::ledger::sled::slice::SliceKey;
-    use crate::ledger::sled::store::{Store, Table, Write};
-    use crate::ledger::sled::{PENDING_KEY, records, states};
+fn what_no_journal_names_is_written_over_or_deleted() {
+    use std::os::unix::fs::FileExt;
     let folder = tempfile::tempdir().unwrap();
     drop(ledger_with(folder.path(), 1));
-    let key = SliceKey { begin_secs: START_SECS, metric: 0, number: 41 };
-    {
-        let store = Store::open(folder.path(), SledOptions::default()).unwrap();
-        let pending = records::encode_pending(&[key.bytes()]);
-        let mut writes = states::put_long(Table::Meta, PENDING_KEY, &pending);
-        writes.push(Write::put(Table::Blocks, key.part(0), b"a block".to_vec()));
-        writes.push(Write::put(Table::Rollups, key.part(0), b"a rollup".to_vec()));
-        store.apply(&writes).unwrap();
-        store.sync().unwrap();
-    }
+    let data = folder.path().join("data");
+    let file = fs::OpenOptions::new().write(true).open(data.join("2026-11.0")).unwrap();
+    let size = file.metadata().unwrap().len();
+    file.write_all_at(&[0xAB; 10_000], size).unwrap();
+    fs::write(data.join("2026-11.7"), b"rated data").unwrap();
+    fs::write(data.join("notes.txt"), b"somebody's").unwrap();
 
     let ledger = open(folder.path());
 
     commit(&ledger, 1);
     assert_eq!(summary(&ledger, &everything(&[])), [" 4x 7 0.7"]);
+    assert_eq!(summary(&ledger, &everything(&[attribute("flavor")])).len(), 2);
+    assert!(!data.join("2026-11.7").exists());
+    assert!(data.join("notes.txt").exists());
+}
+
+#[test]
+fn a_full_disk_fails_a_change_and_not_those_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_with(folder.path(), 1);
+    let data = folder.path().join("data");
+    // A folder in the place of the next month's file cannot be written, like a full disk.
+    fs::create_dir(data.join("2026-12.1")).unwrap();
+    let december = 31 * 24;
+    let rows = [("ann", 100, 10, Some("vm-1"), None)];
+    let push = || push_of(vec![pushed("cpu", hour(december), &["ann"], &rows)], None);
+
+    let error = ledger.push(push()).unwrap_err();
+
+    assert!(matches!(error, LedgerError::Store(_)), "{error}");
+    ledger.takes_changes().unwrap();
+    commit(&ledger, 1);
+    assert_eq!(summary(&ledger, &everything(&[])), [" 4x 7 0.7"]);
+    fs::remove_dir(data.join("2026-12.1")).unwrap();
+    ledger.push(push()).unwrap();
     drop(ledger);
-    let store = Store::open(folder.path(), SledOptions::default()).unwrap();
-    for table in [Table::Blocks, Table::Rollups] {
-        assert_eq!(store.prefix(table, &key.bytes()).count(), 0);
-        let numbers =
-            store.prefix(table, &[]).map(|entry| SliceKey::read(&entry.unwrap().0).unwrap().number);
-        assert_eq!(numbers.collect::<Vec<_>>(), [0, 42]);
-    }
+    let later = SummaryQuery { begin: at(december), end: at(december + 1), ..everything(&[]) };
+    assert_eq!(summary(&open(folder.path()), &later), [" 1x 1 0.1"]);
 }
 
 #[test]
@@ -233,15 +247,15 @@ fn a_newer_format_is_refused() {
         let store = Store::open(folder.path(), SledOptions::default()).unwrap();
         let mut header = Writer::framed(Kind(b'L', 1));
         header.raw(b"rated ledger\n");
-        header.uint(4);
+        header.uint(5);
         store.apply(&[Write::put(Table::Meta, b"header".to_vec(), header.seal())]).unwrap();
         store.sync().unwrap();
     }
 
     let error = SledLedger::open(folder.path(), SledOptions::default()).unwrap_err();
 
-    assert!(matches!(error, OpenError::Version { found: 4, known: 3, .. }), "{error}");
-    assert!(error.to_string().contains("has format 4, this daemon knows up to 3"));
+    assert!(matches!(error, OpenError::Version { found: 5, known: 4, .. }), "{error}");
+    assert!(error.to_string().contains("has format 5, this daemon knows up to 4"));
 }
 
 #[test]
@@ -257,18 +271,11 @@ fn a_folder_that_is_none_is_an_error() {
 
 #[test]
 fn damage_is_found_and_named_and_the_rest_stays_readable() {
-    use crate::ledger::sled::store::{Store, Table, Write};
     let folder = tempfile::tempdir().unwrap();
     drop(ledger_with(folder.path(), 3));
-    {
-        let store = Store::open(folder.path(), SledOptions::default()).unwrap();
-        for table in [Table::Blocks, Table::Rollups] {
-            let (key, value) = store.prefix(table, &[]).nth(1).unwrap().unwrap();
-            let mut value = value.to_vec();
-            let middle = value.len() / 2;
-            value[middle] ^= 4;
-            store.apply(&[Write::put(table, key.to_vec(), value)]).unwrap();
-        }
+    let second = super::compaction::slices(folder.path()).swap_remove(1);
+    for offset in [second.rollup_offset(0), second.block_offset(0)] {
+        flip_bit(folder.path(), &second, offset + 20);
     }
     let ledger = open(folder.path());
 

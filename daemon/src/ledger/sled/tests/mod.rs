@@ -12,4 +12,5 @@ mod reprocessing;
 mod reset;
 mod sample;
 mod scopes;
+mod sums;
 mod support;

@@ -1,5 +1,7 @@
 //! Small ways to say what goes into a ledger and what is in it.
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +10,7 @@ use arrow_array::{ArrayRef, Decimal128Array, DictionaryArray, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
 use chrono::{DateTime, Utc};
 
+use crate::ledger::sled::slice::Slice;
 use crate::ledger::sled::{SledLedger, SledOptions};
 use crate::ledger::{
     Fact, Filters, GroupKey, Ledger, Measures, NewScope, Push, PushKey, RatedBy, RatedSlice,
@@ -192,4 +195,17 @@ pub(super) fn push_of(slices: Vec<RatedSlice>, key: Option<(&str, u8)>) -> Push 
     let key = key.map(|(key, digest)| PushKey { key: key.to_owned(), digest: [digest; 32] });
     let (scope_key, author) = ("project_id".to_owned(), "ann".to_owned());
     Push { slices, scope_key, key, at: at(5), author }
+}
+
+/// The file that a slice's parts are in, to be damaged.
+pub(super) fn data_file(ledger: &Path, slice: &Slice) -> File {
+    let path = ledger.join("data").join(slice.data_file().to_string());
+    OpenOptions::new().read(true).write(true).open(path).unwrap()
+}
+
+pub(super) fn flip_bit(ledger: &Path, slice: &Slice, offset: u64) {
+    let file = data_file(ledger, slice);
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], offset).unwrap();
 }
