@@ -224,6 +224,10 @@ impl From<LedgerError> for Failure {
                 status: StatusCode::CONFLICT,
                 text: "the data has been changed in between".to_owned(),
             },
+            LedgerError::RowsGone { .. } => Failure::Refused {
+                status: StatusCode::GONE,
+                text: format!("{log}; ask for later ones, or for sums by project, type and time"),
+            },
             LedgerError::Store(_) | LedgerError::Stopped | LedgerError::Damaged { .. } => {
                 Failure::store(log)
             }

@@ -202,6 +202,7 @@ impl Daemon {
             metrics: Arc::clone(&metrics),
             clock: Arc::clone(&clock),
             compaction_percent: config.ledger.compaction_percent,
+            retention: config.ledger.retention,
         });
         let context = api::Context::new(api::Parts {
             ledger: Arc::clone(&ledger),

@@ -7,13 +7,14 @@ use chrono::{DateTime, Utc};
 use tracing_subscriber::EnvFilter;
 
 use super::document::Value;
-use super::problem::{ProblemKind, Refusal, nearest};
+use super::problem::{Place, ProblemKind, Refusal, nearest};
 use super::reader::{Field, TableReader, did_you_mean, into_text};
 use super::{
     CollectConfig, Config, DaemonConfig, InstanceConfig, LedgerConfig, LibraryConfig, LogFormat,
     ModuleDefaults, PluginsConfig, RetryConfig, STATIC_FETCHER, Start, api_section, schedule,
     source,
 };
+use crate::ledger::Retention;
 use crate::usage::{CALENDAR_ATTRIBUTES, Period, ScopeId};
 
 const SECONDS_OF_DAY: u32 = 86_400;
@@ -132,8 +133,34 @@ fn read_ledger(mut section: TableReader<'_>) -> LedgerConfig {
     let cache_size_mib = section.integer("cache_size_mib", 16..=1_048_576, 256, hint);
     let hint = "`compaction_percent` is a share of the time; 0 = never";
     let compaction_percent = section.integer("compaction_percent", 0..=100, 10_u8, hint);
+    let retention = read_retention(&mut section, compaction_percent);
     section.finish();
-    LedgerConfig { cache_size_mib, compaction_percent }
+    LedgerConfig { cache_size_mib, compaction_percent, retention }
+}
+
+fn read_retention(section: &mut TableReader<'_>, compaction_percent: u8) -> Retention {
+    let mut months = |key, hint| {
+        let place = section.place_of(key);
+        let months = section.integer(key, 0..=1200, 0_u32, hint);
+        (place, (months > 0).then_some(months))
+    };
+    let (rows_place, rows_months) =
+        months("keep_months", "`keep_months` counts whole months before this one; 0 = all");
+    let (sums_place, sums_months) = months(
+        "keep_rollups_months",
+        "`keep_rollups_months` counts whole months before this one; 0 = all",
+    );
+    let refuse = |place: &Place, key: &str, reason| {
+        let kind = ProblemKind::Refused { reason };
+        section.fault(place.clone(), &section.name_of(key), kind, None);
+    };
+    if sums_months.is_some_and(|sums| rows_months.is_none_or(|rows| rows > sums)) {
+        refuse(&sums_place, "keep_rollups_months", Refusal::RowsKeptLonger);
+    }
+    if rows_months.is_some() && compaction_percent == 0 {
+        refuse(&rows_place, "keep_months", Refusal::NothingGivesRoom);
+    }
+    Retention { rows_months, sums_months }
 }
 
 fn read_instance(section: &mut TableReader<'_>) -> (Option<String>, bool) {

@@ -131,6 +131,10 @@ pub enum Refusal {
     SecretTwice,
     #[error("must not be below `delay_secs_min`")]
     DelayBelowMinimum,
+    #[error("needs `keep_months`, and no more months of it: rows go before their sums")]
+    RowsKeptLonger,
+    #[error("needs `compaction_percent` above 0, which gives back the room")]
+    NothingGivesRoom,
     #[error("never happens")]
     NeverHappens,
     #[error("must be set, because `mutate` is `MAP`")]

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use rated_plugin::access::SecretSource;
 
 use super::ExposedSecret;
+use crate::ledger::Retention;
 use crate::usage::{Metric, ScopeId};
 
 /// `rated.toml` with its `metrics.toml`, checked. Paths are absolute or relative to the working
@@ -246,4 +247,5 @@ pub struct LedgerConfig {
     pub cache_size_mib: u32,
     /// Most of the time, while the cycle is idle, that compaction works; 0 = never.
     pub compaction_percent: u8,
+    pub retention: Retention,
 }

@@ -93,6 +93,17 @@ fn a_value_out_of_bounds_is_named_with_both_bounds() {
         "cannot read `rated.toml`: line 3: `collect.retry.delay_secs_max`: \
          must not be below `delay_secs_min`",
     );
+    let rows_first = "cannot read `rated.toml`: line 3: `ledger.keep_rollups_months`: needs \
+                      `keep_months`, and no more months of it: rows go before their sums";
+    check("[ledger]\nkeep_months = 25\nkeep_rollups_months = 24", rows_first);
+    check("[ledger]\nkeep_months = 0\nkeep_rollups_months = 24", rows_first);
+    check(
+        "[ledger]\nkeep_months = 24\ncompaction_percent = 0",
+        "cannot read `rated.toml`: line 2: `ledger.keep_months`: needs `compaction_percent` above \
+         0, which gives back the room",
+    );
+    let kept = load("[ledger]\nkeep_months = 24").unwrap().ledger.retention;
+    assert_eq!((kept.rows_months, kept.sums_months), (Some(24), None));
 }
 
 #[test]

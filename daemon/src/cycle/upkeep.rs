@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::failure::text_of;
 use super::status::CycleStatus;
 use crate::clock::Clock;
-use crate::ledger::{Compacted, CompactionStep, Ledger, LedgerError};
+use crate::ledger::{Compacted, CompactionStep, Ledger, LedgerError, Retained, Retention};
 use crate::metrics::Metrics;
 
 /// How long a ledger is left alone that was looked at from end to end, or that fails.
@@ -33,6 +33,8 @@ pub struct UpkeepParts {
     pub clock: Arc<dyn Clock>,
     /// Most of the time that compaction works; 0 = never.
     pub compaction_percent: u8,
+    /// What is forgotten, at the begin of each pass.
+    pub retention: Retention,
 }
 
 impl fmt::Debug for UpkeepParts {
@@ -53,7 +55,7 @@ impl UpkeepTask {
     /// Begins when the first cycle has ended.
     pub fn start(parts: UpkeepParts) -> UpkeepTask {
         let (stop, stopping) = watch::channel(false);
-        let upkeep = Upkeep { parts, stopping, pass: CompactionStep::default() };
+        let upkeep = Upkeep { parts, stopping, pass: CompactionStep::default(), forgets: true };
         UpkeepTask { stop, task: tokio::spawn(upkeep.run()) }
     }
 
@@ -71,6 +73,8 @@ struct Upkeep {
     stopping: watch::Receiver<bool>,
     /// What was done since everything was last looked at.
     pass: CompactionStep,
+    /// Whether there may be something that is older than is kept.
+    forgets: bool,
 }
 
 impl Upkeep {
@@ -99,6 +103,9 @@ impl Upkeep {
 
     /// How long to rest after it.
     async fn step(&mut self) -> Duration {
+        if self.forgets {
+            return self.forget().await;
+        }
         let ledger = Arc::clone(&self.parts.ledger);
         let begin = Instant::now();
         let stepped = tokio::task::spawn_blocking(move || ledger.compact()).await;
@@ -122,6 +129,25 @@ impl Upkeep {
         }
     }
 
+    async fn forget(&mut self) -> Duration {
+        let ledger = Arc::clone(&self.parts.ledger);
+        let (retention, now) = (self.parts.retention, self.parts.clock.now());
+        let begin = Instant::now();
+        let forgot = tokio::task::spawn_blocking(move || ledger.retain(retention, now)).await;
+        let share = pause_after(begin.elapsed(), self.parts.compaction_percent);
+        match forgot.unwrap_or_else(|panic| Err(LedgerError::Store(panic.into()))) {
+            Ok(Retained { slices: 0, .. }) => self.forgets = false,
+            Ok(Retained { slices, rows }) => {
+                info!(slices, rows, "Forgot what is older than the configuration keeps.");
+            }
+            Err(error) => {
+                self.forgets = false;
+                warn!(error = text_of(&error), "What is too old could not be forgotten.");
+            }
+        }
+        share
+    }
+
     fn add(&mut self, step: CompactionStep) {
         self.pass.slices_merged += step.slices_merged;
         self.pass.rows_dropped += step.rows_dropped;
@@ -131,6 +157,7 @@ impl Upkeep {
     }
 
     fn rest(&mut self) -> Duration {
+        self.forgets = true;
         self.parts.metrics.compaction_ended(self.parts.clock.now());
         let pass = std::mem::take(&mut self.pass);
         if pass != CompactionStep::default() {
@@ -192,6 +219,7 @@ mod tests {
             metrics: Arc::clone(&metrics),
             clock: Arc::new(clock),
             compaction_percent: 20,
+            retention: Retention::default(),
         });
         status.send_modify(|status| status.is_running = true);
         assert_eq!(value_of(&metrics, LAST_END), "0");

@@ -170,6 +170,12 @@ pub trait Ledger: Send + Sync + 'static {
     /// broken off by a kill is taken up again. [`LedgerError::Damaged`] = something is left as it
     /// is, and the next step goes on with what follows.
     fn compact(&self) -> Result<CompactionStep, LedgerError>;
+
+    /// One step of forgetting what is older than somebody wants to keep, short enough not to hold
+    /// up changes; no slices = nothing is left to forget. After it rows of those months are gone:
+    /// who asks for them gets [`LedgerError::RowsGone`], and sums stay as they were; or their sums
+    /// are gone too, as if nothing had been there. [`Ledger::compact`] gives back the room.
+    fn retain(&self, retention: Retention, now: DateTime<Utc>) -> Result<Retained, LedgerError>;
 }
 
 /// Not a `bool`: reads at the call.
@@ -458,8 +464,25 @@ pub enum Compacted {
     All,
 }
 
+/// How many whole months before the current one are kept (UTC); `None` = all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retention {
+    pub rows_months: Option<u32>,
+    /// Sums by metric, scope and period; no fewer months than rows.
+    pub sums_months: Option<u32>,
+}
+
+/// What a step of [`Ledger::retain`] forgot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retained {
+    pub slices: u64,
+    pub rows: u64,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
+    #[error("rows of periods up to {} are not kept any more, only their sums are", last.format("%FT%TZ"))]
+    RowsGone { last: DateTime<Utc> },
     #[error("the data has been changed in between (revision {current})")]
     Conflict { current: u64 },
     /// The world's fault; what was asked for has not been done, or is not known to be durable.

@@ -130,6 +130,14 @@ impl Ledger for KeysLedger {
         unreachable!("plugins reach keys only")
     }
 
+    fn retain(
+        &self,
+        _: rated::ledger::Retention,
+        _: DateTime<Utc>,
+    ) -> Result<rated::ledger::Retained> {
+        unreachable!("plugins reach keys only")
+    }
+
     fn size(&self) -> Result<LedgerSize> {
         unreachable!("plugins reach keys only")
     }

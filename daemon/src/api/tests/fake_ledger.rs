@@ -213,6 +213,14 @@ impl Ledger for FakeLedger {
         unimplemented!("the API never compacts")
     }
 
+    fn retain(
+        &self,
+        _: crate::ledger::Retention,
+        _: DateTime<Utc>,
+    ) -> Result<crate::ledger::Retained, LedgerError> {
+        unimplemented!("the API forgets nothing")
+    }
+
     fn add_scopes(&self, _: &[NewScope]) -> Result<usize, LedgerError> {
         unreachable!("the API adds no scopes")
     }

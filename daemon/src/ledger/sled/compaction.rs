@@ -118,6 +118,7 @@ impl Candidate {
             && left.chain == right.chain
             && left.unit == right.unit
             && left.description == right.description
+            && left.has_rows() == right.has_rows()
     }
 }
 
@@ -330,7 +331,8 @@ fn runs(candidates: Vec<Candidate>) -> impl Iterator<Item = Vec<Candidate>> {
 fn is_worth_it(run: &[Candidate]) -> bool {
     let sum = |of: fn(&Candidate) -> usize| run.iter().map(of).sum::<usize>();
     let size = sum(Candidate::size);
-    if size > MERGE_SIZE_MAX || run[0].record.is_none() {
+    let has_rows = run.iter().all(|each| each.slice.has_rows());
+    if size > MERGE_SIZE_MAX || run[0].record.is_none() || !has_rows {
         return false;
     }
     let is_dead = |dead: usize, stored: usize| dead > 0 && dead * DEAD_SHARE >= stored;

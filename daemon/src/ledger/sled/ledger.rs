@@ -15,6 +15,7 @@ use super::queue::{Company, GroupError, Queue, Stage};
 use super::readers::{Presence, Readers};
 use super::slice::Slice;
 use super::store::{Store, store_error};
+use super::summary::Need;
 use super::texts::Texts;
 use super::{
     commit, completeness, data, kv, load, raise, reprocessing, reset, rows, scopes, states,
@@ -23,8 +24,8 @@ use super::{
 use crate::ledger::{
     CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery, Cursors,
     Enabled, Failure, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing,
-    NewScope, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, RowsGroup,
-    RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryQuery,
+    NewScope, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, Retained,
+    Retention, RowsGroup, RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryQuery,
 };
 use chrono::{DateTime, Utc};
 
@@ -174,15 +175,6 @@ impl Inner {
         self.writing().reading(catalog)
     }
 
-    /// What readers see now of the slices that begin in `[begin, end)`.
-    fn snapshot(
-        &self,
-        begin: DateTime<Utc>,
-        end: DateTime<Utc>,
-    ) -> Result<Snapshot<'_>, LedgerError> {
-        self.snapshot_of(|reading| reading.slices(begin, end))
-    }
-
     /// What readers see now of the slices that `list` picks.
     fn snapshot_of(
         &self,
@@ -328,16 +320,18 @@ impl Ledger for SledLedger {
     }
 
     fn summarize(&self, query: &SummaryQuery) -> Result<Vec<SummaryGroup>, LedgerError> {
-        let snapshot =
-            self.inner.snapshot_of(|reading| match summary::sums_up_to(reading, query) {
-                Some(level) => reading.sources(query.begin, query.end, level),
-                None => reading.slices(query.begin, query.end),
-            })?;
+        let snapshot = self.inner.snapshot_of(|reading| match summary::need(reading, query) {
+            Need::Rows => reading.slices_with_rows(query.begin, query.end, &query.filters),
+            Need::Slices => reading.slices(query.begin, query.end),
+            Need::Sums(level) => reading.sources(query.begin, query.end, level),
+        })?;
         summary::summarize(self.inner.reading(&snapshot.catalog), query, &snapshot.slices)
     }
 
     fn rows(&self, query: &RowsQuery) -> Result<RowsPage, LedgerError> {
-        let snapshot = self.inner.snapshot(query.begin, query.end)?;
+        let snapshot = self.inner.snapshot_of(|reading| {
+            reading.slices_with_rows(query.begin, query.end, &query.filters)
+        })?;
         rows::page(self.inner.reading(&snapshot.catalog), query, &snapshot.slices)
     }
 
@@ -346,12 +340,14 @@ impl Ledger for SledLedger {
         query: &RowsQuery,
         visit: &mut dyn FnMut(RowsGroup) -> ControlFlow<()>,
     ) -> Result<(), LedgerError> {
-        let snapshot = self.inner.snapshot(query.begin, query.end)?;
+        let snapshot = self.inner.snapshot_of(|reading| {
+            reading.slices_with_rows(query.begin, query.end, &query.filters)
+        })?;
         rows::visit(self.inner.reading(&snapshot.catalog), query, &snapshot.slices, visit)
     }
 
     fn completeness(&self, query: &CompletenessQuery) -> Result<Vec<Completeness>, LedgerError> {
-        let snapshot = self.inner.snapshot(query.begin, query.end)?;
+        let snapshot = self.inner.snapshot_of(|reading| reading.slices(query.begin, query.end))?;
         completeness::list(self.inner.reading(&snapshot.catalog), query, &snapshot.slices)
     }
 
@@ -433,6 +429,10 @@ impl Ledger for SledLedger {
 
     fn compact(&self) -> Result<CompactionStep, LedgerError> {
         self.compact_step()
+    }
+
+    fn retain(&self, retention: Retention, now: DateTime<Utc>) -> Result<Retained, LedgerError> {
+        self.retain_step(retention, now)
     }
 
     fn size(&self) -> Result<LedgerSize, LedgerError> {

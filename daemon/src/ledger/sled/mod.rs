@@ -156,6 +156,7 @@ mod records;
 mod removal;
 mod reprocessing;
 mod reset;
+mod retention;
 mod rollup;
 mod rows;
 mod runs;

@@ -39,6 +39,24 @@ impl<'a> Reading<'a> {
         Ok(slices)
     }
 
+    /// As `slices`, if the rows of all that a query picks are there.
+    pub(super) fn slices_with_rows(
+        self,
+        begin: DateTime<Utc>,
+        end: DateTime<Utc>,
+        filters: &Filters,
+    ) -> Result<Vec<Slice>, LedgerError> {
+        let slices = self.slices(begin, end)?;
+        let selection = Selection::new(self.catalog, filters);
+        let is_gone = |slice: &&Slice| {
+            !slice.has_rows() && selection.takes_slice(self.metric_type(slice), slice.period)
+        };
+        match slices.iter().rev().find(is_gone) {
+            Some(last) => Err(LedgerError::RowsGone { last: last.period.begin() }),
+            None => Ok(slices),
+        }
+    }
+
     /// As `slices`, in order of their keys.
     pub(super) fn slices_from(
         self,

@@ -8,8 +8,8 @@ use super::store::{Table, Write};
 use super::{data, sums};
 use crate::ledger::LedgerError;
 
-/// Leaves scopes (ascending) out of a slice. How many rows they had; `None` = the slice knew none
-/// of them.
+/// Leaves scopes (ascending) out of a slice. How many rows of theirs were there; `None` = the slice
+/// knew none of them.
 pub(super) fn leave_out(
     reading: Reading<'_>,
     slice: &mut Slice,
@@ -35,10 +35,11 @@ pub(super) fn leave_out(
     if removed.is_empty() {
         return Ok(None);
     }
+    let rows_there = if slice.has_rows() { rows } else { 0 };
     slice.rows -= rows;
     slice.scopes -= removed.len() as u64;
     slice.removed.add(removed);
-    Ok(Some(rows))
+    Ok(Some(rows_there))
 }
 
 /// The record of a slice that scopes were left out of; none when no scope is left.

@@ -140,6 +140,11 @@ impl Slice {
         size_of_parts(&self.rollups) + size_of_parts(&self.blocks)
     }
 
+    /// Whether its rows are there: `retention` may have dropped them.
+    pub(super) fn has_rows(&self) -> bool {
+        self.rows == 0 || !self.blocks.is_empty()
+    }
+
     /// Of all scopes that are left.
     pub(super) fn sums(&self) -> ScopeSums {
         ScopeSums { rows: self.rows, qty: self.qty, price: self.price }
@@ -230,7 +235,7 @@ impl Slice {
     }
 }
 
-fn size_of_parts(parts: &[Part]) -> u64 {
+pub(super) fn size_of_parts(parts: &[Part]) -> u64 {
     parts.iter().map(|part| u64::from(part.size)).sum()
 }
 

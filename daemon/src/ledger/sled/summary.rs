@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::block::Block;
-use super::catalog::{Catalog, ScopeNumber};
+use super::catalog::ScopeNumber;
 use super::gather::{ScopeSums, Total};
 use super::query::{
     BlockError, Reading, Selection, attribute_texts, calendar_index, is_scope_key,
@@ -43,41 +43,38 @@ pub(super) fn summarize(
     Ok(summary.finish())
 }
 
-/// How long the stretches may be whose sums are enough to answer; `None` = nothing but slices is.
-pub(super) fn sums_up_to(reading: Reading<'_>, query: &SummaryQuery) -> Option<Level> {
-    let mut level = Level::Month;
+/// What has to be read to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Need {
+    /// Sums by metric and scope, up to a level.
+    Sums(Level),
+    /// The sums of each slice.
+    Slices,
+    Rows,
+}
+
+pub(super) fn need(reading: Reading<'_>, query: &SummaryQuery) -> Need {
+    let of_attribute = |name: &String| {
+        if calendar_index(name).is_some() {
+            // The same for a whole day.
+            Need::Sums(Level::Day)
+        } else if is_scope_key(reading.catalog, name) {
+            Need::Sums(Level::Month)
+        } else {
+            Need::Rows
+        }
+    };
     let keys = query.group_by.iter().map(|key| match key {
         GroupKey::Time => Need::Slices,
-        GroupKey::Scope | GroupKey::Type => Need::Sums,
-        GroupKey::Attribute(name) => need_of(reading.catalog, name),
+        GroupKey::Scope | GroupKey::Type => Need::Sums(Level::Month),
+        GroupKey::Attribute(name) => of_attribute(name),
     });
-    let filters = query.filters.attributes.keys().map(|name| need_of(reading.catalog, name));
-    for need in keys.chain(filters) {
-        match need {
-            Need::Slices => return None,
-            Need::Days => level = Level::Day,
-            Need::Sums => {}
-        }
-    }
-    (query.measures == Measures::Sums).then_some(level)
-}
-
-/// What tells the values of a key apart.
-enum Need {
-    Slices,
-    /// A calendar attribute is the same for a whole day.
-    Days,
-    Sums,
-}
-
-fn need_of(catalog: &Catalog, attribute: &str) -> Need {
-    if calendar_index(attribute).is_some() {
-        Need::Days
-    } else if is_scope_key(catalog, attribute) {
-        Need::Sums
-    } else {
-        Need::Slices
-    }
+    let filters = query.filters.attributes.keys().map(of_attribute);
+    let least = match query.measures {
+        Measures::Sums => Need::Sums(Level::Month),
+        Measures::SumsAndExtremes => Need::Rows,
+    };
+    keys.chain(filters).fold(least, Need::max)
 }
 
 struct Summary<'a> {

@@ -33,11 +33,11 @@ use super::store::{Store, Table, Write, damaged};
 use crate::ledger::{Fact, LedgerError, Origin};
 use crate::usage::Period;
 
-/// Stretches of time that are summed up.
+/// Stretches of time that are summed up, longest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
-    Day,
     Month,
+    Day,
 }
 
 const DAY_SECS: i64 = 86_400;
@@ -145,7 +145,7 @@ impl Reading<'_> {
     ) -> Result<Vec<Slice>, LedgerError> {
         let (begin_secs, end_secs) = (first_second(begin), first_second(end));
         let mut stretches: Vec<(i64, i64, &Arc<Vec<Slice>>)> = Vec::new();
-        for level in [Level::Month, Level::Day].into_iter().filter(|level| *level <= up_to) {
+        for level in [Level::Month, Level::Day].into_iter().filter(|level| *level >= up_to) {
             if begin_secs >= end_secs {
                 break;
             }

@@ -10,6 +10,7 @@ mod model;
 mod push;
 mod reprocessing;
 mod reset;
+mod retention;
 mod sample;
 mod scopes;
 mod sums;

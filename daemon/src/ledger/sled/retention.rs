@@ -1,0 +1,135 @@
+//! Forgets what is older than somebody wants to keep, in whole months.
+//!
+//! Rows go first: a slice keeps its sums and loses its blocks. Later the slice goes as a whole, and
+//! what was summed up with it. Each step is one short change; `compaction` gives back the room.
+//!
+//! Months count back from now, or from the last period that is in the ledger if that is older: a
+//! clock that runs ahead drops nothing that the ledger has not seen pass.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use super::codec::Damage;
+use super::data::{self, Month};
+use super::ledger::{Inner, SledLedger};
+use super::queue::{Company, Stage};
+use super::slice::{Slice, SliceKey, size_of_parts, time_bytes};
+use super::store::{Table, Write, damaged};
+use super::sums;
+use crate::ledger::{LedgerError, Retained, Retention};
+
+/// Most slices of one step.
+const STEP_SLICES_MAX: usize = 512;
+
+impl SledLedger {
+    /// See [`Ledger::retain`](crate::ledger::Ledger::retain).
+    pub(super) fn retain_step(
+        &self,
+        retention: Retention,
+        now: DateTime<Utc>,
+    ) -> Result<Retained, LedgerError> {
+        let Some(newest) = self.inner.newest(now)? else { return Ok(Retained::default()) };
+        let before = |months: u32| {
+            let months = i32::try_from(months).unwrap_or(i32::MAX);
+            Month(newest.0.saturating_sub(months)).begin_secs()
+        };
+        if let Some(months) = retention.sums_months {
+            let dropped = self.drop_slices(before(months))?;
+            if dropped.slices > 0 {
+                return Ok(dropped);
+            }
+        }
+        match retention.rows_months {
+            Some(months) => self.drop_rows(before(months)),
+            None => Ok(Retained::default()),
+        }
+    }
+
+    fn drop_slices(&self, before_secs: i64) -> Result<Retained, LedgerError> {
+        let inner = Arc::clone(&self.inner);
+        self.change_with(Company::Alone, move |stage: &mut Stage| {
+            let mut slices = Vec::new();
+            for slice in inner.slices_in(i64::MIN, before_secs).take(STEP_SLICES_MAX) {
+                slices.push(slice?);
+            }
+            let mut retained = Retained::default();
+            for slice in slices {
+                let rows = if slice.has_rows() { slice.rows } else { 0 };
+                stage.catalog.counters.rows -= rows;
+                retained.rows += rows;
+                retained.slices += 1;
+                sums::forget(stage, slice.period.begin_secs());
+                data::bury(stage, slice.data_file(), slice.extent_size());
+                stage.journaled.push(Write::remove(Table::Slices, slice.key().bytes()));
+            }
+            Ok(retained)
+        })
+    }
+
+    fn drop_rows(&self, before_secs: i64) -> Result<Retained, LedgerError> {
+        for slice in self.inner.slices_in(i64::MIN, before_secs) {
+            let slice = slice?;
+            if !slice.blocks.is_empty() {
+                let from_secs = slice.period.begin_secs();
+                let inner = Arc::clone(&self.inner);
+                return self.change_with(Company::Alone, move |stage: &mut Stage| {
+                    drop_blocks(&inner, stage, (from_secs, before_secs))
+                });
+            }
+        }
+        Ok(Retained::default())
+    }
+}
+
+fn drop_blocks(
+    inner: &Inner,
+    stage: &mut Stage,
+    (from_secs, before_secs): (i64, i64),
+) -> Result<Retained, LedgerError> {
+    let mut slices = Vec::new();
+    for slice in inner.slices_in(from_secs, before_secs) {
+        let slice = slice?;
+        if !slice.blocks.is_empty() {
+            slices.push(slice);
+        }
+        if slices.len() >= STEP_SLICES_MAX {
+            break;
+        }
+    }
+    let mut retained = Retained::default();
+    for mut slice in slices {
+        data::bury(stage, slice.data_file(), size_of_parts(&slice.blocks));
+        slice.blocks.clear();
+        stage.catalog.counters.rows -= slice.rows;
+        retained.rows += slice.rows;
+        retained.slices += 1;
+        stage.journaled.push(Write::put(Table::Slices, slice.key().bytes(), slice.encode()));
+    }
+    Ok(retained)
+}
+
+impl Inner {
+    fn slices_in(
+        &self,
+        from_secs: i64,
+        before_secs: i64,
+    ) -> impl Iterator<Item = Result<Slice, LedgerError>> {
+        let range = time_bytes(from_secs).to_vec()..time_bytes(before_secs).to_vec();
+        let entries = (from_secs < before_secs).then(|| self.store.range(Table::Slices, range));
+        entries.into_iter().flatten().map(|entry| {
+            let (key, record) = entry?;
+            Slice::decode(&key, &record).map_err(|damage| damaged("a slice".to_owned(), damage))
+        })
+    }
+
+    /// The month of now, or that of the last period if it is older; `None` = there is none.
+    fn newest(&self, now: DateTime<Utc>) -> Result<Option<Month>, LedgerError> {
+        let last = self.store.prefix(Table::Slices, &[]).next_back();
+        let Some(entry) = last else { return Ok(None) };
+        let key = SliceKey::read(&entry?.0);
+        let wrong = |damage: Damage| damaged("a slice".to_owned(), damage);
+        let begin_secs = key.map_err(wrong)?.begin_secs;
+        Ok(Some(Month::of(begin_secs.min(now.timestamp()))))
+    }
+}

@@ -1,0 +1,136 @@
+//! What is too old is forgotten, and nothing else.
+
+use chrono::{DateTime, Utc};
+
+use super::compaction::{assert_nothing_is_left_over, compact};
+use super::reset::reset_of;
+use super::support::*;
+use crate::ledger::sled::SledLedger;
+use crate::ledger::{GroupKey, Ledger, LedgerError, Retained, Retention, SummaryQuery};
+
+const DAY: i64 = 24;
+/// So many hours from the begin of November on: November, December, January.
+const HOURS: i64 = 92 * DAY;
+
+fn ledger_of_three_months(path: &std::path::Path) -> SledLedger {
+    let ledger = open(path);
+    ledger.set_metrics(&[metric("cpu")]).unwrap();
+    ledger.add_scopes(&[new_scope("ann"), new_scope("bob")]).unwrap();
+    for index in (0..HOURS).step_by(6) {
+        let rows = [
+            ("ann", i128::from(index), 3, Some("vm-1"), Some("small")),
+            ("bob", 5, 1, None, Some("large")),
+        ];
+        let slice = pushed("cpu", hour(index), &["ann", "bob"], &rows);
+        ledger.push(push_of(vec![slice], None)).unwrap();
+    }
+    ledger
+}
+
+fn data_size(ledger: &std::path::Path) -> u64 {
+    let files = std::fs::read_dir(ledger.join("data")).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+}
+
+fn forget(ledger: &SledLedger, retention: Retention, now: DateTime<Utc>) -> Retained {
+    let mut all = Retained::default();
+    loop {
+        let step = ledger.retain(retention, now).unwrap();
+        all.slices += step.slices;
+        all.rows += step.rows;
+        if step.slices == 0 {
+            return all;
+        }
+    }
+}
+
+fn of(rows_months: Option<u32>, sums_months: Option<u32>) -> Retention {
+    Retention { rows_months, sums_months }
+}
+
+fn all(keys: &[GroupKey]) -> SummaryQuery {
+    SummaryQuery { end: at(HOURS), ..everything(keys) }
+}
+
+#[test]
+fn rows_go_and_their_sums_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_three_months(folder.path());
+    let by_scope = summary(&ledger, &all(&[GroupKey::Scope, GroupKey::Time]));
+    compact(&ledger);
+    let (size, data_size_before) = (ledger.size().unwrap(), data_size(folder.path()));
+
+    let forgot = forget(&ledger, of(Some(1), None), at(HOURS - 1));
+
+    assert_eq!((forgot.slices, forgot.rows), (30 * 4, 30 * 8));
+    assert_eq!(forget(&ledger, of(Some(1), None), at(HOURS - 1)), Retained::default());
+    let check = |ledger: &SledLedger| {
+        assert_eq!(summary(ledger, &all(&[GroupKey::Scope, GroupKey::Time])), by_scope);
+        assert_eq!(ledger.size().unwrap().rows, size.rows - 240);
+        let gone = ledger.summarize(&all(&[attribute("flavor")])).unwrap_err();
+        let text = "rows of periods up to 2026-11-30T18:00:00Z are not kept any more, only their \
+                    sums are";
+        assert_eq!(gone.to_string(), text);
+        assert!(matches!(ledger.rows(&all_rows(0, 10)).unwrap_err(), LedgerError::RowsGone { .. }));
+        let december = SummaryQuery { begin: at(30 * DAY), ..all(&[attribute("flavor")]) };
+        assert_eq!(summary(ledger, &december).len(), 2);
+        let network = SummaryQuery {
+            filters: crate::ledger::Filters {
+                types: Some(vec!["net".to_owned()]),
+                ..crate::ledger::Filters::default()
+            },
+            ..all(&[attribute("flavor")])
+        };
+        assert!(ledger.summarize(&network).unwrap().is_empty());
+    };
+    check(&ledger);
+    compact(&ledger);
+    check(&ledger);
+    assert!(data_size(folder.path()) < data_size_before);
+    drop(ledger);
+    assert_nothing_is_left_over(folder.path());
+    check(&open(folder.path()));
+}
+
+#[test]
+fn later_the_sums_go_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_three_months(folder.path());
+    compact(&ledger);
+
+    let forgot = forget(&ledger, of(Some(0), Some(1)), at(HOURS - 1));
+
+    assert_eq!((forgot.slices, forgot.rows), ((30 + 31) * 4, (30 + 31) * 8));
+    compact(&ledger);
+    let by_month = summary(&ledger, &all(&[attribute("month")]));
+    assert_eq!(by_month.len(), 2, "{by_month:?}");
+    assert_eq!(ledger.size().unwrap().rows, 31 * 8);
+    drop(ledger);
+    assert_nothing_is_left_over(folder.path());
+    assert_eq!(summary(&open(folder.path()), &all(&[attribute("month")])), by_month);
+}
+
+#[test]
+fn a_clock_that_runs_ahead_drops_nothing_that_was_not_seen_to_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_three_months(folder.path());
+
+    let forgot = forget(&ledger, of(Some(3), Some(3)), at(HOURS * 1000));
+
+    assert_eq!(forgot, Retained::default());
+}
+
+#[test]
+fn a_reset_of_what_was_forgotten_takes_its_sums() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_three_months(folder.path());
+    forget(&ledger, of(Some(2), None), at(HOURS + 40 * DAY));
+    assert_eq!(ledger.size().unwrap().rows, 92 * 8);
+    forget(&ledger, of(Some(1), None), at(HOURS - 1));
+
+    let outcome = ledger.reset(&reset_of(&["ann"], at(0))).unwrap();
+
+    assert_eq!(outcome.rows_removed, 62 * 4);
+    assert_eq!(ledger.size().unwrap().rows, 62 * 4);
+    assert_eq!(summary(&ledger, &all(&[GroupKey::Scope])), ["bob 368x 18.4 3.68"]);
+}
