@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand.
 
+mod bench;
 mod bill;
 mod check;
 mod client;
@@ -99,6 +100,9 @@ enum Command {
         #[command(flatten)]
         arguments: summary::SummaryArguments,
     },
+    /// Make data to measure with
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 #[derive(Debug, clap::Args)]
@@ -142,6 +146,7 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
         Command::Summary { server, arguments } => {
             summary::run(arguments, server, &SystemClock, environment)
         }
+        Command::Bench(command) => bench::run(command, &SystemClock),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     eprintln!("rated: {}", chain(error.as_ref()));
