@@ -14,14 +14,19 @@ use crate::usage::{MetricId, Period, ScopeId, Sum};
 
 /// The store behind `cycle`, `rating`, `report` and `api`.
 ///
-/// Called from any number of threads at once; every call blocks (call it off the async threads). A
-/// call that changes something returns after the change is durable, and the change is atomic: after
-/// a crash it is there wholly or not at all. Readers see a state between two changes, never half of
-/// one.
+/// Called from any number of threads at once; every call blocks (call it off the async threads),
+/// but for those that say that they answer from memory. A call that changes something returns after
+/// the change is durable, and the change is atomic: after a crash it is there wholly or not at all.
+/// Readers see a state between two changes, never half of one.
 pub trait Ledger: Send + Sync + 'static {
+    /// Another number after every change that readers see, from memory: what was read after it was
+    /// asked is true as long as it stays the same.
+    fn version(&self) -> u64;
+
     // ---- scopes and cursors ---------------------------------------------------------------------
 
-    /// In order of creation. Scopes that are only known from pushed rows are not among them.
+    /// In order of creation. Scopes that are only known from pushed rows are not among them. From
+    /// memory.
     fn scopes(&self) -> Result<Vec<Scope>, LedgerError>;
 
     /// Adds the scopes that are not there yet; the others stay as they are. How many were added.
@@ -119,7 +124,7 @@ pub trait Ledger: Send + Sync + 'static {
 
     // ---- states that operators set --------------------------------------------------------------
 
-    /// By module name.
+    /// By module name. From memory.
     fn module_states(&self) -> Result<BTreeMap<String, ModuleState>, LedgerError>;
     fn set_module_state(&self, module: &str, state: ModuleState) -> Result<(), LedgerError>;
 
@@ -289,7 +294,7 @@ pub struct Failure {
 
 /// Restricts rows to values; several values of one attribute are alternatives, several attributes
 /// must all match.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Filters {
     /// `None` = all.
     pub scopes: Option<Vec<ScopeId>>,

@@ -104,7 +104,7 @@ impl Rating {
             (Ok(module), _) if module.is_always_on() => return Ok(()),
             (Ok(_), _) => states[name],
             (Err(error), Some(false)) => {
-                let missing = self.missing(&set).await?.remove(name);
+                let missing = self.missing(&set)?.remove(name);
                 missing.ok_or(error)?
             }
             (Err(error), _) => return Err(error),
@@ -149,7 +149,7 @@ impl Rating {
 
     async fn key(&self, set: &ModuleSet) -> Result<ChainKey, RatingError> {
         let states = self.states(set).await?;
-        if let Some(name) = self.missing(set).await?.into_keys().next() {
+        if let Some(name) = self.missing(set)?.into_keys().next() {
             return Err(RatingError::NotThere(name));
         }
         let mut enabled: Vec<(i64, String)> = states
@@ -173,36 +173,34 @@ impl Rating {
     /// The states of the modules there are; those seen for the first time get theirs from the
     /// configuration, for good.
     async fn states(&self, set: &ModuleSet) -> Result<BTreeMap<String, ModuleState>, RatingError> {
-        let names: Vec<(String, bool)> = set
-            .modules
-            .iter()
-            .map(|module| (module.name().to_owned(), module.is_always_on()))
-            .collect();
-        let defaults = Arc::clone(&self.defaults);
-        self.off_thread(move |ledger| {
-            let stored = ledger.module_states()?;
-            let mut states = BTreeMap::new();
-            for (name, always_on) in names {
-                let state = if always_on {
-                    ModuleState { enabled: true, ..MODULE_STATE_DEFAULT }
-                } else if let Some(state) = stored.get(&name) {
-                    *state
-                } else {
-                    let state = defaults.get(&name).copied().unwrap_or(MODULE_STATE_DEFAULT);
-                    ledger.set_module_state(&name, state)?;
-                    state
-                };
-                states.insert(name, state);
-            }
-            Ok(states)
-        })
-        .await
+        let stored = self.ledger.module_states()?;
+        let (mut states, mut new) = (BTreeMap::new(), Vec::new());
+        for module in &set.modules {
+            let name = module.name().to_owned();
+            let state = if module.is_always_on() {
+                ModuleState { enabled: true, ..MODULE_STATE_DEFAULT }
+            } else if let Some(state) = stored.get(&name) {
+                *state
+            } else {
+                let state = self.defaults.get(&name).copied().unwrap_or(MODULE_STATE_DEFAULT);
+                new.push((name.clone(), state));
+                state
+            };
+            states.insert(name, state);
+        }
+        if !new.is_empty() {
+            let set_new = move |ledger: &dyn Ledger| {
+                new.iter().try_for_each(|(name, state)| ledger.set_module_state(name, *state))
+            };
+            self.off_thread(set_new).await?;
+        }
+        Ok(states)
     }
 
     /// The enabled modules that are not there: refused at the start, or gone from their folder.
-    async fn missing(&self, set: &ModuleSet) -> Result<BTreeMap<String, ModuleState>, RatingError> {
+    fn missing(&self, set: &ModuleSet) -> Result<BTreeMap<String, ModuleState>, RatingError> {
         let mut enabled = BTreeMap::clone(&self.defaults);
-        enabled.extend(self.off_thread(Ledger::module_states).await?);
+        enabled.extend(self.ledger.module_states()?);
         enabled.retain(|name, state| state.enabled && find(set, name).is_err());
         Ok(enabled)
     }

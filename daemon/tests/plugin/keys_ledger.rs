@@ -39,6 +39,10 @@ impl KeysLedger {
 }
 
 impl Ledger for KeysLedger {
+    fn version(&self) -> u64 {
+        unreachable!()
+    }
+
     fn kv_revision(&self, instance: &str) -> Result<u64> {
         Ok(self.at(instance, u64::MAX).0)
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow_array::RecordBatch;
@@ -26,13 +27,14 @@ pub(super) struct Row {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct FakeLedger {
+pub(in crate::api) struct FakeLedger {
     pub(super) rows: Vec<Row>,
     pub(super) scopes: Vec<Scope>,
     pub(super) is_broken: bool,
     pub(super) modules: Mutex<BTreeMap<String, ModuleState>>,
     pub(super) collectors: Mutex<BTreeMap<String, bool>>,
     pub(super) mappings: Mutex<Vec<CollectorMapping>>,
+    pub(super) version: AtomicU64,
 }
 
 impl FakeLedger {
@@ -41,6 +43,10 @@ impl FakeLedger {
             return Err(LedgerError::Store("input/output error on /secret/path".into()));
         }
         Ok(())
+    }
+
+    fn changed(&self) {
+        self.version.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -91,6 +97,10 @@ impl Row {
 }
 
 impl Ledger for FakeLedger {
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
+    }
+
     fn scopes(&self) -> Result<Vec<Scope>, LedgerError> {
         self.check()?;
         Ok(self.scopes.clone())
@@ -156,6 +166,7 @@ impl Ledger for FakeLedger {
     fn set_module_state(&self, module: &str, state: ModuleState) -> Result<(), LedgerError> {
         self.check()?;
         self.modules.lock().unwrap().insert(module.to_owned(), state);
+        self.changed();
         Ok(())
     }
 
@@ -167,6 +178,7 @@ impl Ledger for FakeLedger {
     fn set_collector_state(&self, collector: &str, enabled: Enabled) -> Result<(), LedgerError> {
         self.check()?;
         self.collectors.lock().unwrap().insert(collector.to_owned(), enabled == Enabled::Yes);
+        self.changed();
         Ok(())
     }
 
@@ -182,6 +194,7 @@ impl Ledger for FakeLedger {
             Some(known) => known.clone_from(mapping),
             None => mappings.push(mapping.clone()),
         }
+        self.changed();
         Ok(())
     }
 
@@ -190,6 +203,7 @@ impl Ledger for FakeLedger {
         let mut mappings = self.mappings.lock().unwrap();
         let before = mappings.len();
         mappings.retain(|mapping| mapping.service != service);
+        self.changed();
         Ok(mappings.len() < before)
     }
 

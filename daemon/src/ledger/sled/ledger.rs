@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::catalog::Catalog;
@@ -27,6 +28,7 @@ use crate::ledger::{
     NewScope, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, Retained,
     Retention, RowsGroup, RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryQuery,
 };
+use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 
 use crate::usage::{MetricId, ScopeId};
@@ -110,6 +112,9 @@ pub(super) struct Inner {
     texts: Texts,
     /// Held for writing while a group that is durable becomes visible.
     catalog: RwLock<Arc<Catalog>>,
+    /// The same for those who ask nothing else: they wait for no change.
+    current: ArcSwap<Catalog>,
+    version: AtomicU64,
     pub(super) readers: Readers,
 }
 
@@ -128,9 +133,17 @@ impl SledLedger {
         let removed = data.remove_strays(&data::load(&store)?);
         removed.map_err(|source| OpenError::folder(path, source))?;
         raise::raise(&store, &data)?;
-        let catalog = RwLock::new(Arc::new(load::load(&store)?));
+        let catalog = Arc::new(load::load(&store)?);
         let texts = Texts::load(&store)?;
-        let inner = Arc::new(Inner { store, data, texts, catalog, readers: Readers::default() });
+        let inner = Arc::new(Inner {
+            store,
+            data,
+            texts,
+            current: ArcSwap::new(Arc::clone(&catalog)),
+            catalog: RwLock::new(catalog),
+            version: AtomicU64::new(0),
+            readers: Readers::default(),
+        });
         Ok(SledLedger { inner, queue: Queue::default(), compactor: Mutex::default() })
     }
 
@@ -207,13 +220,19 @@ impl Inner {
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
         self.store.apply(&stage.journaled)?;
         *catalog = Arc::new(stage.catalog);
+        self.current.store(Arc::clone(&catalog));
+        self.version.fetch_add(1, Ordering::Release);
         Ok(())
     }
 }
 
 impl Ledger for SledLedger {
+    fn version(&self) -> u64 {
+        self.inner.version.load(Ordering::Acquire)
+    }
+
     fn scopes(&self) -> Result<Vec<Scope>, LedgerError> {
-        Ok(self.inner.catalog().list_scopes())
+        Ok(self.inner.current.load().list_scopes())
     }
 
     fn add_scopes(&self, scopes: &[NewScope]) -> Result<usize, LedgerError> {
@@ -352,7 +371,7 @@ impl Ledger for SledLedger {
     }
 
     fn module_states(&self) -> Result<BTreeMap<String, ModuleState>, LedgerError> {
-        Ok(BTreeMap::clone(&self.inner.catalog().modules))
+        Ok(BTreeMap::clone(&self.inner.current.load().modules))
     }
 
     fn set_module_state(&self, module: &str, state: ModuleState) -> Result<(), LedgerError> {
