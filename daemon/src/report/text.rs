@@ -18,7 +18,8 @@ pub fn exact(sum: Sum) -> String {
 
 /// All digits of a decimal, at least one of them after the point.
 pub fn exact_decimal(value: Decimal) -> String {
-    Sum::from_decimal(value).to_text(1)
+    let value = value.normalize();
+    if value.scale() == 0 { format!("{}.0", value.mantissa()) } else { value.to_string() }
 }
 
 /// At most `digits` after the point, at least one; halves go to the even neighbour.
@@ -65,43 +66,67 @@ pub enum DecimalError {
 
 /// The decimal that a text says, exactly; `1e3` is understood.
 pub fn decimal(text: &str) -> Result<Decimal, DecimalError> {
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, ""));
-    let unsigned = mantissa.strip_prefix(['-', '+']).unwrap_or(mantissa);
-    let digits: String = unsigned.chars().filter(|&character| character != '.').collect();
-    let points = unsigned.len() - digits.len();
-    if digits.is_empty() || points > 1 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    let (mantissa, exponent) = match text.find(['e', 'E']) {
+        Some(place) => (&text[..place], Some(&text[place + 1..])),
+        None => (text, None),
+    };
+    let (number, fraction_digits) = mantissa_of(mantissa)?;
+    let exponent: i32 = match exponent {
+        Some(text) => text.parse().map_err(|_| DecimalError::NotANumber)?,
+        None => 0,
+    };
+    if number == 0 {
+        return Ok(Decimal::ZERO);
+    }
+    let scale = fraction_digits.saturating_sub(exponent);
+    let (number, scale) = if scale < 0 {
+        let power = 10_i128.checked_pow(scale.unsigned_abs()).ok_or(DecimalError::OutOfRange)?;
+        (number.checked_mul(power).ok_or(DecimalError::OutOfRange)?, 0)
+    } else {
+        (number, scale.unsigned_abs())
+    };
+    let value = Decimal::try_from_i128_with_scale(number, scale);
+    let value = value.map_err(|_| DecimalError::OutOfRange)?;
+    // Without an exponent the last digit after the point is no zero.
+    Ok(if exponent == 0 { value } else { value.normalize() })
+}
+
+/// Digits with a point in them as a number, and how many of its digits are behind the point. Zeros
+/// at either end carry no information: 0.10 is 0.1.
+fn mantissa_of(text: &str) -> Result<(i128, i32), DecimalError> {
+    let is_negative = text.starts_with('-');
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let (mut number, mut significant) = (0_i128, 0);
+    let mut push = |digit: u8| {
+        significant += usize::from(number != 0 || digit != 0);
+        if significant <= SIGNIFICANT_DIGITS_MAX {
+            number = number * 10 + i128::from(digit);
+        }
+    };
+    let (mut has_point, mut digits, mut zeros) = (false, 0_usize, 0_usize);
+    let mut fraction_digits = 0_usize;
+    for byte in unsigned.bytes() {
+        match byte {
+            b'.' if !has_point => has_point = true,
+            // It counts when another digit follows.
+            b'0' if has_point => (digits, zeros) = (digits + 1, zeros + 1),
+            b'0'..=b'9' => {
+                (0..zeros).for_each(|_| push(0));
+                push(byte - b'0');
+                fraction_digits += if has_point { zeros + 1 } else { 0 };
+                (digits, zeros) = (digits + 1, 0);
+            }
+            _ => return Err(DecimalError::NotANumber),
+        }
+    }
+    if digits == 0 {
         return Err(DecimalError::NotANumber);
     }
-    // Zeros at either end carry no information: 0.10 is 0.1.
-    let fraction = unsigned.split_once('.').map_or("", |(_, fraction)| fraction);
-    let zeros = fraction.len() - fraction.trim_end_matches('0').len();
-    let (significant, _) = digits.split_at(digits.len() - zeros);
-    if significant.trim_start_matches('0').len() > SIGNIFICANT_DIGITS_MAX {
+    if significant > SIGNIFICANT_DIGITS_MAX {
         return Err(DecimalError::TooManyDigits);
     }
-    let exponent: i32 = match exponent {
-        "" if text.contains(['e', 'E']) => return Err(DecimalError::NotANumber),
-        "" => 0,
-        text => text.parse().map_err(|_| DecimalError::NotANumber)?,
-    };
-    let mut number: i128 = match significant.trim_start_matches('0') {
-        "" => return Ok(Decimal::ZERO),
-        digits => digits.parse().map_err(|_| DecimalError::TooManyDigits)?,
-    };
-    let kept_fraction =
-        i32::try_from(fraction.len() - zeros).map_err(|_| DecimalError::OutOfRange)?;
-    let mut scale = kept_fraction.saturating_sub(exponent);
-    if scale < 0 {
-        let power = 10_i128.checked_pow(scale.unsigned_abs()).ok_or(DecimalError::OutOfRange)?;
-        number = number.checked_mul(power).ok_or(DecimalError::OutOfRange)?;
-        scale = 0;
-    }
-    if mantissa.starts_with('-') {
-        number = -number;
-    }
-    Decimal::try_from_i128_with_scale(number, scale.unsigned_abs())
-        .map(|value| value.normalize())
-        .map_err(|_| DecimalError::OutOfRange)
+    let fraction_digits = i32::try_from(fraction_digits).map_err(|_| DecimalError::OutOfRange)?;
+    Ok((if is_negative { -number } else { number }, fraction_digits))
 }
 
 #[cfg(test)]
@@ -112,6 +137,48 @@ mod tests {
 
     fn sum(text: &str) -> Sum {
         Sum::from_decimal(text.parse().unwrap())
+    }
+
+    /// Digit texts instead of numbers: slow, and easy to believe.
+    fn model(text: &str) -> Result<Decimal, DecimalError> {
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, ""));
+        let unsigned = mantissa.strip_prefix(['-', '+']).unwrap_or(mantissa);
+        let digits: String = unsigned.chars().filter(|&character| character != '.').collect();
+        let points = unsigned.len() - digits.len();
+        if digits.is_empty() || points > 1 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(DecimalError::NotANumber);
+        }
+        // Zeros at either end carry no information: 0.10 is 0.1.
+        let fraction = unsigned.split_once('.').map_or("", |(_, fraction)| fraction);
+        let zeros = fraction.len() - fraction.trim_end_matches('0').len();
+        let (significant, _) = digits.split_at(digits.len() - zeros);
+        if significant.trim_start_matches('0').len() > SIGNIFICANT_DIGITS_MAX {
+            return Err(DecimalError::TooManyDigits);
+        }
+        let exponent: i32 = match exponent {
+            "" if text.contains(['e', 'E']) => return Err(DecimalError::NotANumber),
+            "" => 0,
+            text => text.parse().map_err(|_| DecimalError::NotANumber)?,
+        };
+        let mut number: i128 = match significant.trim_start_matches('0') {
+            "" => return Ok(Decimal::ZERO),
+            digits => digits.parse().map_err(|_| DecimalError::TooManyDigits)?,
+        };
+        let kept_fraction =
+            i32::try_from(fraction.len() - zeros).map_err(|_| DecimalError::OutOfRange)?;
+        let mut scale = kept_fraction.saturating_sub(exponent);
+        if scale < 0 {
+            let power =
+                10_i128.checked_pow(scale.unsigned_abs()).ok_or(DecimalError::OutOfRange)?;
+            number = number.checked_mul(power).ok_or(DecimalError::OutOfRange)?;
+            scale = 0;
+        }
+        if mantissa.starts_with('-') {
+            number = -number;
+        }
+        Decimal::try_from_i128_with_scale(number, scale.unsigned_abs())
+            .map(|value| value.normalize())
+            .map_err(|_| DecimalError::OutOfRange)
     }
 
     #[test]
@@ -182,14 +249,25 @@ mod tests {
             let value = Decimal::new(mantissa, scale);
 
             prop_assert_eq!(decimal(&exact_decimal(value)), Ok(value.normalize()));
+            prop_assert_eq!(exact_decimal(value), exact(Sum::from_decimal(value)));
             prop_assert_eq!(decimal(&quoted(Sum::from_decimal(value))), Ok(value.normalize()));
         }
 
         #[test]
         fn any_text_is_a_number_or_refused(text in "[-+0-9.eE]{0,40}") {
-            if let Ok(value) = decimal(&text) {
-                prop_assert!(value.scale() <= 28);
-            }
+            prop_assert_eq!(decimal(&text), model(&text));
+        }
+
+        #[test]
+        fn a_number_is_read_digit_by_digit(
+            text in "[-+]?[0-9]{0,15}[.]?[0]{0,20}[0-9]{0,15}0{0,5}([eE][-+]?[0-9]{1,2})?",
+        ) {
+            let (value, expected) = (decimal(&text), model(&text));
+
+            prop_assert_eq!(value, expected);
+            // The same scale too.
+            let scale = |value: Result<Decimal, DecimalError>| value.map(|value| value.scale());
+            prop_assert_eq!(scale(value), scale(expected));
         }
 
         #[test]

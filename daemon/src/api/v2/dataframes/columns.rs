@@ -1,7 +1,9 @@
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, DictionaryArray, Int32Array, RecordBatch, StringArray};
+use arrow_buffer::NullBuffer;
 use arrow_schema::{Field, FieldRef, Schema};
 use rated_plugin::{
     ENCODING_JSON, ENCODING_KEY, GROUPBY_PREFIX, METADATA_PREFIX, PRICE, QTY, SCHEMA_USAGE,
@@ -103,19 +105,24 @@ impl Columns {
     }
 
     /// Every scope once, and the rows in batches.
-    pub(super) fn finish(mut self, texts: &mut Texts) -> (Vec<SliceScope>, Vec<RecordBatch>) {
+    pub(super) fn finish(
+        mut self,
+        texts: &mut Texts,
+        keys: &mut KeysOfCodes,
+    ) -> (Vec<SliceScope>, Vec<RecordBatch>) {
         let rows = self.rows();
         for (_, values) in &mut self.attributes {
             values.resize(rows, 0);
         }
         self.attributes.sort_unstable_by_key(|(column, _)| *column);
         self.unite_metadata(texts);
+        keys.make_room(texts);
         let mut batches = Vec::new();
         for begin in (0..rows).step_by(BATCH_ROWS_MAX) {
             let end = (begin + BATCH_ROWS_MAX).min(rows);
-            self.add_batches(texts, begin, end, &mut batches);
+            self.add_batches((texts, keys), begin..end, &mut batches);
         }
-        (self.facts(texts), batches)
+        (self.facts(texts, keys), batches)
     }
 
     /// Texts and other values under one name become one column of JSON.
@@ -136,46 +143,43 @@ impl Columns {
         self.attributes.retain(|(_, values)| !values.is_empty());
     }
 
-    fn facts(&self, texts: &Texts) -> Vec<SliceScope> {
-        let mut order: Vec<u32> = Vec::new();
-        let mut is_used: HashMap<u32, bool> = HashMap::new();
-        for (scope, qty) in self.scopes.iter().zip(&self.qty) {
-            let is_used = is_used.entry(*scope).or_insert_with(|| {
-                order.push(*scope);
-                false
-            });
-            *is_used |= !qty.is_zero();
+    fn facts(&self, texts: &Texts, keys: &mut KeysOfCodes) -> Vec<SliceScope> {
+        let mut facts: Vec<SliceScope> = Vec::new();
+        let codes = keys.of_column(&self.scopes, NoText::Empty, |scope| {
+            facts.push(SliceScope { id: scope_id(texts, scope), fact: Fact::Zero });
+        });
+        for (key, qty) in codes.into_iter().zip(&self.qty) {
+            if !qty.is_zero() {
+                facts[key as usize].fact = Fact::Collected;
+            }
         }
-        let fact = |scope: u32| SliceScope {
-            id: scope_id(texts, scope),
-            fact: if is_used[&scope] { Fact::Collected } else { Fact::Zero },
-        };
-        order.into_iter().map(fact).collect()
+        facts
     }
 
     /// One batch, or several when no one scale holds all numbers.
-    fn add_batches(&self, texts: &Texts, begin: usize, end: usize, batches: &mut Vec<RecordBatch>) {
-        let qty = decimal_column(&self.qty[begin..end]);
-        let price = decimal_column(&self.price[begin..end]);
+    fn add_batches(
+        &self,
+        (texts, keys): (&Texts, &mut KeysOfCodes),
+        rows: Range<usize>,
+        batches: &mut Vec<RecordBatch>,
+    ) {
+        let qty = decimal_column(&self.qty[rows.clone()]);
+        let price = decimal_column(&self.price[rows.clone()]);
         let (Ok(qty), Ok(price)) = (qty, price) else {
-            let middle = begin + (end - begin) / 2;
-            self.add_batches(texts, begin, middle, batches);
-            self.add_batches(texts, middle, end, batches);
+            let middle = rows.start + rows.len() / 2;
+            self.add_batches((texts, keys), rows.start..middle, batches);
+            self.add_batches((texts, keys), middle..rows.end, batches);
             return;
         };
         let field = |name: &str, column: &dyn arrow_array::Array| -> FieldRef {
             Arc::new(Field::new(name, column.data_type().clone(), false))
         };
-        let scopes = dictionary(&self.scopes[begin..end], |code| match code {
-            0 => Some(""),
-            code => Some(texts.text(code - 1)),
-        });
+        let scopes = keys.dictionary(&self.scopes[rows.clone()], texts, NoText::Empty);
         let mut fields = vec![field(SCOPE_ID, &scopes), field(QTY, &qty)];
         let mut columns: Vec<ArrayRef> = vec![scopes, Arc::new(qty)];
         for (column, values) in &self.attributes {
-            let text = |code: u32| code.checked_sub(1).map(|code| texts.text(code));
             fields.push(attribute_field(texts, *column));
-            columns.push(dictionary(&values[begin..end], text));
+            columns.push(keys.dictionary(&values[rows.clone()], texts, NoText::Missing));
         }
         fields.push(field(PRICE, &price));
         columns.push(Arc::new(price));
@@ -205,20 +209,62 @@ fn attribute_field(texts: &Texts, column: Column) -> FieldRef {
     Arc::new(field.with_metadata(HashMap::from(metadata)))
 }
 
-/// The texts that occur, and which of them each row has.
-fn dictionary<'t>(codes: &[u32], text: impl Fn(u32) -> Option<&'t str>) -> ArrayRef {
-    let mut keys_of: HashMap<u32, Option<i32>> = HashMap::new();
-    let mut used: Vec<&str> = Vec::new();
-    let mut keys: Vec<Option<i32>> = Vec::with_capacity(codes.len());
-    for code in codes {
-        let key = keys_of.entry(*code).or_insert_with(|| {
-            text(*code).map(|text| {
-                used.push(text);
-                i32::try_from(used.len() - 1).expect("a batch has few rows")
-            })
-        });
-        keys.push(*key);
+/// What a row has whose code is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NoText {
+    Empty,
+    Missing,
+}
+
+/// Dictionaries of columns, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct KeysOfCodes {
+    /// Of each code the key in the column at hand, or [`NO_KEY`].
+    keys: Vec<u32>,
+    /// The codes of the column at hand, by key.
+    codes: Vec<u32>,
+}
+
+const NO_KEY: u32 = u32::MAX;
+
+impl KeysOfCodes {
+    fn make_room(&mut self, texts: &Texts) {
+        self.keys.resize(self.keys.len().max(texts.count() + 1), NO_KEY);
     }
-    let texts = Arc::new(StringArray::from(used));
-    Arc::new(DictionaryArray::new(Int32Array::from(keys), texts))
+
+    /// Of each row the number of its code among the different ones, in the order in which they
+    /// come up, which `each` is told.
+    fn of_column(&mut self, codes: &[u32], no_text: NoText, mut each: impl FnMut(u32)) -> Vec<u32> {
+        let key = |code: &u32| {
+            if *code == 0 && no_text == NoText::Missing {
+                return 0;
+            }
+            let key = &mut self.keys[*code as usize];
+            if *key == NO_KEY {
+                *key = u32::try_from(self.codes.len()).expect("fewer than there are codes");
+                self.codes.push(*code);
+                each(*code);
+            }
+            *key
+        };
+        let keys = codes.iter().map(key).collect();
+        for code in self.codes.drain(..) {
+            self.keys[code as usize] = NO_KEY;
+        }
+        keys
+    }
+
+    /// The texts that occur, and which of them each row has.
+    fn dictionary(&mut self, codes: &[u32], texts: &Texts, no_text: NoText) -> ArrayRef {
+        let mut used: Vec<&str> = Vec::new();
+        let keys = self.of_column(codes, no_text, |code| {
+            used.push(code.checked_sub(1).map_or("", |code| texts.text(code)));
+        });
+        let is_there = |code: &u32| *code != 0;
+        let has_nulls = no_text == NoText::Missing && !codes.iter().all(is_there);
+        let nulls = has_nulls.then(|| codes.iter().map(is_there).collect::<NullBuffer>());
+        let key = |key: u32| i32::try_from(key).expect("a batch has few rows");
+        let keys = Int32Array::new(keys.into_iter().map(key).collect(), nulls);
+        Arc::new(DictionaryArray::new(keys, Arc::new(StringArray::from(used))))
+    }
 }

@@ -7,6 +7,7 @@ mod point;
 mod problem;
 mod push;
 mod read;
+mod scan;
 mod show;
 mod slices;
 mod texts;

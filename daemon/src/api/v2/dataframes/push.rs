@@ -1,14 +1,13 @@
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::de::DeserializeSeed as _;
 use sha2::{Digest as _, Sha256};
 use warp::http::{HeaderName, StatusCode};
 
-use super::json::At;
+use super::json::{Json, JsonError};
 use super::problem::BODY_SHOWN_SIZE_MAX;
-use super::read::{BodyPlace, Reading};
+use super::read::{Reading, read_body};
 use crate::api::answer::{Answer, AnswerBody, JSON};
 use crate::api::body::{self, BodyLimits, BodyReader};
 use crate::api::call::Call;
@@ -26,9 +25,6 @@ pub(super) const KEY_SIZE_MAX: usize = 255;
 
 /// How long a caller may take for all of the body.
 const TIME_MAX: Duration = Duration::from_mins(10);
-
-/// Bytes read from the body at once.
-const READ_SIZE: usize = 64 << 10;
 
 /// Stores all points of the body, or none.
 pub(crate) async fn push(context: &Context, call: &Call) -> Result<Answer, Failure> {
@@ -88,7 +84,7 @@ impl Order {
             let size = body.read(&mut [0]).map_err(|_| broken_off())?;
             return Err(if size == 0 { Failure::bad_request(UNREADABLE) } else { no_json() });
         }
-        let mut body = Observed::new(body);
+        let mut body = Observed::new(body, self.key.as_deref());
         let slices = read(&mut body, &self.scope_key)?;
         let scopes = slices.iter().flat_map(|slice| &slice.scopes);
         if scopes.into_iter().any(|scope| !self.sight.covers(scope.id.as_str())) {
@@ -97,11 +93,11 @@ impl Order {
         if slices.is_empty() && self.key.is_none() {
             return Ok(PushOutcome::Stored { rows: 0 });
         }
-        let digest = body.digest.finalize().into();
+        let digest = body.digest.map(|digest| digest.finalize().into());
         let push = Push {
             slices,
             scope_key: self.scope_key,
-            key: self.key.map(|key| PushKey { key, digest }),
+            key: self.key.zip(digest).map(|(key, digest)| PushKey { key, digest }),
             at: self.at,
             author: self.author,
         };
@@ -115,11 +111,10 @@ impl Order {
 
 fn read(body: &mut Observed<'_>, scope_key: &str) -> Result<Vec<RatedSlice>, Failure> {
     let mut reading = Reading::new(scope_key);
-    let buffered = BufReader::with_capacity(READ_SIZE, &mut *body);
-    let mut json = serde_json::Deserializer::from_reader(buffered);
-    let read = At(BodyPlace(&mut reading)).deserialize(&mut json);
-    if let Err(error) = read.and_then(|()| json.end()) {
-        return Err(if error.is_io() { broken_off() } else { Failure::bad_request(UNREADABLE) });
+    match read_body(&mut Json::new(body), &mut reading) {
+        Ok(()) => {}
+        Err(JsonError::NoJson) => return Err(Failure::bad_request(UNREADABLE)),
+        Err(JsonError::BrokenOff(_)) => return Err(broken_off()),
     }
     if let Some(problem) = reading.problem {
         return Err(problem.into_failure(body.whole()));
@@ -139,15 +134,17 @@ fn broken_off() -> Failure {
 /// A body that is being read, and what is to be known of it afterwards.
 struct Observed<'b> {
     body: &'b mut BodyReader,
-    digest: Sha256,
+    /// With a key only: what tells this body from another one.
+    digest: Option<Sha256>,
     /// Its begin.
     shown: Vec<u8>,
     size: usize,
 }
 
 impl Observed<'_> {
-    fn new(body: &mut BodyReader) -> Observed<'_> {
-        Observed { body, digest: Sha256::new(), shown: Vec::new(), size: 0 }
+    fn new<'b>(body: &'b mut BodyReader, key: Option<&str>) -> Observed<'b> {
+        let digest = key.map(|_| Sha256::new());
+        Observed { body, digest, shown: Vec::new(), size: 0 }
     }
 
     /// `None` when it is too long to be shown.
@@ -160,7 +157,9 @@ impl Read for Observed<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let size = self.body.read(buffer)?;
         let read = &buffer[..size];
-        self.digest.update(read);
+        if let Some(digest) = &mut self.digest {
+            digest.update(read);
+        }
         self.size = self.size.saturating_add(size);
         let room = BODY_SHOWN_SIZE_MAX.saturating_sub(self.shown.len());
         self.shown.extend_from_slice(&read[..size.min(room)]);

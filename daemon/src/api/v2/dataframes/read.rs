@@ -3,13 +3,12 @@
 //! The first mistake counts; what follows is read to its end all the same, because a body that is
 //! no JSON at all is refused as such. Of members with equal names the last one counts.
 
-use serde::de::{MapAccess, SeqAccess};
-use serde_json::Value;
+use chrono::{DateTime, Utc};
 
 use super::columns::Row;
-use super::json::{At, Members, Place, read_small};
-use super::point::PointPlace;
-use super::problem::{NOT_VALID, Problem, Step};
+use super::json::{Json, JsonError, Kind};
+use super::point::{Before, read_point};
+use super::problem::{BODY_SHOWN_SIZE_MAX, NOT_VALID, Problem, Step};
 use super::slices::{SliceKey, Slices, TEXTS_MAX, TooMuch};
 use super::texts::Texts;
 use crate::api::dates;
@@ -24,9 +23,13 @@ pub(super) const SCALAR_SIZE_MAX: usize = 1024;
 /// What has been read so far.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    /// The attribute that says who used something.
-    pub(super) scope_key: String,
     pub(super) texts: Texts,
+    /// The attribute that says who used something.
+    pub(super) scope_key: u32,
+    /// The last scope that was seen to be one.
+    pub(super) scope: Option<u32>,
+    /// Names and values of the point before, where they stood: mostly they come again.
+    pub(super) before: Before,
     pub(super) problem: Option<Problem>,
     pub(super) slices: Slices<SliceKey>,
     /// Elements of `dataframes`; `None` = there is no such list.
@@ -49,7 +52,9 @@ pub(super) struct PointAt {
 
 impl Reading {
     pub(super) fn new(scope_key: &str) -> Reading {
-        Reading { scope_key: scope_key.to_owned(), ..Reading::default() }
+        let mut texts = Texts::default();
+        let scope_key = texts.code(scope_key);
+        Reading { texts, scope_key, ..Reading::default() }
     }
 
     pub(super) fn refuse(&mut self, path: Vec<Step>, reason: impl Into<String>) {
@@ -99,187 +104,152 @@ impl Reading {
 }
 
 /// The whole body.
-pub(super) struct BodyPlace<'r>(pub(super) &'r mut Reading);
-
-impl<'de> Place<'de> for BodyPlace<'_> {
-    type Output = ();
-
-    fn object<A: MapAccess<'de>>(self, mut members: Members<A>) -> Result<(), A::Error> {
-        let reading = self.0;
-        while let Some(name) = members.next_name()? {
-            if name == "dataframes" {
-                (reading.slices, reading.frames) = (Slices::default(), None);
-                members.read(FramesPlace(reading))?;
-            } else {
-                reading.refuse(vec![Step::Member(name)], "extra keys not allowed");
-                members.skip()?;
-            }
-        }
-        if reading.frames.is_none() {
-            reading.refuse(vec!["dataframes".into()], "required key not provided");
-        }
-        Ok(())
+pub(super) fn read_body(json: &mut Json<'_>, reading: &mut Reading) -> Result<(), JsonError> {
+    if !json.object()? {
+        reading.refuse(Vec::new(), "expected a dictionary");
+        return json.end();
     }
-
-    fn wrong(self) {
-        self.0.refuse(Vec::new(), "expected a dictionary");
+    while let Some(name) = json.next_name(BODY_SHOWN_SIZE_MAX)? {
+        if name.get() == Some("dataframes") {
+            (reading.slices, reading.frames) = (Slices::default(), None);
+            read_frames(json, reading)?;
+        } else {
+            let step = Step::from(name.get().unwrap_or("[...]"));
+            reading.refuse(vec![step], "extra keys not allowed");
+            json.skip()?;
+        }
     }
+    if reading.frames.is_none() {
+        reading.refuse(vec!["dataframes".into()], "required key not provided");
+    }
+    json.end()
 }
 
-struct FramesPlace<'r>(&'r mut Reading);
-
-impl<'de> Place<'de> for FramesPlace<'_> {
-    type Output = ();
-
-    fn list<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let reading = self.0;
-        let mut count = 0;
-        loop {
-            reading.place.frame = count;
-            if items.next_element_seed(At(FramePlace(reading)))?.is_none() {
-                reading.frames = Some(count);
-                return Ok(());
-            }
-            count += 1;
-        }
+fn read_frames(json: &mut Json<'_>, reading: &mut Reading) -> Result<(), JsonError> {
+    if !json.list()? {
+        reading.refuse(vec!["dataframes".into()], "expected a list");
+        return Ok(());
     }
-
-    fn wrong(self) {
-        self.0.refuse(vec!["dataframes".into()], "expected a list");
+    reading.place.frame = 0;
+    while json.next_item()? {
+        read_frame(json, reading)?;
+        reading.place.frame += 1;
     }
+    reading.frames = Some(reading.place.frame);
+    Ok(())
 }
 
-struct FramePlace<'r>(&'r mut Reading);
-
-impl<'de> Place<'de> for FramePlace<'_> {
-    type Output = ();
-
-    fn object<A: MapAccess<'de>>(self, mut members: Members<A>) -> Result<(), A::Error> {
-        let reading = self.0;
-        let (mut period, mut has_usage) = (None, false);
-        reading.rows = Slices::default();
-        while let Some(name) = members.next_name()? {
-            if reading.is_refused() {
-                members.skip()?;
-                continue;
+fn read_frame(json: &mut Json<'_>, reading: &mut Reading) -> Result<(), JsonError> {
+    if !json.object()? {
+        reading.refuse_frame();
+        return Ok(());
+    }
+    let (mut period, mut has_usage) = (None, false);
+    reading.rows = Slices::default();
+    while let Some(name) = json.next_name(NAME_SIZE_MAX)? {
+        if reading.is_refused() {
+            json.skip()?;
+            continue;
+        }
+        match name.bytes() {
+            Some(b"period") => period = read_period(json, reading)?,
+            Some(b"usage") => {
+                reading.rows = Slices::default();
+                has_usage = true;
+                read_usage(json, reading)?;
             }
-            match name.as_str() {
-                "period" => period = members.read(PeriodPlace(reading))?,
-                "usage" => {
-                    reading.rows = Slices::default();
-                    has_usage = true;
-                    members.read(UsagePlace(reading))?;
-                }
-                _ => {
-                    reading.refuse_frame();
-                    members.skip()?;
-                }
+            _ => {
+                reading.refuse_frame();
+                json.skip()?;
             }
         }
-        match period {
-            Some(period) if has_usage && !reading.is_refused() => reading.end_frame(period),
-            _ => reading.refuse_frame(),
-        }
-        Ok(())
     }
-
-    fn wrong(self) {
-        self.0.refuse_frame();
+    match period {
+        Some(period) if has_usage && !reading.is_refused() => reading.end_frame(period),
+        _ => reading.refuse_frame(),
     }
+    Ok(())
 }
 
-struct PeriodPlace<'r>(&'r mut Reading);
-
-impl<'de> Place<'de> for PeriodPlace<'_> {
-    type Output = Option<Period>;
-
-    fn object<A: MapAccess<'de>>(
-        self,
-        mut members: Members<A>,
-    ) -> Result<Option<Period>, A::Error> {
-        let (mut begin, mut end, mut extra) = (None, None, false);
-        while let Some(name) = members.next_name()? {
-            let date = match read_small(&mut members, SCALAR_SIZE_MAX)? {
-                Some(Value::String(text)) => dates::parse(&text),
-                _ => None,
-            };
-            match name.as_str() {
-                "begin" => begin = date,
-                "end" => end = date,
-                _ => extra = true,
+fn read_period(json: &mut Json<'_>, reading: &mut Reading) -> Result<Option<Period>, JsonError> {
+    if !json.object()? {
+        reading.refuse_frame();
+        return Ok(None);
+    }
+    let (mut begin, mut end, mut extra) = (None, None, false);
+    while let Some(name) = json.next_name(NAME_SIZE_MAX)? {
+        match name.bytes() {
+            Some(b"begin") => begin = read_date(json)?,
+            Some(b"end") => end = read_date(json)?,
+            _ => {
+                extra = true;
+                json.skip()?;
             }
         }
-        let (Some(begin), Some(end), false) = (begin, end, extra) else {
-            self.0.refuse_frame();
-            return Ok(None);
+    }
+    let (Some(begin), Some(end), false) = (begin, end, extra) else {
+        reading.refuse_frame();
+        return Ok(None);
+    };
+    let period = Period::new(begin, end);
+    if period.is_none() {
+        let mut path = reading.frame_path();
+        path.push("period".into());
+        reading.refuse(path, "a period must end at least a second after its begin");
+    }
+    Ok(period)
+}
+
+fn read_date(json: &mut Json<'_>) -> Result<Option<DateTime<Utc>>, JsonError> {
+    if json.kind()? != Kind::Text {
+        json.skip()?;
+        return Ok(None);
+    }
+    Ok(json.text(SCALAR_SIZE_MAX)?.get().and_then(dates::parse))
+}
+
+fn read_usage(json: &mut Json<'_>, reading: &mut Reading) -> Result<(), JsonError> {
+    if !json.object()? {
+        reading.refuse_frame();
+        return Ok(());
+    }
+    while let Some(name) = json.next_name(NAME_SIZE_MAX)? {
+        if reading.is_refused() {
+            json.skip()?;
+            continue;
+        }
+        let Some(metric_type) = name.get().filter(|name| !name.is_empty()) else {
+            let mut path = reading.frame_path();
+            path.push("usage".into());
+            let size = name.size;
+            let reason =
+                format!("the name of a type must be 1 to {NAME_SIZE_MAX} bytes long, got {size}");
+            reading.refuse(path, reason);
+            json.skip()?;
+            continue;
         };
-        let period = Period::new(begin, end);
-        if period.is_none() {
-            let mut path = self.0.frame_path();
-            path.push("period".into());
-            self.0.refuse(path, "a period must end at least a second after its begin");
-        }
-        Ok(period)
+        let code = reading.texts.code(metric_type);
+        // The last one of that name counts.
+        reading.rows.remove(|(other, _)| other == code);
+        reading.place.type_code = code;
+        metric_type.clone_into(&mut reading.place.metric_type);
+        read_points(json, reading)?;
     }
-
-    fn wrong(self) -> Option<Period> {
-        self.0.refuse_frame();
-        None
-    }
+    Ok(())
 }
 
-struct UsagePlace<'r>(&'r mut Reading);
-
-impl<'de> Place<'de> for UsagePlace<'_> {
-    type Output = ();
-
-    fn object<A: MapAccess<'de>>(self, mut members: Members<A>) -> Result<(), A::Error> {
-        let reading = self.0;
-        while let Some(name) = members.next_name()? {
-            if reading.is_refused() {
-                members.skip()?;
-                continue;
-            }
-            if name.is_empty() || name.len() > NAME_SIZE_MAX {
-                let mut path = reading.frame_path();
-                path.push("usage".into());
-                let reason = format!(
-                    "the name of a type must be 1 to {NAME_SIZE_MAX} bytes long, got {}",
-                    name.len()
-                );
-                reading.refuse(path, reason);
-                members.skip()?;
-                continue;
-            }
-            let code = reading.texts.code(&name);
-            // The last one of that name counts.
-            reading.rows.remove(|(other, _)| other == code);
-            (reading.place.type_code, reading.place.metric_type) = (code, name);
-            members.read(PointsPlace(reading))?;
-        }
-        Ok(())
+fn read_points(json: &mut Json<'_>, reading: &mut Reading) -> Result<(), JsonError> {
+    if !json.list()? {
+        reading.refuse_frame();
+        return Ok(());
     }
-
-    fn wrong(self) {
-        self.0.refuse_frame();
+    reading.place.point = 0;
+    while json.next_item()? {
+        read_point(json, reading)?;
+        reading.place.point += 1;
     }
+    Ok(())
 }
 
-struct PointsPlace<'r>(&'r mut Reading);
-
-impl<'de> Place<'de> for PointsPlace<'_> {
-    type Output = ();
-
-    fn list<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let reading = self.0;
-        reading.place.point = 0;
-        while items.next_element_seed(At(PointPlace(reading)))?.is_some() {
-            reading.place.point += 1;
-        }
-        Ok(())
-    }
-
-    fn wrong(self) {
-        self.0.refuse_frame();
-    }
-}
+#[cfg(test)]
+mod tests;

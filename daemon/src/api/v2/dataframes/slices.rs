@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::columns::{Columns, Row};
+use super::columns::{Columns, KeysOfCodes, Row};
 use super::texts::Texts;
 use crate::ledger::RatedSlice;
 use crate::usage::{MetricId, Period};
@@ -24,12 +24,14 @@ pub(super) const TEXTS_MAX: usize = 4 << 20;
 pub(super) struct Slices<K> {
     index: HashMap<K, usize>,
     entries: Vec<(K, Columns)>,
+    /// The entry that was changed last: mostly it is the next one too.
+    last: usize,
     cells: usize,
 }
 
 impl<K> Default for Slices<K> {
     fn default() -> Slices<K> {
-        Slices { index: HashMap::new(), entries: Vec::new(), cells: 0 }
+        Slices { index: HashMap::new(), entries: Vec::new(), last: 0, cells: 0 }
     }
 }
 
@@ -52,11 +54,13 @@ impl<K: Copy + Eq + Hash> Slices<K> {
     }
 
     fn change(&mut self, key: K, change: impl FnOnce(&mut Columns)) -> Result<(), TooMuch> {
-        let index = *self.index.entry(key).or_insert_with(|| {
-            self.entries.push((key, Columns::default()));
-            self.entries.len() - 1
-        });
-        let columns = &mut self.entries[index].1;
+        if self.entries.get(self.last).is_none_or(|(last, _)| *last != key) {
+            self.last = *self.index.entry(key).or_insert_with(|| {
+                self.entries.push((key, Columns::default()));
+                self.entries.len() - 1
+            });
+        }
+        let columns = &mut self.entries[self.last].1;
         self.cells -= columns.cells();
         change(columns);
         self.cells += columns.cells();
@@ -99,10 +103,11 @@ impl Slices<SliceKey> {
     /// As the ledger takes them. Each slice's columns go as its batches come.
     pub(super) fn finish(self, texts: &mut Texts) -> Vec<RatedSlice> {
         let nobody_rated = Arc::from([]);
+        let mut keys = KeysOfCodes::default();
         let finish = |((period, metric, unit), columns): (SliceKey, Columns)| {
             let name = texts.text(metric).to_owned();
             let unit = texts.text(unit).to_owned();
-            let (scopes, rows) = columns.finish(texts);
+            let (scopes, rows) = columns.finish(texts, &mut keys);
             RatedSlice {
                 metric: MetricId { name: name.clone(), alt_name: name },
                 unit,

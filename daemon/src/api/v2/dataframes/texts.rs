@@ -1,5 +1,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 
+use super::json::Text;
+
 /// Each text once, named by codes from 0 on. Two allocations hold all of them: there may be
 /// millions.
 #[derive(Debug, Default)]
@@ -37,6 +39,15 @@ impl Texts {
             self.table[place] = code;
         }
         self.table[place]
+    }
+
+    /// The same for a text just read, which may be that of `guess`; `None` = it was not kept.
+    pub(super) fn code_of(&mut self, text: Text<'_>, guess: Option<u32>) -> Option<u32> {
+        let bytes = text.bytes()?;
+        match guess {
+            Some(code) if self.text(code).as_bytes() == bytes => guess,
+            _ => Some(self.code(text.get()?)),
+        }
     }
 
     /// Where the text's code is, or belongs.
