@@ -26,8 +26,8 @@ pub(crate) enum AnswerBody {
         code: &'static str,
         text: String,
     },
-    /// A document that is JSON text already, because it is large.
-    Json(String),
+    /// A document that is JSON text already: it is large, or was made before.
+    Json(Bytes),
     /// Bytes of a known type.
     Ready {
         content_type: String,
@@ -80,11 +80,10 @@ impl Answer {
             }
             AnswerBody::Empty => (None, Bytes::new()),
             AnswerBody::Ready { content_type, bytes } => (Some(content_type), bytes),
-            AnswerBody::Json(text) if format == Format::Json => {
-                (Some(JSON.to_owned()), text.into())
-            }
+            AnswerBody::Json(text) if format == Format::Json => (Some(JSON.to_owned()), text),
             AnswerBody::Json(text) => {
-                let value = serde_json::from_str(&text).expect("the text was made from a document");
+                let value =
+                    serde_json::from_slice(&text).expect("the text was made from a document");
                 let (content_type, text) = render(&value, format);
                 (Some(content_type), Bytes::from(text))
             }

@@ -22,7 +22,7 @@ pub(crate) struct Identity {
 }
 
 /// Whose figures a caller may see and change, whatever else is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Sight {
     Everything,
     /// One scope, the caller's own.

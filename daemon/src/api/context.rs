@@ -8,6 +8,7 @@ use super::authentication::Authentication;
 use super::backend::{CycleView, Plugins};
 use super::failure::Failure;
 use super::policy::Policy;
+use super::remembered::Remembered;
 use super::tls::Tls;
 use super::turns::WriteTurns;
 use crate::clock::Clock;
@@ -40,6 +41,7 @@ pub struct Context {
     pub(crate) policy: Arc<Policy>,
     pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) write_turns: WriteTurns,
+    pub(crate) remembered: Remembered,
     turns: Arc<Semaphore>,
     long_turns: Arc<Semaphore>,
 }
@@ -90,6 +92,7 @@ impl Context {
             policy,
             tls: tls.map(Arc::new),
             write_turns,
+            remembered: Remembered::default(),
             turns,
             long_turns,
         }

@@ -31,6 +31,7 @@ mod openapi;
 mod outgoing;
 mod policy;
 mod python;
+mod remembered;
 mod root;
 mod router;
 mod routes;

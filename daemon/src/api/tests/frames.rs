@@ -366,3 +366,21 @@ async fn a_caller_that_goes_away_ends_the_job() {
 
     assert!(is_ended.recv().unwrap());
 }
+
+#[tokio::test]
+async fn answers_that_are_remembered_follow_the_ledger() {
+    let api = empty_on_disk();
+    let total = format!("/v1/report/total?{RANGE}");
+    let scope = json!({"scope_id": "late", "last_processed_timestamp": "2019-07-01T00:00:00Z"});
+
+    for expected in [r#""0""#, r#""0.04""#, r#""0.08""#] {
+        assert_eq!(api.get(&total).await, (200, expected.to_owned()));
+        assert_eq!(api.get(&total).await, (200, expected.to_owned()));
+        push(&api, &body(&point("1", r#"{"project_id": "a"}"#, "{}"))).await;
+    }
+    let of_nobody = format!("{total}&tenant_id=b");
+    assert_eq!(api.get(&of_nobody).await, (200, r#""0""#.to_owned()));
+    assert_eq!(api.get("/v2/scope").await.0, 404);
+    api.ask("POST", "/v2/scope", &[JSON], &scope.to_string()).await;
+    assert!(api.get("/v2/scope").await.1.contains(r#""scope_id":"late""#));
+}

@@ -13,3 +13,5 @@ mod rights;
 mod setup;
 mod with_modules;
 mod xml_bodies;
+
+pub(super) use fake_ledger::FakeLedger;

@@ -64,7 +64,7 @@ fn in_memory(ledger: &dyn Ledger, query: &RowsQuery) -> Result<AnswerBody, Failu
     }
     let mut text = Vec::new();
     write_frames(ledger, query, &mut text).or_else(Stop::into_result)?;
-    Ok(AnswerBody::Json(String::from_utf8(text).expect("JSON is made of texts")))
+    Ok(AnswerBody::Json(text.into()))
 }
 
 /// Why the frames were not all written.

@@ -1,10 +1,12 @@
 //! What was used and what it cost.
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
+use warp::http::StatusCode;
 
 use super::arguments::Arguments;
-use crate::api::answer::Answer;
+use crate::api::answer::{Answer, AnswerBody};
 use crate::api::call::Call;
 use crate::api::caller::Sight;
 use crate::api::context::Context;
@@ -12,7 +14,8 @@ use crate::api::dates;
 use crate::api::failure::Failure;
 use crate::api::openapi::Input;
 use crate::api::policy::{self, Action};
-use crate::ledger::{Filters, GroupKey, Measures, SummaryQuery};
+use crate::api::remembered::Question;
+use crate::ledger::{Filters, GroupKey, Ledger, Measures, SummaryQuery};
 use crate::report::{self, SummaryRequest, text};
 
 /// Fractional digits of a v1 summary.
@@ -38,8 +41,15 @@ pub(crate) async fn total(context: &Context, call: &Call) -> Result<Answer, Fail
     let (begin, end) = range(context, &arguments)?;
     let tenant = tenant(call, &arguments, &policy::GET_TOTAL, call.caller.project_id())?;
     let filters = filters(context, &arguments, tenant, "service");
-    let total = context.ledger(move |ledger| report::total(ledger, begin, end, filters)).await?;
-    Ok(Answer::document(json!(total.map_or_else(|| "0".to_owned(), text::exact))))
+    let question = Question::Total { begin, end, filters: filters.clone() };
+    let make = async || {
+        let total = move |ledger: &dyn Ledger| report::total(ledger, begin, end, filters);
+        let total = context.ledger(total).await?;
+        let total = json!(total.map_or_else(|| "0".to_owned(), text::exact));
+        Ok::<_, Failure>(Bytes::from(total.to_string()))
+    };
+    let total = context.remembered.answer(&*context.ledger, question, make).await?;
+    Ok(Answer::with_status(StatusCode::OK, AnswerBody::Json(total)))
 }
 
 pub(crate) async fn summary(context: &Context, call: &Call) -> Result<Answer, Failure> {

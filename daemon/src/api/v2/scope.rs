@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use bytes::Bytes;
 use chrono::{DateTime, SubsecRound as _, Utc};
 use serde_json::{Value, json};
 use tracing::info;
@@ -15,7 +16,8 @@ use crate::api::dates;
 use crate::api::failure::Failure;
 use crate::api::openapi::{Input, Kind};
 use crate::api::policy::{self, Action};
-use crate::ledger::{Ledger, NewScope, Reset, Scope, ScopeChange};
+use crate::api::remembered::Question;
+use crate::ledger::{NewScope, Reset, Scope, ScopeChange};
 use crate::usage::{Period, ScopeId};
 
 const PARAMETERS: &[Input] = &[
@@ -81,24 +83,29 @@ pub(crate) async fn scopes(context: &Context, call: &Call) -> Result<Answer, Fai
     let parameters = Parameters::read(call, PARAMETERS)?;
     let (offset, limit) = parameters.page()?;
     let active = parameters.integer("active")?.map(|active| active != 0);
-    let among = |name| parameters.multiple(name);
+    let among = |name| parameters.multiple(name).map(HashSet::from_iter);
     let (ids, keys) = (among("scope_id"), among("scope_key"));
     let (fetchers, collectors) = (among("fetcher"), among("collector"));
     let is_wanted = |scope: &&Scope| {
         call.sight.covers(scope.id.as_str())
-            && has(ids.as_deref(), scope.id.as_str())
-            && has(keys.as_deref(), &scope.scope_key)
-            && has(fetchers.as_deref(), &scope.fetcher)
-            && has(collectors.as_deref(), &scope.collector)
+            && has(ids.as_ref(), scope.id.as_str())
+            && has(keys.as_ref(), &scope.scope_key)
+            && has(fetchers.as_ref(), &scope.fetcher)
+            && has(collectors.as_ref(), &scope.collector)
             && active.is_none_or(|active| active == scope.active)
     };
-    let scopes = context.ledger(Ledger::scopes).await?;
-    let shown: Vec<Value> =
-        scopes.iter().filter(is_wanted).skip(offset).take(limit).map(show).collect();
-    if shown.is_empty() {
-        return Err(Failure::not_found(NOTHING_FOUND));
-    }
-    Ok(Answer::document(json!({"results": shown})))
+    let question = Question::Scopes { query: call.query.clone(), sight: call.sight.clone() };
+    let make = async || {
+        let scopes = context.ledger.scopes()?;
+        let shown: Vec<Value> =
+            scopes.iter().filter(is_wanted).skip(offset).take(limit).map(show).collect();
+        if shown.is_empty() {
+            return Err(Failure::not_found(NOTHING_FOUND));
+        }
+        Ok(Bytes::from(json!({"results": shown}).to_string()))
+    };
+    let shown = context.remembered.answer(&*context.ledger, question, make).await?;
+    Ok(Answer::with_status(StatusCode::OK, AnswerBody::Json(shown)))
 }
 
 /// A scope that somebody else has processed up to some moment; the period after the one that
@@ -254,8 +261,8 @@ fn is_among(wanted: Option<&HashSet<String>>, value: &str) -> bool {
     wanted.is_none_or(|wanted| wanted.contains(value))
 }
 
-fn has(wanted: Option<&[&str]>, value: &str) -> bool {
-    wanted.is_none_or(|wanted| wanted.contains(&value))
+fn has(wanted: Option<&HashSet<&str>>, value: &str) -> bool {
+    wanted.is_none_or(|wanted| wanted.contains(value))
 }
 
 fn show(scope: &Scope) -> Value {
