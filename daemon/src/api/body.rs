@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use warp::http::{HeaderMap, StatusCode, header};
 
 use super::call::Call;
-use super::context::Context;
+use super::context::{Context, LongCall};
 use super::failure::Failure;
 use crate::ledger::Ledger;
 
@@ -106,7 +106,7 @@ where
     }
     let (sender, parts) = mpsc::channel(PARTS_WAITING_MAX);
     let mut reader = BodyReader { ready: head, parts, ended: false };
-    let job = context.ledger_for_long(move |ledger| job(ledger, &mut reader));
+    let job = context.ledger_for_long(LongCall::ReadsBody, move |ledger| job(ledger, &mut reader));
     let (result, fed) = tokio::join!(job, source.feed(sender));
     fed?;
     result

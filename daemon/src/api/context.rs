@@ -20,9 +20,17 @@ use crate::rating::Rating;
 /// Most blocking calls at once that requests make. The cycle's work is not counted here.
 pub const BLOCKING_CALLS_MAX: usize = 16;
 
-/// Most jobs at once that read a body or write an answer piece by piece: a slow caller holds one of
-/// these threads for a while, and none of the others.
+/// Most jobs at once that read a body piece by piece, and most that write an answer so: a slow
+/// caller holds one of these threads for a while, and none of the others.
 pub const LONG_CALLS_MAX: usize = 8;
+
+/// What a job that takes as long as its caller does with him. Callers who read slowly keep nobody
+/// from pushing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LongCall {
+    ReadsBody,
+    WritesAnswer,
+}
 
 /// How long a request waits for its turn before it is told to come back.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +51,8 @@ pub struct Context {
     pub(crate) write_turns: WriteTurns,
     pub(crate) remembered: Remembered,
     turns: Arc<Semaphore>,
-    long_turns: Arc<Semaphore>,
+    reading_turns: Arc<Semaphore>,
+    writing_turns: Arc<Semaphore>,
 }
 
 /// The parts of a [`Context`].
@@ -78,7 +87,7 @@ impl Context {
         let Parts { authentication, policy, tls, .. } = parts;
         let (authentication, policy) = (Arc::new(authentication), Arc::new(policy));
         let turns = Arc::new(Semaphore::new(BLOCKING_CALLS_MAX));
-        let long_turns = Arc::new(Semaphore::new(LONG_CALLS_MAX));
+        let long_turns = || Arc::new(Semaphore::new(LONG_CALLS_MAX));
         let write_turns = WriteTurns::default();
         Context {
             ledger,
@@ -94,7 +103,8 @@ impl Context {
             write_turns,
             remembered: Remembered::default(),
             turns,
-            long_turns,
+            reading_turns: long_turns(),
+            writing_turns: long_turns(),
         }
     }
 
@@ -131,13 +141,18 @@ impl Context {
     /// Runs a job that takes as long as a caller sends or reads.
     pub(crate) fn ledger_for_long<T, F>(
         &self,
+        call: LongCall,
         job: F,
     ) -> impl Future<Output = Result<T, Failure>> + Send + use<T, F>
     where
         T: Send + 'static,
         F: FnOnce(&dyn Ledger) -> Result<T, Failure> + Send + 'static,
     {
-        let (ledger, turns) = (Arc::clone(&self.ledger), Arc::clone(&self.long_turns));
+        let turns = match call {
+            LongCall::ReadsBody => &self.reading_turns,
+            LongCall::WritesAnswer => &self.writing_turns,
+        };
+        let (ledger, turns) = (Arc::clone(&self.ledger), Arc::clone(turns));
         async move { in_turn(&turns, move || job(&*ledger)).await? }
     }
 }

@@ -42,7 +42,10 @@ pub(crate) enum Dialect {
 }
 
 /// How long a caller should wait before trying again, seconds.
-const RETRY_AFTER_SECS: &str = "5";
+const BUSY_RETRY_AFTER_SECS: &str = "5";
+
+/// The same after too many wrong passwords.
+const GUESSING_RETRY_AFTER_SECS: &str = "60";
 
 /// Longest text of an error, bytes.
 const TEXT_SIZE_MAX: usize = 4096;
@@ -132,10 +135,15 @@ impl Failure {
         let answer = Answer::with_status(status, body);
         let say = |answer: Answer, how| answer.header(header::WWW_AUTHENTICATE, how);
         let answer = challenges.into_iter().fold(answer, say);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            return answer.header(header::RETRY_AFTER, RETRY_AFTER_SECS);
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                answer.header(header::RETRY_AFTER, BUSY_RETRY_AFTER_SECS)
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                answer.header(header::RETRY_AFTER, GUESSING_RETRY_AFTER_SECS)
+            }
+            _ => answer,
         }
-        answer
     }
 }
 

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::answer::AnswerBody;
-use super::context::Context;
+use super::context::{Context, LongCall};
 use super::failure::Failure;
 use crate::ledger::Ledger;
 
@@ -29,6 +29,9 @@ const CHUNKS_WAITING_MAX: usize = 4;
 
 /// How long a caller may take to read a chunk.
 const CALLER_PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// How long a caller may take to read all of an answer, our own time not counted.
+const CALLER_PAUSES_MAX: Duration = Duration::from_mins(10);
 
 enum Part {
     /// All there is.
@@ -52,8 +55,9 @@ where
 {
     let (sender, mut parts) = mpsc::channel(CHUNKS_WAITING_MAX);
     let runtime = Handle::current();
-    let mut outgoing = Outgoing { runtime, sender, chunk: Vec::new(), sent: Sent::Nothing };
-    let job = context.ledger_for_long(move |ledger| {
+    let (chunk, waited) = (Vec::new(), Duration::ZERO);
+    let mut outgoing = Outgoing { runtime, sender, chunk, sent: Sent::Nothing, waited };
+    let job = context.ledger_for_long(LongCall::WritesAnswer, move |ledger| {
         let result = job(ledger, &mut outgoing);
         outgoing.end(result);
         Ok(())
@@ -96,6 +100,8 @@ pub(crate) struct Outgoing {
     sender: mpsc::Sender<Part>,
     chunk: Vec<u8>,
     sent: Sent,
+    /// For the caller.
+    waited: Duration,
 }
 
 impl Outgoing {
@@ -121,8 +127,13 @@ impl Outgoing {
         if self.is_stopped() {
             return;
         }
-        let sending = timeout(CALLER_PAUSE_MAX, self.sender.send(part));
-        self.sent = match self.runtime.block_on(sending) {
+        let begin = Instant::now();
+        let left = CALLER_PAUSES_MAX.saturating_sub(self.waited);
+        let sent = self
+            .runtime
+            .block_on(async { timeout(left.min(CALLER_PAUSE_MAX), self.sender.send(part)).await });
+        self.waited += begin.elapsed();
+        self.sent = match sent {
             Ok(Ok(())) => Sent::Chunks,
             Ok(Err(_)) | Err(_) => Sent::InVain,
         };

@@ -98,7 +98,8 @@ pub(super) fn responses() -> Map<String, Value> {
         let refused = reply(StatusCode::FORBIDDEN, refused, Content::Error, None);
         shown.insert(format!("{prefix}_403"), answer(&refused, dialect));
         let hasty = "too many wrong passwords of one name; try again in a minute";
-        let hasty = reply(StatusCode::TOO_MANY_REQUESTS, hasty, Content::Error, None);
+        let retry = Some(("Retry-After", "seconds to wait"));
+        let hasty = reply(StatusCode::TOO_MANY_REQUESTS, hasty, Content::Error, retry);
         shown.insert(format!("{prefix}_429"), answer(&hasty, dialect));
     }
     let forms =

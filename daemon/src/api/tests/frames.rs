@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use warp::http::Response;
 
 use super::setup::{Api, empty, empty_on_disk, text, with_rows_on_disk};
+use crate::api::LONG_CALLS_MAX;
 use crate::api::answer::AnswerBody;
 use crate::api::failure::Failure;
 use crate::api::outgoing::{self, Chunks};
@@ -365,6 +366,22 @@ async fn a_caller_that_goes_away_ends_the_job() {
     drop(chunks(body.await));
 
     assert!(is_ended.recv().unwrap());
+}
+
+#[tokio::test]
+async fn slow_readers_keep_nobody_from_pushing() {
+    let api = empty_on_disk();
+    let mut unread = Vec::new();
+    for _ in 0..LONG_CALLS_MAX {
+        let body = outgoing::send(&api.context, "text/plain", |_, out| {
+            while out.write_all(&[b'x'; 1000]).is_ok() {}
+            Ok(())
+        });
+        unread.push(chunks(body.await));
+    }
+
+    assert_eq!(push(&api, &body(&point("1", "{}", "{}"))).await.0, 204);
+    assert_eq!(unread.len(), LONG_CALLS_MAX);
 }
 
 #[tokio::test]

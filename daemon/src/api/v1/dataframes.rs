@@ -12,7 +12,7 @@ use super::report::{BEGIN, END, TENANT_ID, filters, range, tenant};
 use crate::api::answer::{Answer, AnswerBody, JSON};
 use crate::api::call::Call;
 use crate::api::caller::Sight;
-use crate::api::context::Context;
+use crate::api::context::{Context, LongCall};
 use crate::api::dates;
 use crate::api::failure::Failure;
 use crate::api::negotiate::{Accepts, Format};
@@ -41,7 +41,8 @@ pub(crate) async fn dataframes(context: &Context, call: &Call) -> Result<Answer,
     let query = RowsQuery { begin, end, filters, offset: 0, limit: usize::MAX };
     let body = match Accepts::of(call).format() {
         Some(Format::Xml(_)) => {
-            context.ledger_for_long(move |ledger| in_memory(ledger, &query)).await?
+            let job = move |ledger: &dyn Ledger| in_memory(ledger, &query);
+            context.ledger_for_long(LongCall::WritesAnswer, job).await?
         }
         Some(Format::Json) | None => {
             let write = move |ledger: &dyn Ledger, out: &mut outgoing::Outgoing| {

@@ -1,5 +1,7 @@
 //! How v2 checks what it is given. The texts are those that clients know.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use warp::http::StatusCode;
@@ -30,10 +32,13 @@ impl Parameters {
     /// None but the known ones.
     pub(crate) fn read(call: &Call, known: &[Input]) -> Result<Parameters, Failure> {
         let mut given: Vec<(String, Vec<String>)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
         for (name, value) in call.query_pairs() {
-            match given.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, values)) => values.push(value),
-                None => given.push((name, vec![value])),
+            if let Some(place) = places.get(&name) {
+                given[*place].1.push(value);
+            } else {
+                places.insert(name.clone(), given.len());
+                given.push((name, vec![value]));
             }
         }
         let parameters = Parameters { given };
