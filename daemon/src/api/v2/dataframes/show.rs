@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use warp::http::{StatusCode, header};
 
 use super::describe;
-use crate::api::answer::Answer;
+use crate::api::answer::{Answer, AnswerBody};
 use crate::api::call::Call;
 use crate::api::context::Context;
 use crate::api::csv;
@@ -16,7 +16,7 @@ use crate::api::negotiate::{Accepts, Decimals, Figures};
 use crate::api::openapi::{Input, Kind};
 use crate::api::outgoing::{self, Outgoing};
 use crate::api::v2::schema::{LIMIT, LIMIT_DEFAULT, OFFSET, Parameters};
-use crate::ledger::{Filters, Ledger, LedgerError, RowsGroup, RowsQuery};
+use crate::ledger::{Filters, Ledger, LedgerError, RowsGroup, RowsPage, RowsQuery};
 use crate::report::{self, AttributeKind, Rows, matches_nothing, text};
 use crate::usage::Period;
 
@@ -27,6 +27,9 @@ pub(super) const PARAMETERS: &[Input] = &[
     LIMIT,
     OFFSET,
 ];
+
+/// Most points of a page that is made in memory; a longer one is sent while it is made.
+const PAGE_ROWS_MAX: usize = 1000;
 
 /// Most columns of CSV.
 const CSV_COLUMNS_MAX: usize = 1024;
@@ -46,18 +49,29 @@ pub(crate) async fn dataframes(context: &Context, call: &Call) -> Result<Answer,
     let limit = if figures == Figures::Csv { usize::MAX } else { LIMIT_DEFAULT };
     let (offset, limit) = parameters.page_or(limit)?;
     let query = RowsQuery { begin, end, filters, offset, limit };
-    let write = move |ledger: &dyn Ledger, out: &mut Outgoing| {
-        let total = count(ledger, &query)?;
-        if total == 0 {
-            return Err(Failure::not_found("No resource found for provided filters."));
+    let body = match figures {
+        Figures::Json(decimals) if limit <= PAGE_ROWS_MAX => {
+            let page = move |ledger: &dyn Ledger| Ok(page(ledger, &query, decimals));
+            let bytes = context.ledger(page).await??.into();
+            AnswerBody::Ready { content_type: figures.content_type().to_owned(), bytes }
         }
-        match figures {
-            Figures::Json(decimals) => write_json(ledger, &query, (total, decimals), out),
-            Figures::Csv => write_csv(ledger, &query, out),
+        _ => {
+            let write = move |ledger: &dyn Ledger, out: &mut Outgoing| {
+                let total = count(ledger, &query)?;
+                match figures {
+                    _ if total == 0 => Err(nothing_found()),
+                    Figures::Json(decimals) => write_json(ledger, &query, (total, decimals), out),
+                    Figures::Csv => write_csv(ledger, &query, out),
+                }
+            };
+            outgoing::send(context, figures.content_type(), write).await?
         }
     };
-    let body = outgoing::send(context, figures.content_type(), write).await?;
     Ok(Answer::with_status(StatusCode::OK, body).header(header::VARY, "Accept"))
+}
+
+fn nothing_found() -> Failure {
+    Failure::not_found("No resource found for provided filters.")
 }
 
 fn filters(parameters: &Parameters, scope_key: &str) -> Result<Filters, Failure> {
@@ -72,9 +86,13 @@ fn filters(parameters: &Parameters, scope_key: &str) -> Result<Filters, Failure>
     Ok(filters)
 }
 
+fn is_about_nothing(query: &RowsQuery) -> bool {
+    query.begin >= query.end || matches_nothing(&query.filters)
+}
+
 /// Points that match, on any page.
 fn count(ledger: &dyn Ledger, query: &RowsQuery) -> Result<usize, LedgerError> {
-    if query.begin >= query.end || matches_nothing(&query.filters) {
+    if is_about_nothing(query) {
         return Ok(0);
     }
     let nothing = RowsQuery { offset: 0, limit: 0, ..query.clone() };
@@ -133,6 +151,25 @@ fn visit(
 
 // ---- JSON ---------------------------------------------------------------------------------------
 
+/// A page in one piece, counted and read at one moment.
+fn page(ledger: &dyn Ledger, query: &RowsQuery, decimals: Decimals) -> Result<Vec<u8>, Failure> {
+    let page = if is_about_nothing(query) { RowsPage::default() } else { ledger.rows(query)? };
+    if page.total == 0 {
+        return Err(nothing_found());
+    }
+    let mut text = Vec::new();
+    let mut frames = FramesWriter { out: &mut text, decimals, open: None };
+    let mut write = || {
+        frames.begin(page.total)?;
+        for group in &page.groups {
+            frames.write(&Rows::new(group)?)?;
+        }
+        Ok(frames.end()?)
+    };
+    write().or_else(Stop::into_result)?;
+    Ok(text)
+}
+
 fn write_json(
     ledger: &dyn Ledger,
     query: &RowsQuery,
@@ -141,7 +178,7 @@ fn write_json(
 ) -> Result<(), Failure> {
     let mut frames = FramesWriter { out, decimals, open: None };
     let mut write = || {
-        write!(frames.out, "{{\"total\":{total},\"dataframes\":[")?;
+        frames.begin(total)?;
         visit(ledger, query, |rows| Ok(frames.write(rows)?))?;
         Ok(frames.end()?)
     };
@@ -150,14 +187,18 @@ fn write_json(
 
 /// Frames are groups of points that follow each other: the ledger has them in order of period and
 /// type.
-struct FramesWriter<'w> {
-    out: &'w mut Outgoing,
+struct FramesWriter<'w, W> {
+    out: &'w mut W,
     decimals: Decimals,
     /// Whose points are being written.
     open: Option<(Period, String)>,
 }
 
-impl FramesWriter<'_> {
+impl<W: Write> FramesWriter<'_, W> {
+    fn begin(&mut self, total: usize) -> io::Result<()> {
+        write!(self.out, "{{\"total\":{total},\"dataframes\":[")
+    }
+
     fn write(&mut self, rows: &Rows<'_>) -> io::Result<()> {
         for row in 0..rows.count() {
             self.begin_point(rows.group)?;
@@ -231,7 +272,7 @@ impl FramesWriter<'_> {
     }
 }
 
-fn write_text(out: &mut Outgoing, text: &str) -> io::Result<()> {
+fn write_text(out: &mut impl Write, text: &str) -> io::Result<()> {
     serde_json::to_writer(out, text).map_err(io::Error::from)
 }
 
