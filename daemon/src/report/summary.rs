@@ -29,11 +29,32 @@ pub fn summarize(ledger: &dyn Ledger, request: SummaryRequest) -> Result<Summary
     if query.begin >= query.end || matches_nothing(&query.filters) {
         return Ok(Summary::default());
     }
-    let mut groups = ledger.summarize(&query)?;
-    groups.sort_by(|a, b| order(&query.group_by, a, b));
+    let groups = ledger.summarize(&query)?;
     let total = groups.len();
-    let groups = groups.into_iter().skip(offset).take(limit).collect();
+    let groups = page(groups, (offset, limit), |a, b| order(&query.group_by, a, b));
     Ok(Summary { total, groups })
+}
+
+/// What would stand from `offset` on if all were sorted; only that is.
+fn page<T>(
+    mut all: Vec<T>,
+    (offset, limit): (usize, usize),
+    order: impl Fn(&T, &T) -> Ordering,
+) -> Vec<T> {
+    let end = offset.saturating_add(limit).min(all.len());
+    if offset >= end {
+        return Vec::new();
+    }
+    if end < all.len() {
+        all.select_nth_unstable_by(end, &order);
+        all.truncate(end);
+    }
+    if offset > 0 {
+        all.select_nth_unstable_by(offset, &order);
+        all.drain(..offset);
+    }
+    all.sort_unstable_by(order);
+    all
 }
 
 /// The price of everything that passes the filters; `None` when nothing does.
@@ -111,7 +132,24 @@ fn order(group_by: &[GroupKey], a: &SummaryGroup, b: &SummaryGroup) -> Ordering 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_page_is_part_of_all_sorted(
+            all in proptest::collection::vec(0..20_u32, 0..50),
+            offset in 0..60_usize,
+            limit in prop_oneof![0..60_usize, Just(usize::MAX)],
+        ) {
+            let mut sorted = all.clone();
+            sorted.sort_unstable();
+            let expected: Vec<u32> = sorted.into_iter().skip(offset).take(limit).collect();
+
+            prop_assert_eq!(page(all, (offset, limit), Ord::cmp), expected);
+        }
+    }
 
     fn group(keys: &[&str]) -> SummaryGroup {
         let keys = keys.iter().map(|key| Arc::from(*key)).collect();
