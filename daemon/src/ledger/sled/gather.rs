@@ -1,6 +1,8 @@
 //! From the batches of a slice to sorted rows, and the sums of each scope.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use arrow_array::types::Int32Type;
 use arrow_array::{Array, Decimal128Array, DictionaryArray, RecordBatch, StringArray};
@@ -39,16 +41,16 @@ pub(super) struct CheckedSlice<'a> {
 struct CheckedBatch<'a> {
     /// For each row the place of its scope in the slice's list.
     places: Vec<u32>,
-    qty: Numbers,
-    price: Numbers,
+    qty: Numbers<'a>,
+    price: Numbers<'a>,
     attributes: Vec<(AttributeName, &'a Attribute, &'a StringArray)>,
 }
 
 /// A column's numbers with the trailing zeros that they share taken away.
 #[derive(Debug)]
-struct Numbers {
+struct Numbers<'a> {
     scale: u8,
-    values: Vec<i128>,
+    values: Cow<'a, [i128]>,
 }
 
 /// Sums of one scope.
@@ -131,8 +133,8 @@ impl<'a> CheckedSlice<'a> {
 
 /// The scales of quantity and price that hold all batches without losing a digit.
 fn scales(batches: &[&CheckedBatch<'_>]) -> Option<(u8, u8)> {
-    let qty: Vec<&Numbers> = batches.iter().map(|batch| &batch.qty).collect();
-    let price: Vec<&Numbers> = batches.iter().map(|batch| &batch.price).collect();
+    let qty: Vec<&Numbers<'_>> = batches.iter().map(|batch| &batch.qty).collect();
+    let price: Vec<&Numbers<'_>> = batches.iter().map(|batch| &batch.price).collect();
     Some((common_scale(&qty)?, common_scale(&price)?))
 }
 
@@ -142,9 +144,9 @@ fn attribute_count(batches: &[&CheckedBatch<'_>]) -> usize {
     names.collect::<HashSet<_>>().len()
 }
 
-fn common_scale(columns: &[&Numbers]) -> Option<u8> {
+fn common_scale(columns: &[&Numbers<'_>]) -> Option<u8> {
     let scale = columns.iter().map(|column| column.scale).max().unwrap_or(0);
-    let fits = |column: &&Numbers| {
+    let fits = |column: &&Numbers<'_>| {
         let by = 10_i128.pow(u32::from(scale - column.scale));
         let fits = |value: &i128| {
             let scaled = value.checked_mul(by);
@@ -177,20 +179,23 @@ impl<'a> CheckedBatch<'a> {
     }
 
     fn add_to(&self, sums: &mut [ScopeSums]) {
-        let mut of_scope: HashMap<u32, (u64, Total, Total)> = HashMap::new();
-        let values = self.qty.values.iter().zip(&self.price.values);
-        for (place, (qty, price)) in self.places.iter().zip(values) {
-            let (rows, qty_total, price_total) = of_scope.entry(*place).or_default();
-            *rows += 1;
-            qty_total.add(*qty);
-            price_total.add(*price);
+        let mut begin = 0;
+        for run in self.places.chunk_by(|left, right| left == right) {
+            let range = begin..begin + run.len();
+            begin = range.end;
+            let sums = &mut sums[run[0] as usize];
+            sums.rows += run.len() as u64;
+            sums.qty += self.qty.sum(range.clone());
+            sums.price += self.price.sum(range);
         }
-        for (place, (rows, qty, price)) in of_scope {
-            let sums = &mut sums[place as usize];
-            sums.rows += rows;
-            sums.qty += qty.sum(self.qty.scale);
-            sums.price += price.sum(self.price.scale);
-        }
+    }
+}
+
+impl Numbers<'_> {
+    fn sum(&self, rows: Range<usize>) -> Sum {
+        let mut total = Total::default();
+        self.values[rows].iter().for_each(|value| total.add(*value));
+        total.sum(self.scale)
     }
 }
 
@@ -212,6 +217,9 @@ impl Total {
     }
 
     pub(super) fn sum(self, scale: u8) -> Sum {
+        if self.big == i256::ZERO {
+            return Sum::from_scaled(self.small, scale);
+        }
         let big = self.big.wrapping_mul(i256::from_i128(10_i128.pow(u32::from(SUM_SCALE - scale))));
         Sum(big) + Sum::from_scaled(self.small, scale)
     }
@@ -271,7 +279,7 @@ fn scope_places(
     Ok(of_rows)
 }
 
-fn numbers(batch: &RecordBatch, name: &'static str) -> Result<Numbers, ShapeErrorKind> {
+fn numbers<'a>(batch: &'a RecordBatch, name: &'static str) -> Result<Numbers<'a>, ShapeErrorKind> {
     let column =
         batch.column_by_name(name).ok_or(ShapeErrorKind::ColumnMissing { column: name })?;
     let wrong_type = || ShapeErrorKind::ColumnType {
@@ -280,7 +288,10 @@ fn numbers(batch: &RecordBatch, name: &'static str) -> Result<Numbers, ShapeErro
         wanted: "decimal128",
     };
     let decimals = column.as_any().downcast_ref::<Decimal128Array>().ok_or_else(wrong_type)?;
-    if let Some(row_index) = (0..decimals.len()).find(|row| decimals.is_null(*row)) {
+    let is_null = |row: &usize| decimals.is_null(*row);
+    if decimals.null_count() > 0
+        && let Some(row_index) = (0..decimals.len()).find(is_null)
+    {
         return Err(ShapeErrorKind::Null { column: name.to_owned(), row_index });
     }
     let found = decimals.scale();
@@ -291,20 +302,27 @@ fn numbers(batch: &RecordBatch, name: &'static str) -> Result<Numbers, ShapeErro
 }
 
 /// Takes away the trailing zeros that all values share.
-fn shorten(scale: u8, values: &[i128]) -> Numbers {
-    let mut zeros = u32::from(scale);
+fn shorten(scale: u8, values: &[i128]) -> Numbers<'_> {
+    let mut zeros = scale;
+    let mut by = 10_i128.pow(u32::from(zeros));
     for value in values {
-        while zeros > 0 && value % 10_i128.pow(zeros) != 0 {
+        while zeros > 0 && !is_multiple(*value, by) {
             zeros -= 1;
+            by /= 10;
         }
         if zeros == 0 {
-            return Numbers { scale, values: values.to_vec() };
+            return Numbers { scale, values: values.into() };
         }
     }
-    let by = 10_i128.pow(zeros);
-    let kept = u32::from(scale) - zeros;
-    let scale = u8::try_from(kept).expect("a scale only shrinks");
-    Numbers { scale, values: values.iter().map(|value| value / by).collect() }
+    Numbers { scale: scale - zeros, values: values.iter().map(|value| value / by).collect() }
+}
+
+fn is_multiple(value: i128, of: i128) -> bool {
+    // Four times as fast as with 128 bits.
+    match (i64::try_from(value), i64::try_from(of)) {
+        (Ok(value), Ok(of)) => value % of == 0,
+        _ => value % of == 0,
+    }
 }
 
 /// Batches that share their scales, on their way to become sorted rows.
@@ -334,11 +352,16 @@ impl Rows<'_> {
             extend(&mut rows.price, &batch.price, rows.price_scale);
         }
         let order = order(&scopes, &rows.attributes);
-        rows.scopes = order.iter().filter_map(|row| scopes[*row]).collect();
-        rows.qty = order.iter().map(|row| rows.qty[*row]).collect();
-        rows.price = order.iter().map(|row| rows.price[*row]).collect();
-        for attribute in &mut rows.attributes {
-            attribute.codes = order.iter().map(|row| attribute.codes[*row]).collect();
+        rows.scopes = match &order {
+            None => scopes.into_iter().flatten().collect(),
+            Some(order) => order.iter().filter_map(|row| scopes[*row]).collect(),
+        };
+        if let Some(order) = order {
+            rows.qty = order.iter().map(|row| rows.qty[*row]).collect();
+            rows.price = order.iter().map(|row| rows.price[*row]).collect();
+            for attribute in &mut rows.attributes {
+                attribute.codes = order.iter().map(|row| attribute.codes[*row]).collect();
+            }
         }
         Ok(rows)
     }
@@ -398,22 +421,35 @@ fn batch_codes(
     attribute.keys().iter().map(|key| code(key).unwrap_or(ABSENT)).collect()
 }
 
-fn extend(values: &mut Vec<i128>, numbers: &Numbers, scale: u8) {
-    let by = 10_i128.pow(u32::from(scale - numbers.scale));
-    values.extend(numbers.values.iter().map(|value| value * by));
+fn extend(values: &mut Vec<i128>, numbers: &Numbers<'_>, scale: u8) {
+    if numbers.scale == scale {
+        values.extend_from_slice(&numbers.values);
+    } else {
+        let by = 10_i128.pow(u32::from(scale - numbers.scale));
+        values.extend(numbers.values.iter().map(|value| value * by));
+    }
 }
 
 /// The rows to keep, by scope, then by the attribute that tells most rows apart (its codes ascend
-/// from period to period alike, and pack well), then as they came.
-fn order(scopes: &[Option<ScopeNumber>], attributes: &[AttributeRows]) -> Vec<usize> {
-    let distinct = |attribute: &&AttributeRows| {
-        let mut codes = attribute.codes.clone();
-        codes.sort_unstable();
-        codes.dedup();
-        codes.len()
-    };
-    let telling = attributes.iter().max_by_key(distinct);
+/// from period to period alike, and pack well), then as they came; `None` = all, as they came.
+fn order(scopes: &[Option<ScopeNumber>], attributes: &[AttributeRows]) -> Option<Vec<usize>> {
+    let telling = attributes.iter().max_by_key(|attribute| distinct(&attribute.codes));
+    let key = |row: usize| (scopes[row], telling.map(|attribute| attribute.codes[row]));
+    let are_all_kept = scopes.iter().all(Option::is_some);
+    if are_all_kept && (1..scopes.len()).all(|row| key(row - 1) <= key(row)) {
+        return None;
+    }
     let mut order: Vec<usize> = (0..scopes.len()).filter(|row| scopes[*row].is_some()).collect();
-    order.sort_by_key(|row| (scopes[*row], telling.map(|attribute| attribute.codes[*row])));
-    order
+    order.sort_by_key(|row| key(*row));
+    Some(order)
+}
+
+/// How many different ones there are.
+fn distinct(codes: &[u32]) -> usize {
+    let highest = codes.iter().copied().max().unwrap_or(0) as usize;
+    let mut seen = vec![0_u64; highest / 64 + 1];
+    for code in codes {
+        seen[*code as usize / 64] |= 1 << (code % 64);
+    }
+    seen.iter().map(|word| word.count_ones() as usize).sum()
 }

@@ -65,7 +65,13 @@ struct TextWriter {
 
 #[derive(Debug, Default)]
 struct Dictionary {
-    codes: HashMap<Arc<str>, u32>,
+    /// Texts and their codes, in order of codes.
+    known: Vec<(Arc<str>, u32)>,
+    /// Index of a text in `known`.
+    places: HashMap<Arc<str>, usize>,
+    /// The text after the one that was asked for last: what comes again from period to period
+    /// mostly comes in the same order, and comparing is faster than hashing.
+    next: usize,
     chunk: u32,
     /// The texts of the last chunk.
     tail: Vec<Arc<str>>,
@@ -137,7 +143,7 @@ impl Texts {
     /// What was taken is in the store: dictionaries may be forgotten, to be read again.
     pub(super) fn settle(&self) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let count: usize = writer.dictionaries.values().map(|each| each.codes.len()).sum();
+        let count: usize = writer.dictionaries.values().map(|each| each.known.len()).sum();
         let is_dirty = writer.dictionaries.values().any(|each| each.is_tail_dirty);
         if count > TEXTS_CACHED_MAX && !is_dirty && writer.early.is_empty() {
             writer.dictionaries.clear();
@@ -250,15 +256,16 @@ impl Dictionary {
             for (index, text) in (0..).zip(&dictionary.tail) {
                 let code = 1 + dictionary.chunk * CHUNK_TEXTS_MAX + index;
                 dictionary.tail_size += stored_size(text);
-                dictionary.codes.insert(Arc::clone(text), code);
+                dictionary.places.insert(Arc::clone(text), dictionary.known.len());
+                dictionary.known.push((Arc::clone(text), code));
             }
         }
         Ok(dictionary)
     }
 
     fn code(&mut self, number: u32, text: &str, early: &mut Vec<Write>) -> u32 {
-        if let Some(code) = self.codes.get(text) {
-            return *code;
+        if let Some(code) = self.known_code(text) {
+            return code;
         }
         let is_full = self.tail.len() >= CHUNK_TEXTS_MAX as usize
             || self.tail_size + stored_size(text) > CHUNK_SIZE_MAX;
@@ -274,8 +281,17 @@ impl Dictionary {
         self.tail_size += stored_size(&text);
         self.tail.push(Arc::clone(&text));
         self.is_tail_dirty = true;
-        self.codes.insert(text, code);
+        self.places.insert(Arc::clone(&text), self.known.len());
+        self.known.push((text, code));
+        self.next = self.known.len();
         code
+    }
+
+    fn known_code(&mut self, text: &str) -> Option<u32> {
+        let is_next = self.known.get(self.next).is_some_and(|(next, _)| **next == *text);
+        let place = if is_next { self.next } else { *self.places.get(text)? };
+        self.next = place + 1;
+        self.known.get(place).map(|(_, code)| *code)
     }
 
     fn take_tail(&mut self, number: u32) -> Option<Write> {
