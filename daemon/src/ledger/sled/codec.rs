@@ -209,6 +209,11 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Damage("a text is not UTF-8"))
     }
 
+    /// What is left.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// How many bytes are left: a bound for counts.
     pub(super) fn left(&self) -> usize {
         self.0.len()

@@ -65,10 +65,10 @@
 //!
 //! Records of older versions are read as they are, and replaced when they change; a start raises
 //! the header to 4, and moves rows and sums out of sled (`raise`). Version 3 has them in trees
-//! `rollups` and `blocks`, slices that wait to be deleted in `removed`, and no trees `files` and
-//! `sums`. Version 2 has other versions of the frames I and B, no order of slices but that of their
-//! numbers. Version 1 has no trees `removed`, `pushes`, `reprocessings` and `staged` either, and
-//! other versions of the frames S, C and J.
+//! `rollups` and `blocks`, slices that wait to be deleted in `removed`, no trees `files` and
+//! `sums`, and another version of the frame B. Version 2 has other versions of the frames I and B,
+//! no order of slices but that of their numbers. Version 1 has no trees `removed`, `pushes`,
+//! `reprocessings` and `staged` either, and other versions of the frames S, C and J.
 //!
 //! Integers in keys are big endian. In records `uint` is LEB128, `int` zigzag LEB128, `wide` a
 //! length byte and as many bytes of two's complement, little endian; `text` and `bytes` have a
@@ -132,8 +132,10 @@
 //! and records keep their meaning for ever; what changes gets a new version, and the old one
 //! is still read.
 
+mod bits;
 mod block;
 mod catalog;
+mod cells;
 mod codec;
 mod columns;
 mod commit;
@@ -142,15 +144,21 @@ mod completeness;
 mod cursors;
 mod data;
 mod gather;
+mod groups;
+mod hash;
+mod indexes;
 mod kv;
 mod ledger;
 mod load;
+mod lookup;
 mod merge;
 mod moving;
+mod numbers;
 mod push;
 mod query;
 mod queue;
 mod raise;
+mod rates;
 mod readers;
 mod records;
 mod removal;
@@ -170,6 +178,7 @@ mod swap;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod threads;
 
 pub use ledger::{OpenError, SledLedger, SledOptions};
 

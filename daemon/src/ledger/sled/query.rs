@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
@@ -326,78 +325,4 @@ pub(super) fn rows_of_scopes(
         begin = end;
     }
     ranges
-}
-
-/// An attribute of a block's rows.
-#[derive(Debug)]
-pub(super) struct AttributeTexts {
-    /// By row.
-    pub(super) indexes: Vec<u32>,
-    /// `None` = absent.
-    pub(super) texts: Vec<Option<Arc<str>>>,
-}
-
-/// `None` = no row has it. Of several columns of that name each row is told by the first that has
-/// something for it.
-pub(super) fn attribute_texts(
-    reading: Reading<'_>,
-    block: &Block<'_>,
-    name: &str,
-) -> Result<Option<AttributeTexts>, BlockError> {
-    let mut found: Option<AttributeTexts> = None;
-    for column in block.attributes(name) {
-        let codes = column.codes(block.rows)?;
-        let mut texts = reading.texts.decode(reading.store, column.dictionary, &codes.distinct)?;
-        if column.name.is_json {
-            texts.iter_mut().flatten().for_each(unquote);
-        }
-        let Some(found) = &mut found else {
-            found = Some(AttributeTexts { indexes: codes.indexes, texts });
-            continue;
-        };
-        let offset = u32::try_from(found.texts.len()).expect("a block has few rows");
-        for (index, other) in found.indexes.iter_mut().zip(codes.indexes) {
-            if found.texts[*index as usize].is_none() {
-                *index = offset + other;
-            }
-        }
-        found.texts.extend(texts);
-    }
-    Ok(found)
-}
-
-/// A JSON string is what it says; any other JSON is its text.
-fn unquote(text: &mut Arc<str>) {
-    if text.starts_with('"')
-        && let Ok(string) = serde_json::from_str::<String>(text)
-    {
-        *text = string.into();
-    }
-}
-
-/// The rows among `ranges` whose attributes have the wanted texts; `None` = all of them.
-pub(super) fn rows_of_attributes(
-    reading: Reading<'_>,
-    block: &Block<'_>,
-    selection: &Selection<'_>,
-) -> Result<Option<Vec<bool>>, BlockError> {
-    if selection.attributes.is_empty() {
-        return Ok(None);
-    }
-    let mut wanted = vec![true; block.rows];
-    for (name, values) in &selection.attributes {
-        let is_wanted = |text: &str| values.iter().any(|value| value == text);
-        let Some(attribute) = attribute_texts(reading, block, name)? else {
-            if !is_wanted("") {
-                wanted.fill(false);
-            }
-            continue;
-        };
-        let text = |text: &Option<Arc<str>>| is_wanted(text.as_deref().unwrap_or(""));
-        let matches: Vec<bool> = attribute.texts.iter().map(text).collect();
-        for (wanted, index) in wanted.iter_mut().zip(&attribute.indexes) {
-            *wanted &= matches[*index as usize];
-        }
-    }
-    Ok(Some(wanted))
 }

@@ -2,19 +2,19 @@
 //!
 //! ```text
 //! rollup = frame('R', 2) packed({ gap:uint }) packed({ fact:u8 }) packed({ rows:uint }) sums sums
-//! sums   = 0 decimals | 1 scale:u8 packed({ sum:wide })
+//! sums   = 0 numbers | 1 scale:u8 packed({ sum:wide })
 //! ```
 //!
 //! One entry for each scope, with or without rows, ascending. Facts: 1 collected, 2 zero, 3 no
-//! data, 4 lost. The sums are quantity and price, as `decimals` (see `columns`) if they fit into
+//! data, 4 lost. The sums are quantity and price, as `numbers` (see there) if they fit into
 //! 128 bits. Version 1 has `scale:u8 packed({ sum:wide })` for each.
 
 use arrow_buffer::i256;
 
 use super::catalog::ScopeNumber;
 use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
-use super::columns::{PackedDecimals, write_decimals};
 use super::gather::ScopeSums;
+use super::numbers::{PackedNumbers, write_numbers};
 use crate::ledger::Fact;
 use crate::usage::{SUM_SCALE, Sum};
 
@@ -76,7 +76,7 @@ fn write_sums(writer: &mut Writer, sums: impl Iterator<Item = Sum> + Clone) {
     let narrow: Option<Vec<i128>> = scaled.clone().map(i256::to_i128).collect();
     if let Some(narrow) = narrow {
         writer.u8(0);
-        write_decimals(writer, scale, &narrow);
+        write_numbers(writer, scale, &narrow, &Vec::new());
         return;
     }
     let mut column = Writer::new();
@@ -141,8 +141,9 @@ pub(super) fn decode_rollup(bytes: &[u8]) -> Result<Vec<RollupEntry>, Damage> {
 
 fn read_sums(reader: &mut Reader<'_>, count: usize, version: u8) -> Result<Vec<Sum>, Damage> {
     if version > 1 && reader.u8()? == 0 {
-        let sums = PackedDecimals::read(reader)?.unpack(count)?;
-        return Ok(sums.values.iter().map(|value| Sum::from_scaled(*value, sums.scale)).collect());
+        let packed = PackedNumbers::read(reader, count, |_| None)?;
+        let sums = packed.unpack()?.into_wide().into_iter();
+        return Ok(sums.map(|sum| Sum::from_scaled(sum, packed.scale)).collect());
     }
     let scale = reader.u8()?;
     if scale > SUM_SCALE {

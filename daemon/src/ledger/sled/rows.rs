@@ -12,9 +12,10 @@ use arrow_schema::{DataType, Field, Schema};
 
 use super::block::{AttributeColumn, AttributeKind, Block};
 use super::catalog::ScopeNumber;
-use super::columns::Decimals;
 use super::gather::{ENCODING_JSON, ENCODING_KEY};
-use super::query::{BlockError, Reading, Selection, rows_of_attributes, rows_of_scopes};
+use super::lookup::{Matcher, Matches};
+use super::numbers::Decimals;
+use super::query::{BlockError, Reading, Selection, rows_of_scopes};
 use super::slice::Slice;
 use super::store::store_error;
 use crate::ledger::{LedgerError, RowsGroup, RowsPage, RowsQuery};
@@ -62,6 +63,7 @@ fn walk(
     visit: &mut dyn FnMut(RowsGroup) -> ControlFlow<()>,
 ) -> Result<usize, LedgerError> {
     let selection = Selection::new(reading.catalog, &query.filters);
+    let mut matcher = Matcher::new(&selection);
     let end = query.offset.saturating_add(query.limit);
     let mut total: usize = 0;
     for slice in slices {
@@ -91,7 +93,8 @@ fn walk(
                 total += part.rows;
                 continue;
             }
-            let read = |block: &Block<'_>| read_block((reading, slice), &selection, block, wanted);
+            let read =
+                |block: &Block<'_>| read_block((reading, slice), &mut matcher, block, wanted);
             let (count, batches) = reading.with_block(slice, index, read)?;
             total += count;
             for (scope_key, rows) in batches {
@@ -144,13 +147,13 @@ fn count_by_rollups(
 /// batch for each stretch of rows whose scopes have the same key.
 fn read_block(
     (reading, slice): (Reading<'_>, &Slice),
-    selection: &Selection<'_>,
+    matcher: &mut Matcher<'_>,
     block: &Block<'_>,
     wanted: Range<usize>,
 ) -> Result<(usize, Vec<(String, RecordBatch)>), BlockError> {
-    let ranges = rows_of_scopes(slice, block, selection);
-    let matches = rows_of_attributes(reading, block, selection)?;
-    let is_match = |row: &usize| matches.as_ref().is_none_or(|matches| matches[*row]);
+    let ranges = rows_of_scopes(slice, block, matcher.selection());
+    let found = if ranges.is_empty() { Matches::None } else { matcher.matches(reading, block)? };
+    let is_match = |row: &usize| found.has(*row);
     let selected: Vec<usize> = ranges.into_iter().flatten().filter(is_match).collect();
     let count = selected.len();
     let rows = &selected[wanted.start.min(count)..wanted.end.min(count)];

@@ -14,9 +14,9 @@ use crate::ledger::{Compacted, Ledger};
 /// Little slices in two hours, hours that were replaced, rows that were reset.
 fn crowded(path: &Path) -> SledLedger {
     let ledger = ledger_of_two(path);
-    for index in 0..40_i128 {
+    for index in 0..60_i128 {
         let rows = [("ann", index, 1, Some("vm-1"), None), ("eve", 1, index, None, Some("large"))];
-        let slice = pushed("net", hour(i64::from(index >= 20)), &["ann", "eve"], &rows);
+        let slice = pushed("net", hour(i64::from(index >= 30)), &["ann", "eve"], &rows);
         ledger.push(push_of(vec![slice], None)).unwrap();
     }
     let id = ledger.add_reprocessing(&reprocessing_of(&["ann", "bob"], (0, 2))).unwrap();

@@ -5,6 +5,7 @@ mod change_crash;
 mod compaction;
 mod compaction_crash;
 mod crash;
+mod grouping;
 mod kv;
 mod model;
 mod push;

@@ -1,0 +1,209 @@
+//! Groups of a summary while they are added up.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::catalog::ScopeNumber;
+use super::gather::ScopeSums;
+use super::hash::NumberMap;
+use crate::ledger::Extremes;
+use crate::usage::Sum;
+
+/// Instead of a scope in groups of all scopes.
+pub(super) const ALL_SCOPES: ScopeNumber = ScopeNumber::MAX;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct GroupId {
+    pub(super) slice_group: u32,
+    pub(super) scope: ScopeNumber,
+    /// A chain of texts, see [`Chains`].
+    pub(super) texts: u32,
+}
+
+/// Lists of attributes' texts, each one a shorter list and one text more.
+#[derive(Debug)]
+pub(super) struct Chains {
+    text_numbers: HashMap<Arc<str>, u32>,
+    texts: Vec<Arc<str>>,
+    numbers: NumberMap<(u32, u32), u32>,
+    /// The list before, and the text.
+    links: Vec<(u32, u32)>,
+}
+
+/// The list without a text.
+pub(super) const NO_TEXTS: u32 = 0;
+
+impl Chains {
+    pub(super) fn new() -> Chains {
+        Chains {
+            text_numbers: HashMap::new(),
+            texts: Vec::new(),
+            numbers: NumberMap::default(),
+            links: vec![(NO_TEXTS, 0)],
+        }
+    }
+
+    pub(super) fn text_number(&mut self, text: &str) -> u32 {
+        if let Some(number) = self.text_numbers.get(text) {
+            return *number;
+        }
+        let number = number_of(self.texts.len());
+        let text: Arc<str> = text.into();
+        self.texts.push(Arc::clone(&text));
+        self.text_numbers.insert(text, number);
+        number
+    }
+
+    pub(super) fn longer(&mut self, chain: u32, text: u32) -> u32 {
+        let links = &mut self.links;
+        *self.numbers.entry((chain, text)).or_insert_with(|| {
+            links.push((chain, text));
+            number_of(links.len() - 1)
+        })
+    }
+
+    /// The texts of a list of so many.
+    pub(super) fn texts_of(&self, chain: u32, count: usize) -> Vec<Arc<str>> {
+        let mut texts = vec![Arc::default(); count];
+        let mut chain = chain;
+        for text in texts.iter_mut().rev() {
+            let (before, number) = self.links[chain as usize];
+            *text = Arc::clone(&self.texts[number as usize]);
+            chain = before;
+        }
+        texts
+    }
+
+    /// Takes over all of another's; by the other's number ours.
+    fn merge(&mut self, other: &Chains) -> Vec<u32> {
+        let texts: Vec<u32> = other.texts.iter().map(|text| self.text_number(text)).collect();
+        let mut chains = vec![NO_TEXTS];
+        for (before, text) in &other.links[1..] {
+            // A list is made after the shorter one that it begins with.
+            let chain = self.longer(chains[*before as usize], texts[*text as usize]);
+            chains.push(chain);
+        }
+        chains
+    }
+}
+
+fn number_of(index: usize) -> u32 {
+    u32::try_from(index).expect("groups fit into memory")
+}
+
+/// An exact sum; numbers of the scale that came last are added without a multiplication.
+#[derive(Debug, Clone, Copy, Default)]
+struct LazySum {
+    sum: Sum,
+    /// Not in `sum` yet.
+    pending: i128,
+    scale: u8,
+}
+
+impl LazySum {
+    fn add(&mut self, value: i128, scale: u8) {
+        if scale == self.scale
+            && let Some(pending) = self.pending.checked_add(value)
+        {
+            self.pending = pending;
+        } else {
+            self.sum = self.sum();
+            (self.pending, self.scale) = (value, scale);
+        }
+    }
+
+    fn sum(self) -> Sum {
+        self.sum + Sum::from_scaled(self.pending, self.scale)
+    }
+}
+
+#[derive(Debug)]
+struct Group {
+    id: GroupId,
+    rows: u64,
+    qty: LazySum,
+    price: LazySum,
+}
+
+/// What the groups have come to.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    places: NumberMap<GroupId, u32>,
+    list: Vec<Group>,
+    /// By group; only filled by those who want them.
+    extremes: NumberMap<GroupId, Extremes>,
+}
+
+impl Groups {
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    fn group(&mut self, id: GroupId) -> &mut Group {
+        let list = &mut self.list;
+        let place = *self.places.entry(id).or_insert_with(|| {
+            let (qty, price) = (LazySum::default(), LazySum::default());
+            list.push(Group { id, rows: 0, qty, price });
+            number_of(list.len() - 1)
+        });
+        &mut list[place as usize]
+    }
+
+    /// Rows of one scale whose sums are small.
+    pub(super) fn add_scaled(&mut self, id: GroupId, rows: u64, qty: Scaled, price: Scaled) {
+        let group = self.group(id);
+        group.rows += rows;
+        group.qty.add(qty.value, qty.scale);
+        group.price.add(price.value, price.scale);
+    }
+
+    pub(super) fn add(&mut self, id: GroupId, sums: ScopeSums) {
+        if sums.rows == 0 {
+            return;
+        }
+        let group = self.group(id);
+        group.rows += sums.rows;
+        group.qty.sum += sums.qty;
+        group.price.sum += sums.price;
+    }
+
+    pub(super) fn widen(&mut self, id: GroupId, extremes: Extremes) {
+        let widen = |all: &mut Extremes| {
+            all.qty_min = all.qty_min.min(extremes.qty_min);
+            all.qty_max = all.qty_max.max(extremes.qty_max);
+            all.price_min = all.price_min.min(extremes.price_min);
+            all.price_max = all.price_max.max(extremes.price_max);
+        };
+        self.extremes.entry(id).and_modify(widen).or_insert(extremes);
+    }
+
+    /// Adds what another thread has found.
+    pub(super) fn merge(&mut self, chains: &mut Chains, other: (Groups, &Chains)) {
+        let (other, other_chains) = other;
+        let ours = chains.merge(other_chains);
+        let our_id = |id: GroupId| GroupId { texts: ours[id.texts as usize], ..id };
+        for group in &other.list {
+            let (qty, price) = (group.qty.sum(), group.price.sum());
+            self.add(our_id(group.id), ScopeSums { rows: group.rows, qty, price });
+        }
+        for (id, extremes) in other.extremes {
+            self.widen(our_id(id), extremes);
+        }
+    }
+
+    pub(super) fn each(&self) -> impl Iterator<Item = (GroupId, ScopeSums, Option<Extremes>)> {
+        self.list.iter().map(|group| {
+            let (qty, price) = (group.qty.sum(), group.price.sum());
+            let sums = ScopeSums { rows: group.rows, qty, price };
+            (group.id, sums, self.extremes.get(&group.id).copied())
+        })
+    }
+}
+
+/// A number and its scale.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scaled {
+    pub(super) value: i128,
+    pub(super) scale: u8,
+}
