@@ -232,6 +232,7 @@ impl From<LedgerError> for Failure {
                 status: StatusCode::CONFLICT,
                 text: "the data has been changed in between".to_owned(),
             },
+            LedgerError::TooManyGroups { .. } => Failure::bad_request(log),
             LedgerError::RowsGone { .. } => Failure::Refused {
                 status: StatusCode::GONE,
                 text: format!("{log}; ask for later ones, or for sums by project, type and time"),

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use super::changes::{
     NewReprocessing, Origin, Push, PushOutcome, Reprocessing, Reset, ResetOutcome, ScopeChange,
 };
+use super::pages::{PageOf, SummaryPage};
 use crate::usage::{MetricId, Period, ScopeId, Sum};
 
 /// The store behind `cycle`, `rating`, `report` and `api`.
@@ -106,6 +107,11 @@ pub trait Ledger: Send + Sync + 'static {
     /// Sums of quantity and price by group. Groups without a row are not there. No particular
     /// order.
     fn summarize(&self, query: &SummaryQuery) -> Result<Vec<SummaryGroup>, LedgerError>;
+
+    /// One page of the groups of [`Ledger::summarize`].
+    fn summary_page(&self, query: &SummaryQuery, page: PageOf) -> Result<SummaryPage, LedgerError> {
+        Ok(SummaryPage::of(self.summarize(query)?, query, page))
+    }
 
     /// Rows in order of period, metric type and commit, one page of them.
     fn rows(&self, query: &RowsQuery) -> Result<RowsPage, LedgerError>;
@@ -486,6 +492,8 @@ pub struct Retained {
 
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
+    #[error("more than {max} groups: ask for a shorter time or fewer keys")]
+    TooManyGroups { max: usize },
     #[error("rows of periods up to {} are not kept any more, only their sums are", last.format("%FT%TZ"))]
     RowsGone { last: DateTime<Utc> },
     #[error("the data has been changed in between (revision {current})")]

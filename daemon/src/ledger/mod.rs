@@ -5,7 +5,9 @@
 
 mod changes;
 mod contract;
+mod pages;
 pub mod sled;
 
 pub use changes::*;
 pub use contract::*;
+pub use pages::*;

@@ -15,7 +15,7 @@ use crate::api::failure::Failure;
 use crate::api::openapi::Input;
 use crate::api::policy::{self, Action};
 use crate::api::remembered::Question;
-use crate::ledger::{Filters, GroupKey, Ledger, Measures, SummaryQuery};
+use crate::ledger::{Filters, GroupKey, Ledger, Measures, PageOf, SummaryQuery};
 use crate::report::{self, SummaryRequest, text};
 
 /// Fractional digits of a v1 summary.
@@ -65,8 +65,8 @@ pub(crate) async fn summary(context: &Context, call: &Call) -> Result<Answer, Fa
     keys.extend(by_tenant.then_some(GroupKey::Scope));
     keys.extend(by_type.then_some(GroupKey::Type));
     let query = SummaryQuery { begin, end, filters, group_by: keys, measures: Measures::Sums };
-    let request = SummaryRequest { query, offset: 0, limit: usize::MAX };
-    let summary = context.ledger(move |ledger| report::summarize(ledger, request)).await?;
+    let request = SummaryRequest { query, page: PageOf::ALL };
+    let summary = context.ledger(move |ledger| report::summarize(ledger, &request)).await?;
     let rows = summary.groups.iter().map(|group| {
         let mut keys = group.keys.iter();
         let mut key = |grouped: bool| {

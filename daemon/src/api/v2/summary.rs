@@ -14,8 +14,10 @@ use crate::api::failure::Failure;
 use crate::api::negotiate::{Accepts, Decimals, Figures};
 use crate::api::openapi::{Input, Kind};
 use crate::api::outgoing::{self, Outgoing};
-use crate::ledger::{Filters, GroupKey, Ledger, LedgerError, SummaryGroup, SummaryQuery};
-use crate::report::{self, FieldValue, Fields, Summary, SummaryRequest, text};
+use crate::ledger::{
+    Filters, GroupKey, Ledger, LedgerError, PageOf, SummaryGroup, SummaryPage, SummaryQuery,
+};
+use crate::report::{self, FieldValue, Fields, SummaryRequest, text};
 
 const PARAMETERS: &[Input] = &[
     Input::date("begin", "The begin of the range; else that of this month."),
@@ -77,7 +79,7 @@ pub(crate) async fn summary(context: &Context, call: &Call) -> Result<Answer, Fa
     let fields = fields(&parameters, &names)?;
     let measures = fields.measures();
     let query = SummaryQuery { begin, end, filters, group_by, measures };
-    let request = SummaryRequest { query, offset, limit };
+    let request = SummaryRequest { query, page: PageOf { offset, limit } };
     let question = Question { parameters, begin, end, fields, names, request };
     let content_type = figures.content_type();
     let answer = match figures {
@@ -101,11 +103,11 @@ impl Question {
         ["begin", "end"].into_iter().chain(self.fields.names()).chain(groups).collect()
     }
 
-    fn summarize(&self, ledger: &dyn Ledger) -> Result<Summary, LedgerError> {
+    fn summarize(&self, ledger: &dyn Ledger) -> Result<SummaryPage, LedgerError> {
         if self.fields.is_about_nothing() {
-            return Ok(Summary::default());
+            return Ok(SummaryPage::default());
         }
-        report::summarize(ledger, self.request.clone())
+        report::summarize(ledger, &self.request)
     }
 
     fn row(&self, group: &SummaryGroup, decimals: Decimals) -> Result<Vec<Value>, Failure> {

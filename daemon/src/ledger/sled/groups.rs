@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::catalog::ScopeNumber;
 use super::gather::ScopeSums;
 use super::hash::NumberMap;
-use crate::ledger::Extremes;
+use crate::ledger::{Extremes, LedgerError};
 use crate::usage::Sum;
 
 /// Instead of a scope in groups of all scopes.
@@ -135,7 +135,18 @@ pub(super) struct Groups {
     extremes: NumberMap<GroupId, Extremes>,
 }
 
+/// Most groups of a summary: some hundred MiB.
+const GROUPS_MAX: usize = 4 << 20;
+
 impl Groups {
+    /// Whether there are too many of them.
+    pub(super) fn check(&self) -> Result<(), LedgerError> {
+        if self.list.len() > GROUPS_MAX {
+            return Err(LedgerError::TooManyGroups { max: GROUPS_MAX });
+        }
+        Ok(())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.list.is_empty()
     }

@@ -20,13 +20,14 @@ use super::summary::Need;
 use super::texts::Texts;
 use super::{
     commit, completeness, data, kv, load, raise, reprocessing, reset, rows, scopes, states,
-    summary, swap,
+    summary, summary_page, swap,
 };
 use crate::ledger::{
     CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery, Cursors,
     Enabled, Failure, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing,
-    NewScope, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, Retained,
-    Retention, RowsGroup, RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryQuery,
+    NewScope, PageOf, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, Retained,
+    Retention, RowsGroup, RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryPage,
+    SummaryQuery,
 };
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
@@ -199,6 +200,15 @@ impl Inner {
         Ok(Snapshot { catalog: Arc::clone(&catalog), slices, _presence: presence })
     }
 
+    /// What has to be read to answer a query.
+    fn snapshot_to_sum(&self, query: &SummaryQuery) -> Result<Snapshot<'_>, LedgerError> {
+        self.snapshot_of(|reading| match summary::need(reading, query) {
+            Need::Rows => reading.slices_with_rows(query.begin, query.end, &query.filters),
+            Need::Slices => reading.slices(query.begin, query.end),
+            Need::Sums(level) => reading.sources(query.begin, query.end, level),
+        })
+    }
+
     fn writing(&self) -> commit::Writing<'_> {
         commit::Writing { store: &self.store, data: &self.data, texts: &self.texts }
     }
@@ -339,12 +349,13 @@ impl Ledger for SledLedger {
     }
 
     fn summarize(&self, query: &SummaryQuery) -> Result<Vec<SummaryGroup>, LedgerError> {
-        let snapshot = self.inner.snapshot_of(|reading| match summary::need(reading, query) {
-            Need::Rows => reading.slices_with_rows(query.begin, query.end, &query.filters),
-            Need::Slices => reading.slices(query.begin, query.end),
-            Need::Sums(level) => reading.sources(query.begin, query.end, level),
-        })?;
+        let snapshot = self.inner.snapshot_to_sum(query)?;
         summary::summarize(self.inner.reading(&snapshot.catalog), query, &snapshot.slices)
+    }
+
+    fn summary_page(&self, query: &SummaryQuery, page: PageOf) -> Result<SummaryPage, LedgerError> {
+        let snapshot = self.inner.snapshot_to_sum(query)?;
+        summary_page::page(self.inner.reading(&snapshot.catalog), query, &snapshot.slices, page)
     }
 
     fn rows(&self, query: &RowsQuery) -> Result<RowsPage, LedgerError> {

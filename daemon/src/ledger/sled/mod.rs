@@ -173,6 +173,7 @@ mod slice;
 mod states;
 mod store;
 mod summary;
+mod summary_page;
 mod sums;
 mod swap;
 #[cfg(test)]

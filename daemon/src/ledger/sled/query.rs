@@ -10,7 +10,7 @@ use super::block::Block;
 use super::catalog::{Catalog, ScopeNumber};
 use super::codec::Damage;
 use super::data::DataFiles;
-use super::rollup::{RollupEntry, decode_rollup};
+use super::rollup::{RollupEntry, decode_rollup, decode_scopes_with_rows};
 use super::slice::{Part, Slice, time_bytes};
 use super::store::{Store, Table, damaged, store_error};
 use super::texts::Texts;
@@ -146,6 +146,28 @@ impl<'a> Reading<'a> {
         }
         let is_left = |entry: &RollupEntry| !slice.removed.contains(entry.scope);
         Ok(entries.into_iter().filter(is_left).collect())
+    }
+
+    /// The scopes of one part of a slice's rollups that have rows and were not removed.
+    pub(super) fn scopes_with_rows(
+        self,
+        slice: &Slice,
+        part: usize,
+    ) -> Result<Vec<ScopeNumber>, LedgerError> {
+        let place = || self.place("rollup", slice, &slice.rollups[part]);
+        let wrong = |damage| damaged(place(), damage);
+        let (offset, size) = (slice.rollup_offset(part), slice.rollups[part].size);
+        let mut scopes = self.data.with_bytes(slice.data_file(), offset, size, |bytes| {
+            let bytes = bytes.map_err(|error| read_error(error, place()))?;
+            decode_scopes_with_rows(bytes).map_err(wrong)
+        })?;
+        if scopes.last().is_some_and(|last| *last as usize >= self.catalog.scopes.len()) {
+            return Err(wrong(Damage("it names a scope that is not there")));
+        }
+        if !slice.removed.is_empty() {
+            scopes.retain(|scope| !slice.removed.contains(*scope));
+        }
+        Ok(scopes)
     }
 
     /// One block of a slice, given to `visit`, and what is to be said of damage in it.

@@ -139,6 +139,24 @@ pub(super) fn decode_rollup(bytes: &[u8]) -> Result<Vec<RollupEntry>, Damage> {
     Ok(entries)
 }
 
+/// The scopes with rows, ascending: what the record begins with.
+pub(super) fn decode_scopes_with_rows(bytes: &[u8]) -> Result<Vec<ScopeNumber>, Damage> {
+    let (_, mut reader) = Reader::versioned(ROLLUP, bytes)?;
+    let gaps = Packed::read(&mut reader)?.unpack()?;
+    let facts = Packed::read(&mut reader)?;
+    let rows = Packed::read(&mut reader)?.unpack()?;
+    let (mut gaps, mut rows) = (Reader::new(&gaps), Reader::new(&rows));
+    let mut scopes = Vec::with_capacity(facts.unpack()?.len());
+    let mut scope = 0_u32;
+    while !gaps.is_empty() {
+        scope = scope.checked_add(gaps.u32()?).ok_or(Damage("a scope number is too big"))?;
+        if rows.uint()? > 0 {
+            scopes.push(scope);
+        }
+    }
+    Ok(scopes)
+}
+
 fn read_sums(reader: &mut Reader<'_>, count: usize, version: u8) -> Result<Vec<Sum>, Damage> {
     if version > 1 && reader.u8()? == 0 {
         let packed = PackedNumbers::read(reader, count, |_| None)?;
@@ -179,13 +197,16 @@ mod tests {
     proptest! {
         #[test]
         fn rollups_come_back(
-            entries in prop::collection::btree_map(any::<u32>(), (any::<u64>(), sums(), sums()), 0..40),
+            entries in prop::collection::btree_map(any::<u32>(), (prop_oneof![Just(0), any::<u64>()], sums(), sums()), 0..40),
         ) {
             let entries: Vec<RollupEntry> = entries.into_iter().map(entry).collect();
 
-            let read = decode_rollup(&encode_rollup(&entries));
+            let bytes = encode_rollup(&entries);
 
-            prop_assert_eq!(read, Ok(entries));
+            let with_rows = entries.iter().filter(|entry| entry.sums.rows > 0);
+            let with_rows: Vec<ScopeNumber> = with_rows.map(|entry| entry.scope).collect();
+            prop_assert_eq!(decode_scopes_with_rows(&bytes), Ok(with_rows));
+            prop_assert_eq!(decode_rollup(&bytes), Ok(entries));
         }
     }
 }

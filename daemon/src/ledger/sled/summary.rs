@@ -12,7 +12,8 @@ use super::block::Block;
 use super::catalog::{Catalog, ScopeEntry, ScopeNumber};
 use super::cells::{Rows, Run};
 use super::gather::ScopeSums;
-use super::groups::{ALL_SCOPES, Chains, GroupId, Groups, NO_TEXTS};
+pub(super) use super::groups::ALL_SCOPES;
+use super::groups::{Chains, GroupId, Groups, NO_TEXTS};
 use super::lookup::{Attribute, CodeNumbers, Matcher, Matches};
 use super::query::{BlockError, Reading, Selection, calendar_index, is_scope_key, rows_of_scopes};
 use super::slice::{Part, Slice};
@@ -59,7 +60,7 @@ pub(super) fn summarize(
         while !has_failed.load(Ordering::Relaxed) {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(job) = jobs.get(index) else { break };
-            if let Err(error) = scan.run(job) {
+            if let Err(error) = scan.run(job).and_then(|()| scan.groups.check()) {
                 has_failed.store(true, Ordering::Relaxed);
                 return Err((index, error));
             }
@@ -117,9 +118,9 @@ pub(super) fn need(reading: Reading<'_>, query: &SummaryQuery) -> Need {
 }
 
 /// What is asked, the same for all threads.
-struct Plan<'a> {
-    reading: Reading<'a>,
-    selection: &'a Selection<'a>,
+pub(super) struct Plan<'a> {
+    pub(super) reading: Reading<'a>,
+    pub(super) selection: &'a Selection<'a>,
     keys: Vec<Key<'a>>,
     attributes: Vec<&'a str>,
     by_rows: bool,
@@ -169,7 +170,7 @@ impl SliceGroups {
 }
 
 impl<'a> Plan<'a> {
-    fn new(
+    pub(super) fn new(
         reading: Reading<'a>,
         query: &'a SummaryQuery,
         selection: &'a Selection<'a>,
@@ -216,7 +217,11 @@ impl<'a> Plan<'a> {
         group
     }
 
-    fn group_scope(&self, scope: ScopeNumber) -> ScopeNumber {
+    pub(super) fn tells_scopes_apart(&self) -> bool {
+        self.group_scopes.is_some()
+    }
+
+    pub(super) fn group_scope(&self, scope: ScopeNumber) -> ScopeNumber {
         self.group_scopes.as_ref().map_or(ALL_SCOPES, |scopes| scopes[scope as usize])
     }
 

@@ -9,7 +9,7 @@ use super::compaction::{assert_nothing_is_left_over, compact};
 use super::reset::reset_of;
 use super::support::*;
 use crate::ledger::sled::SledLedger;
-use crate::ledger::{Filters, GroupKey, Ledger, SummaryQuery};
+use crate::ledger::{Filters, GroupKey, Ledger, PageOf, SummaryPage, SummaryQuery};
 use crate::usage::Sum;
 
 const SCOPES: [&str; 3] = ["ann", "bob", "eve"];
@@ -99,7 +99,20 @@ fn check(ledger: &SledLedger, (begin, end): (i64, i64)) {
             let by_time = SummaryQuery { group_by: by_time, ..query.clone() };
 
             assert_eq!(lines(ledger, &query), lines(ledger, &by_time), "{query:?}");
+            check_pages(ledger, &query);
+            check_pages(ledger, &by_time);
         }
+    }
+}
+
+fn check_pages(ledger: &SledLedger, query: &SummaryQuery) {
+    let all = SummaryPage::of(ledger.summarize(query).unwrap(), query, PageOf::ALL);
+    for (offset, limit) in [(0, 3), (2, 5), (7, 1000), (1000, 1), (0, 0)] {
+        let page = ledger.summary_page(query, PageOf { offset, limit }).unwrap();
+
+        assert_eq!(page.total, all.total, "{query:?}");
+        let wanted = PageOf { offset, limit }.of(all.total);
+        assert_eq!(page.groups, all.groups[wanted], "{query:?}");
     }
 }
 
