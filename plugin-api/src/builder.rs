@@ -32,20 +32,36 @@ use crate::{Error, Result};
 /// # Ok::<(), rated_plugin::Error>(())
 /// ```
 pub struct UsageBuilder {
-    scope_ids: StringDictionaryBuilder<Int32Type>,
+    scope_ids: Texts,
     qty: Vec<Decimal>,
     /// Column name and values, groupby first.
-    attributes: Vec<(String, StringDictionaryBuilder<Int32Type>)>,
+    attributes: Vec<(String, Texts)>,
+}
+
+#[derive(Default)]
+struct Texts {
+    column: StringDictionaryBuilder<Int32Type>,
+    /// The code that the next new text gets.
+    next_code: i32,
+}
+
+/// What of a row no row before had. A row with a new text in any column is like none before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pushed {
+    /// Its scope.
+    pub has_new_scope: bool,
+    /// Its scope, or a text of one of its attributes.
+    pub has_new_text: bool,
 }
 
 impl UsageBuilder {
     /// The names of the metric's attributes, without prefix.
     pub fn new<S: AsRef<str>>(groupby: &[S], metadata: &[S]) -> UsageBuilder {
         let named = |prefix: &'static str| {
-            move |name: &S| (format!("{prefix}{}", name.as_ref()), StringDictionaryBuilder::new())
+            move |name: &S| (format!("{prefix}{}", name.as_ref()), Texts::default())
         };
         UsageBuilder {
-            scope_ids: StringDictionaryBuilder::new(),
+            scope_ids: Texts::default(),
             qty: Vec::new(),
             attributes: groupby
                 .iter()
@@ -66,6 +82,32 @@ impl UsageBuilder {
         qty: Decimal,
         attributes: &[Option<&str>],
     ) -> Result<()> {
+        self.push_each(scope_id, qty, attributes.iter().copied()).map(|_| ())
+    }
+
+    /// Like [`UsageBuilder::push`], from an iterator; says what of the row no row before had.
+    ///
+    /// ```
+    /// use rated_plugin::{Decimal, UsageBuilder};
+    ///
+    /// let mut rows = UsageBuilder::new(&["id"], &[]);
+    /// let mut push = |scope, id| rows.push_each(scope, Decimal::ONE, [Some(id)]);
+    ///
+    /// let first = push("alice", "vm-1")?;
+    /// assert!(first.has_new_scope && first.has_new_text);
+    /// let second = push("alice", "vm-2")?;
+    /// assert!(!second.has_new_scope && second.has_new_text);
+    /// let again = push("alice", "vm-1")?;
+    /// assert!(!again.has_new_scope && !again.has_new_text);
+    /// # Ok::<(), rated_plugin::Error>(())
+    /// ```
+    pub fn push_each<'t>(
+        &mut self,
+        scope_id: &str,
+        qty: Decimal,
+        attributes: impl IntoIterator<Item = Option<&'t str>, IntoIter: ExactSizeIterator>,
+    ) -> Result<Pushed> {
+        let attributes = attributes.into_iter();
         if attributes.len() != self.attributes.len() {
             return Err(Error::internal(format!(
                 "{} attributes for {} columns",
@@ -73,12 +115,13 @@ impl UsageBuilder {
                 self.attributes.len()
             )));
         }
-        append(&mut self.scope_ids, Some(scope_id))?;
+        let has_new_scope = self.scope_ids.append(Some(scope_id))?;
         self.qty.push(qty);
+        let mut has_new_text = has_new_scope;
         for ((_, column), value) in self.attributes.iter_mut().zip(attributes) {
-            append(column, *value)?;
+            has_new_text |= column.append(value)?;
         }
-        Ok(())
+        Ok(Pushed { has_new_scope, has_new_text })
     }
 
     /// Rows so far.
@@ -96,23 +139,28 @@ impl UsageBuilder {
         let qty = decimal_column(&self.qty)?;
         let mut fields: Vec<FieldRef> =
             vec![Arc::new(Field::new(SCOPE_ID, attribute_type(), false)), decimal_field(QTY, &qty)];
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(self.scope_ids.finish()), Arc::new(qty)];
+        let mut columns: Vec<ArrayRef> =
+            vec![Arc::new(self.scope_ids.column.finish()), Arc::new(qty)];
         for (name, mut values) in self.attributes {
             fields.push(Arc::new(Field::new(name, attribute_type(), true)));
-            columns.push(Arc::new(values.finish()));
+            columns.push(Arc::new(values.column.finish()));
         }
         assemble(SCHEMA_USAGE, fields, columns)
     }
 }
 
-fn append(column: &mut StringDictionaryBuilder<Int32Type>, value: Option<&str>) -> Result<()> {
-    match value {
-        None => column.append_null(),
-        Some(text) => {
-            column.append(text).map_err(|error| Error::split(error.to_string()))?;
-        }
+impl Texts {
+    /// Is it a text that the column did not have before?
+    fn append(&mut self, value: Option<&str>) -> Result<bool> {
+        let Some(text) = value else {
+            self.column.append_null();
+            return Ok(false);
+        };
+        let code = self.column.append(text).map_err(|error| Error::split(error.to_string()))?;
+        let is_new = code == self.next_code;
+        self.next_code += i32::from(is_new);
+        Ok(is_new)
     }
-    Ok(())
 }
 
 impl fmt::Debug for UsageBuilder {

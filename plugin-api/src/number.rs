@@ -11,6 +11,8 @@ use crate::{Decimal, SCALE_MAX};
 
 /// Longest text read as a number: the longest double without an exponent is shorter.
 const TEXT_BYTES_MAX: usize = 400;
+/// Longest text, without sign, whose digits fit 64 bits whatever they are.
+const SHORT_BYTES_MAX: usize = 19;
 /// Most significant digits that any decimal keeps.
 const PRECISION_MAX: u32 = 28;
 /// Largest exponent worth looking at; everything beyond is too large, or zero.
@@ -73,6 +75,55 @@ impl Precision {
 
     /// The text as a decimal without trailing zeros, rounded half up (away from zero).
     pub fn quantity(self, text: &str) -> Result<Decimal, NumberError> {
+        match self.short_quantity(text.as_bytes()) {
+            Some(quantity) => Ok(quantity),
+            None => self.long_quantity(text),
+        }
+    }
+
+    /// Most numbers are short and have no exponent: all their digits fit one machine word.
+    fn short_quantity(self, text: &[u8]) -> Option<Decimal> {
+        let (is_negative, unsigned) = match text {
+            [b'-', rest @ ..] => (true, rest),
+            all => (false, all),
+        };
+        if unsigned.len() > SHORT_BYTES_MAX {
+            return None;
+        }
+        let (mut value, mut digits, mut point) = (0_u64, 0_u32, None);
+        for byte in unsigned {
+            match byte {
+                b'0'..=b'9' => {
+                    value = value * 10 + u64::from(byte - b'0');
+                    digits += 1;
+                }
+                b'.' if point.is_none() => point = Some(digits),
+                _ => return None,
+            }
+        }
+        if digits == 0 {
+            return None;
+        }
+        let mut scale = digits - point.unwrap_or(digits);
+        let insignificant = match self.0 {
+            0 => 0,
+            precision => value.checked_ilog10().map_or(0, |log| log + 1).saturating_sub(precision),
+        };
+        if insignificant > scale {
+            return None;
+        }
+        let unit = 10_u64.pow(insignificant);
+        value = value / unit + u64::from(value % unit >= unit.div_ceil(2));
+        scale -= insignificant;
+        while scale > 0 && value.is_multiple_of(10) {
+            value /= 10;
+            scale -= 1;
+        }
+        let value = i64::try_from(value).ok()?;
+        Some(Decimal::new(if is_negative { -value } else { value }, scale))
+    }
+
+    fn long_quantity(self, text: &str) -> Result<Decimal, NumberError> {
         let mut number = Digits::parse(text)?;
         let precision = if self.0 == 0 { i64::MAX } else { i64::from(self.0) };
         let fraction_places = number.places_after_point() - i64::from(SCALE_MAX);
@@ -268,6 +319,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_short_way_and_the_long_way_agree(
+            text in "[-+]?(0{0,3}[0-9]{0,12}|[0-9]{0,19})(\\.[0-9]{0,19}0{0,3})?(e[0-9]|\\.|x)?",
+            precision in 0_u32..=28,
+        ) {
+            let precision = Precision::new(precision).unwrap();
+
+            let long = precision.long_quantity(&text);
+
+            if let Some(short) = precision.short_quantity(text.as_bytes()) {
+                let long = long.unwrap();
+                prop_assert_eq!((short.mantissa(), short.scale()), (long.mantissa(), long.scale()));
+            }
+            let (found, long) = (precision.quantity(&text), precision.long_quantity(&text));
+            prop_assert_eq!(found, long);
+        }
+
         #[test]
         fn text_without_exponent_is_read_exactly(
             mantissa in -(1_i128 << 95)..(1_i128 << 95),
