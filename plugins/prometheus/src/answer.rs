@@ -39,7 +39,12 @@ pub(crate) fn read<'de>(
     if response.status != 200 {
         return Err(refusal(response));
     }
-    let mut json = serde_json::Deserializer::from_slice(&response.body);
+    // Checked once: the parser would check each text by itself.
+    let text = std::str::from_utf8(&response.body).map_err(|error| match error.error_len() {
+        None => Error::unavailable(format!("the answer is cut short: {error}")),
+        Some(_) => Error::unavailable(format!("the answer is not JSON: {error}")),
+    })?;
+    let mut json = serde_json::Deserializer::from_str(text);
     let parsed = EnvelopeSeed { reader }
         .deserialize(&mut json)
         .and_then(|envelope| json.end().map(|()| envelope));

@@ -13,6 +13,8 @@ mod query;
 mod recorded;
 mod scopes;
 mod series;
+#[cfg(test)]
+mod series_tests;
 mod server;
 mod settings;
 

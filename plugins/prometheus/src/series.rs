@@ -3,15 +3,19 @@
 //! Nothing but the row under way is kept beside the columns: label values go from the body's bytes
 //! into the dictionaries. A row is only taken when it is beyond doubt: its scope was asked for, its
 //! labels came once, its value is a finite number. One row that is not fails the whole answer.
+//!
+//! Most rows bring a text that their column did not have, such as the id of a resource: they cannot
+//! be like a row before them. When there are others, the columns are compared once all are there.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 
 use rated_plugin::access::excerpt;
 use rated_plugin::decimal::Precision;
-use rated_plugin::{Call, CollectRequest, Error, RecordBatch, Result, UsageBuilder};
+use rated_plugin::{
+    Call, CollectRequest, Decimal, Error, RecordBatch, Result, UsageBatch, UsageBuilder, text_at,
+};
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
@@ -26,15 +30,22 @@ const ROWS_PER_CHECK: usize = 4096;
 /// Rows of usage as they come in.
 pub(crate) struct Series<'a> {
     call: &'a Call,
+    request: &'a CollectRequest,
     labels: &'a [String],
     precision: Precision,
     /// Empty = every scope.
     scopes: HashSet<&'a str>,
-    hashers: [RandomState; 2],
-    seen: HashSet<u128>,
     row_count: usize,
-    builder: UsageBuilder,
+    usage: Rows,
+    /// What belongs to nobody, where every scope is asked for: it must not come twice either.
+    nobodys: Rows,
     error: Option<Error>,
+}
+
+struct Rows {
+    builder: UsageBuilder,
+    /// Each row has a text that no row before has.
+    are_all_new: bool,
 }
 
 impl<'a> Series<'a> {
@@ -47,19 +58,21 @@ impl<'a> Series<'a> {
     ) -> Series<'a> {
         Series {
             call,
+            request,
             labels,
             precision,
             scopes: request.scopes.iter().map(String::as_str).collect(),
-            hashers: [RandomState::new(), RandomState::new()],
-            seen: HashSet::new(),
             row_count: 0,
-            builder: UsageBuilder::new(&request.metric.groupby, &request.metric.metadata),
+            usage: Rows::new(request),
+            nobodys: Rows::new(request),
             error: None,
         }
     }
 
     pub(crate) fn finish(self) -> Result<RecordBatch> {
-        self.builder.finish()
+        let Series { request, labels, usage, nobodys, .. } = self;
+        nobodys.finish(request, labels)?;
+        usage.finish(request, labels)
     }
 
     fn push(&mut self, values: &[Cow<'_, str>], number: &str) -> Result<()> {
@@ -70,45 +83,79 @@ impl<'a> Series<'a> {
             self.call.check_cancelled()?;
         }
         self.row_count += 1;
-        let scope = &*values[0];
-        let is_wanted = if self.scopes.is_empty() {
-            // What belongs to nobody was not asked for.
-            !scope.is_empty()
-        } else if self.scopes.contains(scope) {
-            true
-        } else {
-            return Err(self.bad_series(values, "a scope that was not asked for"));
-        };
-        if !self.seen.insert(self.fingerprint(values)) {
-            return Err(self.bad_series(values, "came twice"));
-        }
-        if !is_wanted {
+        let (scope, attributes) = (&*values[0], values[1..].iter().map(|value| Some(&**value)));
+        if scope.is_empty() && self.scopes.is_empty() {
+            // It was not asked for, so its value does not matter.
+            let pushed = self.nobodys.builder.push_each(scope, Decimal::ZERO, attributes)?;
+            self.nobodys.are_all_new &= pushed.has_new_text;
             return Ok(());
         }
         let quantity = self.precision.quantity(number).map_err(|error| {
-            self.bad_series(values, &format!("`{}` is {error}", excerpt(number)))
+            bad_series(self.labels, values, &format!("`{}` is {error}", excerpt(number)))
         })?;
-        let attributes: Vec<Option<&str>> =
-            values[1..].iter().map(|value| Some(&**value)).collect();
-        self.builder.push(scope, quantity, &attributes)
+        let pushed = self.usage.builder.push_each(scope, quantity, attributes)?;
+        self.usage.are_all_new &= pushed.has_new_text;
+        let is_foreign = || !self.scopes.is_empty() && !self.scopes.contains(scope);
+        if pushed.has_new_scope && is_foreign() {
+            return Err(bad_series(self.labels, values, "a scope that was not asked for"));
+        }
+        Ok(())
+    }
+}
+
+impl Rows {
+    fn new(request: &CollectRequest) -> Rows {
+        let builder = UsageBuilder::new(&request.metric.groupby, &request.metric.metadata);
+        Rows { builder, are_all_new: true }
     }
 
-    /// 128 bits from two keyed hashes stand for the whole label set: two different sets collide
-    /// less often than memory fails, and then the answer is refused, not billed wrongly.
-    fn fingerprint(&self, values: &[Cow<'_, str>]) -> u128 {
-        let [first, second] = &self.hashers;
-        u128::from(first.hash_one(values)) << 64 | u128::from(second.hash_one(values))
+    fn finish(self, request: &CollectRequest, labels: &[String]) -> Result<RecordBatch> {
+        let batch = self.builder.finish()?;
+        if self.are_all_new {
+            return Ok(batch);
+        }
+        let usage = UsageBatch::new(&batch)?;
+        let attributes = request.metric.groupby.iter().chain(&request.metric.metadata);
+        let attributes = attributes.filter_map(|name| usage.attribute(name));
+        let columns: Vec<_> = [usage.scope_ids()].into_iter().chain(attributes).collect();
+        let codes: Vec<&[i32]> = columns.iter().map(|column| &**column.keys().values()).collect();
+        let Some(row) = repeated_row(&codes) else { return Ok(batch) };
+        let text = |column| Cow::Borrowed(text_at(column, row).unwrap_or_default());
+        let values: Vec<Cow<'_, str>> = columns.iter().map(|column| text(column)).collect();
+        Err(bad_series(labels, &values, "came twice"))
     }
+}
 
-    fn bad_series(&self, values: &[Cow<'_, str>], what: &str) -> Error {
-        let labels: Vec<String> = self
-            .labels
-            .iter()
-            .zip(values)
-            .map(|(label, value)| format!("{label}=\"{}\"", excerpt(value)))
-            .collect();
-        Error::bad_data(format!("series `{}`: {what}", labels.join(", ")))
+/// The first row that equals one before it in every column.
+///
+/// Rows that are equal so far share a number; once all numbers differ, no two rows are equal.
+fn repeated_row(columns: &[&[i32]]) -> Option<usize> {
+    let row_count = columns.first().map_or(0, |column| column.len());
+    let mut numbers = vec![0_usize; row_count];
+    let mut repeated = None;
+    for column in columns {
+        let mut known = HashMap::with_capacity(row_count);
+        repeated = None;
+        for (row, (number, code)) in numbers.iter_mut().zip(*column).enumerate() {
+            let next = known.len();
+            let found = *known.entry((*number, *code)).or_insert(next);
+            if found != next && repeated.is_none() {
+                repeated = Some(row);
+            }
+            *number = found;
+        }
+        repeated?;
     }
+    repeated
+}
+
+fn bad_series(labels: &[String], values: &[Cow<'_, str>], what: &str) -> Error {
+    let labels: Vec<String> = labels
+        .iter()
+        .zip(values)
+        .map(|(label, value)| format!("{label}=\"{}\"", excerpt(value)))
+        .collect();
+    Error::bad_data(format!("series `{}`: {what}", labels.join(", ")))
 }
 
 impl<'de> DataReader<'de> for Series<'_> {
