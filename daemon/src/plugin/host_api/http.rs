@@ -5,13 +5,14 @@
 //! query or user part.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rated_plugin::raw::RawHttpRequest;
 use rated_plugin::{Error, HttpOptions, HttpResponse, Result, Status};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Identity, Method, Request, Url};
 
 use super::context::Context;
@@ -83,6 +84,11 @@ pub(super) unsafe fn read(request: *const RawHttpRequest) -> Result<Outgoing> {
     let tls = tls(&url, &options)?;
     let mut request = Request::new(method(raw.method)?, url);
     *request.headers_mut() = header_map(&headers)?;
+    if is_this_machine(request.url()) {
+        // Nothing travels far: compressing would cost both sides more than it saves.
+        let headers = request.headers_mut().entry(ACCEPT_ENCODING);
+        headers.or_insert(HeaderValue::from_static("identity"));
+    }
     if !body.is_empty() {
         *request.body_mut() = Some(body.to_vec().into());
     }
@@ -94,6 +100,12 @@ pub(super) unsafe fn read(request: *const RawHttpRequest) -> Result<Outgoing> {
         body_size_max: options.body_size_max.unwrap_or(BODY_SIZE_DEFAULT).min(BODY_SIZE_MAX),
         server,
     })
+}
+
+fn is_this_machine(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn parse_json<T: serde::de::DeserializeOwned + Default>(json: &[u8], what: &str) -> Result<T> {
