@@ -1,6 +1,6 @@
 //! Collected rows of some scopes become a rated slice.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::{BooleanArray, RecordBatch};
@@ -10,7 +10,7 @@ use rated_plugin::{Error, Purpose, RateRequest};
 use crate::ledger::{Fact, RatedSlice, SliceScope};
 use crate::rating::{Chain, RatingError};
 use crate::usage::{
-    Converted, Converter, Metric, Period, ScopeId, scope_ids, shape, with_decimals, with_unit,
+    Converter, Metric, Period, ScopeId, scope_ids, shape, with_decimals, with_unit,
 };
 
 /// What the rows of a slice have in common.
@@ -29,74 +29,86 @@ impl Rows {
     /// The rows of these scopes, converted and rated; rows of others are left out.
     pub(super) async fn rate(self, scopes: Vec<ScopeId>) -> Result<RatedSlice, RatingError> {
         let rows = self.clone();
-        let (scopes, converted) = tokio::task::spawn_blocking(move || {
-            let converted = rows.convert(&scopes)?;
-            Ok((scopes, converted))
-        })
-        .await
-        .map_err(|_| RatingError::Interrupted)?
-        .map_err(RatingError::Rows)?;
+        let (scopes, batches) = tokio::task::spawn_blocking(move || rows.convert(scopes))
+            .await
+            .map_err(|_| RatingError::Interrupted)?
+            .map_err(RatingError::Rows)?;
         let request = RateRequest {
             purpose: Purpose::Period,
             metric: self.metric.id.alt_name.clone(),
             begin: self.period.begin(),
             end: self.period.end(),
         };
-        let mut rated = Vec::with_capacity(converted.batches.len());
-        for batch in converted.batches {
+        let mut rated = Vec::with_capacity(batches.len());
+        for batch in batches {
             let batch = with_unit(&batch, &self.metric.unit).map_err(RatingError::Rows)?;
             rate_batch(&self.chain, &request, &self.scope_key, batch, &mut rated).await?;
         }
-        let fact = |id: ScopeId| {
-            let fact = match converted.has_quantity.get(id.as_str()) {
+        Ok(RatedSlice {
+            metric: self.metric.id.clone(),
+            unit: self.metric.unit.clone(),
+            description: self.metric.description.clone(),
+            period: self.period,
+            scopes,
+            rows: rated,
+            rated_by: Arc::clone(self.chain.rated_by()),
+        })
+    }
+
+    /// What is known of each of these scopes, and their rows.
+    fn convert(
+        &self,
+        scopes: Vec<ScopeId>,
+    ) -> rated_plugin::Result<(Vec<SliceScope>, Vec<RecordBatch>)> {
+        let places: HashMap<&str, usize> =
+            scopes.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
+        let mut has_quantity = vec![None; scopes.len()];
+        let mut batches = Vec::with_capacity(self.batches.len());
+        for batch in self.batches.iter() {
+            let scope_ids = scope_ids(batch)?;
+            let place = |text: Option<&str>| text.and_then(|text| places.get(text).copied());
+            let place_by_code: Vec<Option<usize>> = scope_ids.texts.iter().map(place).collect();
+            let Some(batch) = only(batch, scope_ids.codes, &place_by_code)? else { continue };
+            let converted = self.converter.convert(&batch)?;
+            batches.extend(converted.batches);
+            for (place, has) in place_by_code.into_iter().zip(converted.has_quantity) {
+                if let Some(place) = place {
+                    // Two codes, or batches, may speak of the same scope.
+                    has_quantity[place] = has.max(has_quantity[place]);
+                }
+            }
+        }
+        let fact = |(id, has_quantity)| {
+            let fact = match has_quantity {
                 None => Fact::NoData,
                 Some(false) => Fact::Zero,
                 Some(true) => Fact::Collected,
             };
             SliceScope { id, fact }
         };
-        Ok(RatedSlice {
-            metric: self.metric.id.clone(),
-            unit: self.metric.unit.clone(),
-            description: self.metric.description.clone(),
-            period: self.period,
-            scopes: scopes.into_iter().map(fact).collect(),
-            rows: rated,
-            rated_by: Arc::clone(self.chain.rated_by()),
-        })
-    }
-
-    fn convert(&self, scopes: &[ScopeId]) -> rated_plugin::Result<Converted> {
-        let wanted: HashSet<&str> = scopes.iter().map(ScopeId::as_str).collect();
-        let mut all = Converted::default();
-        for batch in self.batches.iter() {
-            let Some(batch) = only(batch, &wanted)? else { continue };
-            let converted = self.converter.convert(&batch)?;
-            all.batches.extend(converted.batches);
-            for (scope, has_quantity) in converted.has_quantity {
-                *all.has_quantity.entry(scope).or_insert(false) |= has_quantity;
-            }
-        }
-        Ok(all)
+        drop(places);
+        Ok((scopes.into_iter().zip(has_quantity).map(fact).collect(), batches))
     }
 }
 
-/// The rows of these scopes; `None` = there are none.
-fn only(batch: &RecordBatch, wanted: &HashSet<&str>) -> rated_plugin::Result<Option<RecordBatch>> {
-    let scopes = scope_ids(batch)?;
-    let is_wanted: Vec<bool> =
-        scopes.texts.iter().map(|text| text.is_some_and(|text| wanted.contains(text))).collect();
+/// The rows whose scope has a place; `None` = there are none.
+fn only(
+    batch: &RecordBatch,
+    codes: &[i32],
+    place_by_code: &[Option<usize>],
+) -> rated_plugin::Result<Option<RecordBatch>> {
     let keep = |code: &i32| {
-        usize::try_from(*code).ok().and_then(|code| is_wanted.get(code)).copied().unwrap_or(false)
+        let code = usize::try_from(*code).ok();
+        code.and_then(|code| place_by_code.get(code)).is_some_and(Option::is_some)
     };
-    let kept = scopes.codes.iter().filter(|code| keep(code)).count();
+    let kept = codes.iter().filter(|code| keep(code)).count();
     if kept == 0 {
         return Ok(None);
     }
     if kept == batch.num_rows() {
         return Ok(Some(batch.clone()));
     }
-    let mask: BooleanArray = scopes.codes.iter().map(|code| Some(keep(code))).collect();
+    let mask: BooleanArray = codes.iter().map(|code| Some(keep(code))).collect();
     filter_record_batch(batch, &mask).map(Some).map_err(shape)
 }
 

@@ -1,6 +1,5 @@
 //! Quantities as the source measured them become quantities as they are billed.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -26,9 +25,9 @@ pub struct Converter {
 pub struct Converted {
     /// In order; several when one decimal column cannot hold all quantities exactly.
     pub batches: Vec<RecordBatch>,
-    /// By scope id, for every scope with a row: whether one of its quantities is not zero. Rows
-    /// that were skipped for being zero count.
-    pub has_quantity: HashMap<String, bool>,
+    /// By code of the column `scope_id`: whether one of the scope's quantities is not zero; `None`
+    /// = it has no row. Rows that were skipped for being zero count.
+    pub has_quantity: Vec<Option<bool>>,
 }
 
 impl Converter {
@@ -45,7 +44,7 @@ impl Converter {
         let qty = self.quantities(column(batch, "qty")?)?;
         let mut converted = Converted {
             batches: Vec::with_capacity(1),
-            has_quantity: quantities_by_scope(batch, &qty)?,
+            has_quantity: quantities_by_code(batch, &qty)?,
         };
         if self.skip_zero && qty.iter().any(Decimal::is_zero) {
             let keep: BooleanArray = qty.iter().map(|qty| Some(!qty.is_zero())).collect();
@@ -106,7 +105,7 @@ fn is_readable(column: &Decimal128Array) -> bool {
     column.values().iter().all(|value| value.unsigned_abs() < 1 << 96)
 }
 
-fn quantities_by_scope(batch: &RecordBatch, qty: &[Decimal]) -> Result<HashMap<String, bool>> {
+fn quantities_by_code(batch: &RecordBatch, qty: &[Decimal]) -> Result<Vec<Option<bool>>> {
     let scope_ids = scope_ids(batch)?;
     let mut by_code = vec![None; scope_ids.texts.len()];
     for (code, qty) in scope_ids.codes.iter().zip(qty) {
@@ -114,13 +113,7 @@ fn quantities_by_scope(batch: &RecordBatch, qty: &[Decimal]) -> Result<HashMap<S
         let seen = by_code.get_mut(code).ok_or_else(|| Error::bad_data("a code without a text"))?;
         *seen = Some(seen.unwrap_or(false) || !qty.is_zero());
     }
-    let mut by_scope = HashMap::new();
-    for (code, seen) in by_code.into_iter().enumerate() {
-        let Some(seen) = seen else { continue };
-        // Two codes may stand for the same text.
-        *by_scope.entry(scope_ids.texts.value(code).to_owned()).or_insert(false) |= seen;
-    }
-    Ok(by_scope)
+    Ok(by_code)
 }
 
 /// The column `scope_id`, taken apart.
@@ -268,8 +261,7 @@ mod tests {
         let converted = Converter::new(&metric).convert(&batch(&rows)).unwrap();
 
         assert_eq!(texts(&converted), "b=2 c=3");
-        let expected = [("a", false), ("b", true), ("c", true)];
-        assert_eq!(converted.has_quantity, expected.map(|(s, q)| (s.to_owned(), q)).into());
+        assert_eq!(converted.has_quantity, [Some(false), Some(true), Some(true)]);
     }
 
     #[test]
