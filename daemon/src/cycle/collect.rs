@@ -21,11 +21,18 @@ use crate::metrics::Stage;
 use crate::rating::{CallFailure, Chain, Rating, RatingError};
 use crate::usage::{Converter, Metric, Period, ScopeId};
 
-/// Periods that a slice runs ahead through a past that is lost, before it is committed.
+/// Periods that a slice runs ahead before it is committed: they share one commit, and the source
+/// does not wait for the disk after each of them.
+const RUN_PERIODS_MAX: usize = 24;
+
+/// Rows after which a slice runs ahead no further.
+const RUN_ROWS_MAX: usize = 10_000;
+
+/// Periods that a slice runs ahead through a past that is lost.
 const LOST_RUN_MAX: usize = 512;
 
-/// Scopes times periods that one slice may note as lost before it is committed: memory is limited.
-const LOST_NOTES_MAX: usize = 1 << 16;
+/// Scopes times periods that one slice may note before it is committed: memory is limited.
+const RUN_NOTES_MAX: usize = 1 << 16;
 
 /// Further calls to a source to find the scopes whose data is bad.
 const COLLECT_CALLS_MAX: usize = 32;
@@ -61,7 +68,8 @@ impl PlannedMetric {
 /// What became of a slice.
 #[derive(Debug)]
 pub(super) struct Worked {
-    /// To be committed in this order: periods that are lost, then the parts of `period`.
+    /// To be committed in this order: periods that are lost, then those that were collected, each
+    /// of them in parts, `period` last.
     pub(super) rated: Vec<RatedSlice>,
     /// Begin of each scope's next period once `rated` is in the ledger, for the scopes that did not
     /// fail.
@@ -70,6 +78,7 @@ pub(super) struct Worked {
     /// The period worked on last; the failed scopes stand there.
     pub(super) period: Period,
     pub(super) periods_lost: usize,
+    pub(super) periods_collected: usize,
     pub(super) failed: Vec<WorkFailure>,
 }
 
@@ -109,56 +118,55 @@ impl Worker {
             let verdict = Verdict::Source(Reaction::WaitForChange);
             return Worked::failed(slice, Stage::Collect, verdict, reason);
         }
-        let mut chain = match self.rating.chain(slice.period.begin()).await {
-            Ok(chain) => chain,
-            Err(error) => return Worked::without_chain(slice, &error),
-        };
-        let (mut worked, first) = self.skip_lost(slice, ids).await;
-        let Some(first) = first else { return worked };
-        if worked.period != slice.period {
-            chain = match self.rating.chain(worked.period.begin()).await {
-                Ok(chain) => chain,
-                Err(error) => {
-                    let failed = Worked::without_chain(slice, &error);
-                    worked.failed = failed.failed;
-                    return worked;
-                }
-            };
+        // What cannot be rated is not asked for.
+        if let Err(error) = self.rating.chain(slice.period.begin()).await {
+            return Worked::failed_by_chain(slice, &error);
         }
-        let asked = Asked { slice, ids, chain };
-        self.collect_and_rate(&asked, first, &mut worked).await;
-        worked
+        self.run_ahead(slice, ids).await
     }
 
-    /// Asks for period after period as long as the source says that they are lost; the first other
-    /// answer, if any.
-    async fn skip_lost(
-        &self,
-        slice: &Slice,
-        ids: &[ScopeId],
-    ) -> (Worked, Option<Result<Vec<RecordBatch>, CallFailure>>) {
+    /// Works on period after period until one fails, nothing more is due or enough is gathered.
+    async fn run_ahead(&self, slice: &Slice, ids: &[ScopeId]) -> Worked {
         let mut worked = Worked::nothing(slice);
-        let metric = &self.metrics[slice.metric].metric;
-        let run_max = (LOST_NOTES_MAX / ids.len().max(1)).clamp(1, LOST_RUN_MAX);
+        let mut period = slice.period;
         loop {
-            let answer = self.ask(slice, worked.period, ids).await;
+            let answer = self.ask(slice, period, ids).await;
             let is_lost =
                 answer.as_ref().is_err_and(|failure| failure::of_collect(failure) == Verdict::Lost);
-            if !is_lost {
-                return (worked, Some(answer));
+            if is_lost && worked.periods_collected > 0 {
+                // The next slice begins with it.
+                return worked;
             }
-            worked.rated.push(lost(metric, worked.period, ids));
-            worked.periods_lost += 1;
-            let next =
-                worked.period.next().filter(|next| next.begin_secs() <= slice.last_due_begin);
-            let goes_on = worked.periods_lost < run_max && *self.stop.borrow() == Stop::No;
-            let Some(next) = next.filter(|_| goes_on) else {
+            worked.begin(period);
+            if is_lost {
+                worked.rated.push(lost(&self.metrics[slice.metric].metric, period, ids));
+                worked.periods_lost += 1;
                 worked.done.clone_from(&slice.scopes);
-                worked.done_next_begin = worked.period.end_secs();
-                return (worked, None);
-            };
-            worked.period = next;
+            } else {
+                match self.rating.chain(period.begin()).await {
+                    Ok(chain) => {
+                        let asked = Asked { slice, ids, chain };
+                        self.collect_and_rate(&asked, answer, &mut worked).await;
+                    }
+                    Err(error) => worked.failed = Worked::failed_by_chain(slice, &error).failed,
+                }
+            }
+            match period.next() {
+                Some(next) if self.goes_on(slice, &worked, next) => period = next,
+                _ => return worked,
+            }
         }
+    }
+
+    fn goes_on(&self, slice: &Slice, worked: &Worked, next: Period) -> bool {
+        let notes = (worked.rated.len() + 1) * slice.scopes.len();
+        worked.failed.is_empty()
+            && next.begin_secs() <= slice.last_due_begin
+            && worked.periods_lost < LOST_RUN_MAX
+            && worked.periods_collected < RUN_PERIODS_MAX
+            && notes <= RUN_NOTES_MAX
+            && worked.rows() < RUN_ROWS_MAX
+            && *self.stop.borrow() == Stop::No
     }
 
     fn ask(
@@ -183,6 +191,7 @@ impl Worker {
         first: Result<Vec<RecordBatch>, CallFailure>,
         worked: &mut Worked,
     ) {
+        worked.periods_collected += 1;
         let period = worked.period;
         let isolates =
             |failure: &CallFailure| matches!(failure::of_collect(failure), Verdict::Scope(_));
@@ -205,7 +214,6 @@ impl Worker {
         for (scopes, batches) in collected.done {
             self.rate(asked, scopes, batches, worked).await;
         }
-        worked.done_next_begin = period.end_secs();
     }
 
     async fn rate(
@@ -264,8 +272,20 @@ impl Worked {
             done_next_begin: slice.period.begin_secs(),
             period: slice.period,
             periods_lost: 0,
+            periods_collected: 0,
             failed: Vec::new(),
         }
+    }
+
+    /// Whatever is known of the scopes is of this period from now on.
+    fn begin(&mut self, period: Period) {
+        self.period = period;
+        self.done.clear();
+        self.done_next_begin = period.end_secs();
+    }
+
+    fn rows(&self) -> usize {
+        self.rated.iter().flat_map(|rated| &rated.rows).map(RecordBatch::num_rows).sum()
     }
 
     fn fail(&mut self, stage: Stage, scopes: Vec<u32>, verdict: Verdict, reason: String) {
@@ -278,7 +298,7 @@ impl Worked {
         Worked { failed, ..Worked::nothing(slice) }
     }
 
-    fn without_chain(slice: &Slice, error: &RatingError) -> Worked {
+    fn failed_by_chain(slice: &Slice, error: &RatingError) -> Worked {
         let (verdict, reason) = (failure::of_chain(error), failure::text_of(error));
         Worked::failed(slice, Stage::Rate, verdict, reason)
     }

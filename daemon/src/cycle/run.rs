@@ -135,7 +135,10 @@ pub(super) struct Runner {
     pub(super) fetchers_due: BTreeSet<String>,
     pub(super) fetchers_asked: BTreeSet<String>,
     pub(super) is_sync_due: bool,
-    is_syncing: bool,
+    pub(super) is_syncing: bool,
+    /// A commit ended while the ledger was being read: perhaps something was changed after the one
+    /// and before the other, and nobody knows.
+    pub(super) is_sync_overtaken: bool,
     stamp: Option<(ChainKey, u64)>,
     next_tick: DateTime<Utc>,
     pub(super) tally: Option<Tally>,
@@ -193,6 +196,7 @@ impl Runner {
             fetchers_asked: BTreeSet::new(),
             is_sync_due: false,
             is_syncing: false,
+            is_sync_overtaken: false,
             stamp: None,
             // The first cycle starts at once.
             next_tick: clock.now(),
@@ -308,6 +312,10 @@ impl Runner {
     }
 
     fn start_sync(&mut self, now: DateTime<Utc>) {
+        // What is under way will find out when it is committed.
+        if self.is_sync_overtaken && self.tasks.is_empty() && self.commits.is_empty() {
+            (self.is_sync_due, self.is_sync_overtaken) = (true, false);
+        }
         if !self.is_sync_due || self.is_syncing || self.plan.holds.holds(&Subject::Ledger, now) {
             return;
         }

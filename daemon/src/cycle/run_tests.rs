@@ -31,6 +31,37 @@ async fn catching_up_asks_once_per_metric_and_period_and_the_totals_are_exact() 
 }
 
 #[tokio::test]
+async fn periods_that_are_caught_up_with_share_commits() {
+    let mut simulation = Simulation::new(24, Script::default());
+
+    simulation.run_until(24).await;
+
+    assert_eq!(simulation.all_hours(), [due(24); 15]);
+    let commits = simulation.commits;
+    assert!(commits <= METRICS.len(), "{commits} commits for {} periods of each metric", due(24));
+}
+
+#[tokio::test]
+async fn what_fails_while_catching_up_loses_nothing_before_it() {
+    let script = Script { garbled: Some("s1"), garbled_from: 5, ..Script::default() };
+    let mut simulation = Simulation::new(12, script);
+
+    simulation.run_until(12).await;
+    for (metric, _) in METRICS {
+        assert_eq!(simulation.hours_stored(metric, "s1"), 5, "{metric}");
+        for scope in ["s0", "s2", "s3", "s4"] {
+            assert_eq!(simulation.hours_stored(metric, scope), due(12), "{metric} {scope}");
+        }
+    }
+
+    simulation.world.script().garbled = None;
+    simulation.run_until(14).await;
+
+    assert_eq!(simulation.all_hours(), [due(14); 15]);
+    simulation.check_totals(13);
+}
+
+#[tokio::test]
 async fn a_period_is_collected_at_the_first_tick_after_it_is_due() {
     let mut simulation = Simulation::new(0, Script::default());
 
@@ -203,6 +234,34 @@ async fn a_reset_while_slices_are_under_way_is_made_up_before_the_next_tick() {
         assert_eq!(simulation.all_hours(), [due(12); 15], "{steps} steps");
         simulation.check_totals(11);
     }
+}
+
+#[tokio::test]
+async fn a_reset_between_a_commit_and_the_news_of_it_is_made_up() {
+    let mut simulation = Simulation::new(12, Script::default());
+    while simulation.runner.finished.is_empty() {
+        simulation.step().await;
+    }
+    simulation.runner.step();
+    let ledger = Arc::clone(&simulation.ledger);
+    let is_stored = || {
+        let cursors = ledger.cursors().unwrap().next_begin_secs;
+        cursors.values().flatten().any(|begin| *begin > at(0).timestamp())
+    };
+    while !is_stored() {
+        tokio::task::yield_now().await;
+    }
+
+    let scopes = ledger.cursors().unwrap().scopes;
+    ledger.reset(&Reset { scopes, from: at(0), period_secs: 3600 }).unwrap();
+    simulation.runner.look();
+    simulation.runner.step();
+    let committed = simulation.runner.commits.join_next().await.unwrap();
+    simulation.runner.committed(committed.unwrap());
+    while simulation.step().await.is_none() {}
+
+    assert_eq!(simulation.all_hours(), [due(12); 15]);
+    simulation.check_totals(11);
 }
 
 /// To a moment at which all of them were already: what comes before it stays.

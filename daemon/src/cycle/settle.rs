@@ -99,6 +99,7 @@ impl Runner {
 
     pub(super) fn committed(&mut self, committed: Vec<(Finished, Outcome)>) {
         let now = self.clock.now();
+        self.is_sync_overtaken |= self.is_syncing;
         for (finished, outcome) in committed {
             let Finished { slice, worked, .. } = &finished;
             let first_secs = slice.period.begin_secs();
@@ -158,12 +159,13 @@ impl Runner {
         let Some(tally) = &mut self.tally else { return };
         tally.slices += 1;
         tally.rows += rows as u64;
-        if worked.periods_lost > 0 {
-            let first = slice.period.begin_secs();
-            let lost = tally.lost.entry(metric).or_insert((0, first, first));
+        let left_behind = &worked.rated[..worked.periods_lost];
+        if let ([first, ..], [.., newest]) = (left_behind, left_behind) {
+            let (first, newest) = (first.period.begin_secs(), newest.period.begin_secs());
+            let lost = tally.lost.entry(metric).or_insert((0, first, newest));
             lost.0 += worked.periods_lost as u64;
             lost.1 = lost.1.min(first);
-            lost.2 = lost.2.max(begin);
+            lost.2 = lost.2.max(newest);
         }
     }
 

@@ -57,6 +57,8 @@ pub(super) struct Script {
     pub(super) poisoned: Option<&'static str>,
     /// The source's answer is bad whenever it contains this scope.
     pub(super) garbled: Option<&'static str>,
+    /// The first hour with such an answer.
+    pub(super) garbled_from: i64,
     /// Whoever rates this scope panics.
     pub(super) explosive: Option<&'static str>,
     /// The price of a unit, where it is not [`rate`].
@@ -100,7 +102,8 @@ impl World {
         if hour < script.lost_before {
             return Err(Error::not_found("only the present is known").into());
         }
-        if request.scopes.iter().any(|scope| script.garbled == Some(scope)) {
+        let is_garbled = |scope: &String| script.garbled == Some(scope);
+        if hour >= script.garbled_from && request.scopes.iter().any(is_garbled) {
             return Err(Error::bad_data("`x` is not a number").into());
         }
         let mut rows = UsageBuilder::new(&["flavor"], &[]);
@@ -212,6 +215,7 @@ pub(super) struct Simulation {
     pub(super) world: Shared,
     pub(super) ledger: Arc<SledLedger>,
     pub(super) runner: Runner,
+    pub(super) commits: usize,
     /// Keeps the runner running.
     _stop: watch::Sender<Stop>,
 }
@@ -281,7 +285,7 @@ impl Simulation {
         let (stop, stopping) = watch::channel(Stop::No);
         let (status, _) = watch::channel(CycleStatus::default());
         let runner = Runner::new(parts, stopping, status, Arc::new(Notify::new()));
-        Simulation { dir, world, ledger, runner, _stop: stop }
+        Simulation { dir, world, ledger, runner, commits: 0, _stop: stop }
     }
 
     /// Lets the clock jump from one thing to do to the next, up to that hour and what is done then.
@@ -306,6 +310,7 @@ impl Simulation {
         tokio::select! {
             Some(event) = self.runner.tasks.join_next() => self.runner.take(event.unwrap()),
             Some(committed) = self.runner.commits.join_next() => {
+                self.commits += 1;
                 self.runner.committed(committed.unwrap());
             }
             Some(event) = self.runner.reprocess.tasks.join_next() => {
@@ -318,7 +323,7 @@ impl Simulation {
 
     /// The process ends here and now, and starts again.
     pub(super) async fn restart(self) -> Simulation {
-        let Simulation { dir, world, ledger, runner, _stop } = self;
+        let Simulation { dir, world, ledger, runner, .. } = self;
         let collect = (*runner.collect).clone();
         drop(runner);
         let mut ledger = Some(ledger);
