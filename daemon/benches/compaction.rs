@@ -5,116 +5,61 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark ends at the first error")]
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use arrow_array::types::Int32Type;
-use arrow_array::{ArrayRef, Decimal128Array, DictionaryArray, RecordBatch};
-use arrow_schema::{Field, Schema};
 use chrono::{DateTime, Utc};
+use rated::bench::{self, Cloud, Hour, Size};
 use rated::ledger::sled::{SledLedger, SledOptions};
-use rated::ledger::{
-    Compacted, CompactionStep, Fact, Ledger, NewReprocessing, NewScope, Push, RatedBy, RatedSlice,
-    SliceScope,
-};
-use rated::usage::{MetricId, Period, ScopeId};
+use rated::ledger::{Compacted, CompactionStep, Ledger, NewReprocessing, Push, RatedSlice};
 
-const START_SECS: i64 = 1_793_491_200;
-const HOUR_SECS: i64 = 3600;
-const RESOURCES: usize = 20;
-
-fn at(hour: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(START_SECS + hour * HOUR_SECS, 0).unwrap()
+/// One metric, 20 resources for each scope.
+fn cloud(scopes: u32) -> Cloud {
+    let start = DateTime::from_timestamp(1_793_491_200, 0).unwrap();
+    Cloud::new(Size { scopes, resources: 20, metrics: 1, hours: 721, start, seed: 1 }).unwrap()
 }
 
-fn metric() -> MetricId {
-    MetricId { name: "instance".to_owned(), alt_name: "instance".to_owned() }
+fn at(cloud: &Cloud, hour: u32) -> DateTime<Utc> {
+    cloud.period(hour).begin()
 }
 
-fn scope(index: usize) -> ScopeId {
-    ScopeId::new(&format!("{:032x}", mix(index as u64))).unwrap()
+/// An hour of all scopes, rated by that revision.
+fn slice(cloud: &Cloud, hour: u32, revision: u64) -> RatedSlice {
+    cloud.slice(Hour { metric: 0, hour }, 0..cloud.size().scopes, revision)
 }
 
-/// A number that looks random and is always the same.
-fn mix(seed: u64) -> u64 {
-    let mixed = (seed ^ seed >> 31).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB)
+/// An hour of one scope, from somebody outside.
+fn push(ledger: &SledLedger, cloud: &Cloud, hour: u32) {
+    let slices = vec![cloud.slice(Hour { metric: 0, hour }, 0..1, 1)];
+    let (scope_key, author) = (Cloud::SCOPE_KEY.to_owned(), "bench".to_owned());
+    ledger.push(Push { slices, scope_key, key: None, at: at(cloud, 0), author }).unwrap();
 }
 
-/// An hour of some scopes, 20 rows each, rated by that revision.
-fn slice(hour: i64, scopes: std::ops::Range<usize>, revision: u64) -> RatedSlice {
-    let rows: Vec<u64> =
-        (scopes.start * RESOURCES..scopes.end * RESOURCES).map(|row| row as u64).collect();
-    let text = |of: &dyn Fn(u64) -> String| -> ArrayRef {
-        let texts: Vec<String> = rows.iter().map(|row| of(*row)).collect();
-        Arc::new(texts.iter().map(String::as_str).collect::<DictionaryArray<Int32Type>>())
-    };
-    let decimals = |of: &dyn Fn(u64) -> u64, scale| -> ArrayRef {
-        let values = Decimal128Array::from_iter_values(rows.iter().map(|row| i128::from(of(*row))));
-        Arc::new(values.with_precision_and_scale(38, scale).unwrap())
-    };
-    let qty = |row: u64| 1_000 + mix(row ^ hour.cast_unsigned() << 32) % 7_200;
-    let columns: [(&str, ArrayRef); 7] = [
-        (
-            "scope_id",
-            text(&|row| scope(usize::try_from(row).unwrap() / RESOURCES).as_str().to_owned()),
-        ),
-        ("qty", decimals(&qty, 3)),
-        ("groupby.id", text(&|row| format!("{:016x}-{row:08x}", mix(row)))),
-        ("metadata.flavor_id", text(&|row| format!("flavor-{}", mix(row) % 20))),
-        ("metadata.host", text(&|row| format!("compute-{}", mix(row ^ 5) % 64))),
-        ("metadata.state", text(&|row| format!("state-{}", mix(row ^ 9) % 2))),
-        ("price", decimals(&|row| qty(row) * (1 + revision), 6)),
-    ];
-    let field = |(name, column): &(&str, ArrayRef)| {
-        let is_attribute = name.contains('.');
-        Field::new(*name, column.data_type().clone(), is_attribute)
-    };
-    let schema = Schema::new(columns.iter().map(field).collect::<Vec<_>>());
-    let columns = columns.into_iter().map(|(_, column)| column).collect();
-    let fact = Fact::Collected;
-    RatedSlice {
-        metric: metric(),
-        unit: "instance".to_owned(),
-        description: None,
-        period: Period::new(at(hour), at(hour + 1)).unwrap(),
-        scopes: scopes.map(|index| SliceScope { id: scope(index), fact }).collect(),
-        rows: vec![RecordBatch::try_new(Arc::new(schema), columns).unwrap()],
-        rated_by: vec![RatedBy { module: "hashmap".into(), revision, library: "5e".repeat(32) }]
-            .into(),
-    }
-}
-
-fn open(path: &Path, scopes: usize) -> SledLedger {
+fn open(path: &Path, cloud: &Cloud) -> SledLedger {
     let ledger = SledLedger::open(path, SledOptions { cache_size_mib: 256 }).unwrap();
-    ledger.set_metrics(&[metric()]).unwrap();
-    let new = (0..scopes).map(|index| NewScope {
-        id: scope(index),
-        fetcher: "bench".to_owned(),
-        collector: "bench".to_owned(),
-        scope_key: "project_id".to_owned(),
-        first_period: at(0),
-        last_processed: None,
-        active: true,
-        found_at: at(0),
-    });
-    ledger.add_scopes(&new.collect::<Vec<_>>()).unwrap();
+    bench::announce(cloud, &ledger).unwrap();
     ledger
 }
 
-/// Of the log alone: what `du` says.
-fn file_size(path: &Path) -> u64 {
-    std::fs::metadata(path.join("db")).unwrap().len()
+/// Of all files in the folder and below it.
+fn folder_size(path: &Path) -> u64 {
+    let entries = std::fs::read_dir(path).unwrap();
+    // A file may go between being listed and being looked at.
+    let known =
+        entries.map(Result::unwrap).filter_map(|entry| Some((entry.metadata().ok()?, entry)));
+    let size = |(about, entry): (std::fs::Metadata, std::fs::DirEntry)| {
+        if about.is_dir() { folder_size(&entry.path()) } else { about.len() }
+    };
+    known.map(size).sum()
 }
 
-/// sled frees segments in the background; this waits until it has come to rest.
+/// Space is freed in the background; this waits until it has come to rest.
 fn settled_size(path: &Path) -> u64 {
-    let mut last = (file_size(path), Instant::now());
+    let mut last = (folder_size(path), Instant::now());
     while last.1.elapsed() < Duration::from_secs(3) {
         std::thread::sleep(Duration::from_millis(100));
-        if file_size(path) != last.0 {
-            last = (file_size(path), Instant::now());
+        if folder_size(path) != last.0 {
+            last = (folder_size(path), Instant::now());
         }
     }
     last.0
@@ -138,17 +83,17 @@ fn compact(ledger: &SledLedger) -> (CompactionStep, Duration, Duration) {
     }
 }
 
-fn measure(name: &str, path: &Path, ledger: SledLedger, scopes: usize) {
+fn measure(name: &str, path: &Path, ledger: SledLedger, cloud: &Cloud) {
     let rows = ledger.size().unwrap().rows;
     let before = settled_size(path);
     let (done, duration, longest) = compact(&ledger);
     let after = settled_size(path);
     // What the next start and some commits leave of it.
     drop(ledger);
-    let ledger = open(path, scopes);
+    let ledger = open(path, cloud);
     let reopened = settled_size(path);
     println!(
-        "{name}: {rows} rows; file {before} bytes, compacted {after}, opened again {reopened}; \
+        "{name}: {rows} rows; folder {before} bytes, compacted {after}, opened again {reopened}; \
          {} slices merged, {} rows dropped, {} bytes moved and {} deleted in \
          {duration:?}, longest step {longest:?}",
         done.slices_merged, done.rows_dropped, done.bytes_moved, done.bytes_deleted,
@@ -159,56 +104,50 @@ fn measure(name: &str, path: &Path, ledger: SledLedger, scopes: usize) {
 /// For each of ten periods 720 pushes of 20 rows of one scope.
 fn little_slices() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = open(folder.path(), 1);
+    let cloud = cloud(1);
+    let ledger = open(folder.path(), &cloud);
     for count in 0..7200 {
-        let period = slice(count % 10, 0..1, 1).period;
-        let slices = vec![RatedSlice { period, ..slice(count, 0..1, 1) }];
-        let (scope_key, author) = ("project_id".to_owned(), "bench".to_owned());
-        ledger.push(Push { slices, scope_key, key: None, at: at(0), author }).unwrap();
+        push(&ledger, &cloud, count % 10);
     }
-    measure("10 x 720 little slices", folder.path(), ledger, 1);
+    measure("10 x 720 little slices", folder.path(), ledger, &cloud);
 }
 
 /// A month of 100 scopes, reprocessed once.
 fn reprocessed_month() {
-    const HOURS: i64 = 720;
-    const SCOPES: usize = 100;
+    const HOURS: u32 = 720;
     let folder = tempfile::tempdir().unwrap();
-    let ledger = open(folder.path(), SCOPES);
+    let cloud = cloud(100);
+    let ledger = open(folder.path(), &cloud);
     for first in (0..HOURS).step_by(24) {
-        let slices = (first..first + 24).map(|hour| slice(hour, 0..SCOPES, 1));
+        let slices = (first..first + 24).map(|hour| slice(&cloud, hour, 1));
         ledger.commit(slices.collect()).unwrap();
     }
-    println!("a month: file {} bytes", settled_size(folder.path()));
+    println!("a month: folder {} bytes", settled_size(folder.path()));
     let new = NewReprocessing {
-        scopes: (0..SCOPES).map(scope).collect(),
+        scopes: cloud.scopes().to_vec(),
         reason: "bench".to_owned(),
-        start: at(0),
-        end: at(HOURS - 1),
-        at: at(HOURS),
+        start: at(&cloud, 0),
+        end: at(&cloud, HOURS - 1),
+        at: at(&cloud, HOURS),
         author: "bench".to_owned(),
     };
     let id = ledger.add_reprocessing(&new).unwrap();
     for first in (0..HOURS).step_by(24) {
-        let slices = (first..first + 24).map(|hour| slice(hour, 0..SCOPES, 2));
+        let slices = (first..first + 24).map(|hour| slice(&cloud, hour, 2));
         ledger.stage_reprocessed(id, slices.collect()).unwrap();
     }
     ledger.finish_reprocessing(id).unwrap();
-    measure("a month, reprocessed", folder.path(), ledger, SCOPES);
+    measure("a month, reprocessed", folder.path(), ledger, &cloud);
 }
 
 /// Commits of 2,000 rows, alone and beside compaction that never pauses.
 fn latencies() {
+    let cloud = cloud(100);
     for is_compacted in [false, true] {
         let folder = tempfile::tempdir().unwrap();
-        let ledger = open(folder.path(), 100);
+        let ledger = open(folder.path(), &cloud);
         for count in 0..3000 {
-            let slices = vec![RatedSlice {
-                period: slice(count % 50, 0..1, 1).period,
-                ..slice(count, 0..1, 1)
-            }];
-            let (scope_key, author) = ("project_id".to_owned(), "bench".to_owned());
-            ledger.push(Push { slices, scope_key, key: None, at: at(0), author }).unwrap();
+            push(&ledger, &cloud, count % 50);
         }
         let is_done = AtomicBool::new(false);
         let (mut durations, steps) = std::thread::scope(|threads| {
@@ -222,7 +161,7 @@ fn latencies() {
             });
             let mut durations = Vec::new();
             for hour in 0..200 {
-                let slices = vec![slice(hour, 0..100, 1)];
+                let slices = vec![slice(&cloud, hour, 1)];
                 let begin = Instant::now();
                 ledger.commit(slices).unwrap();
                 durations.push(begin.elapsed());

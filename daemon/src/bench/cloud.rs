@@ -21,6 +21,10 @@ pub(super) const FLAVORS: u32 = 20;
 pub(super) const HOSTS: u32 = 64;
 pub(super) const STATES: [&str; 2] = ["active", "paused"];
 
+/// Keep ids and attributes apart from each other, and from zero.
+const SCOPE_SALT: u64 = 0x7363_6F70_6500_0000;
+const RESOURCE_SALT: u64 = 0x7265_736F_0000_0000;
+
 /// One in so many resources changes its flavor, once in a week.
 const RESIZED_ONE_IN: u64 = 16;
 const RESIZED_EVERY_HOURS: u64 = 7 * 24;
@@ -134,7 +138,7 @@ impl Cloud {
             return Err(SizeError::Hours { found: hours });
         }
         let id = |scope: u32| {
-            let bits = mix(seed ^ u64::from(scope));
+            let bits = mix(SCOPE_SALT ^ seed ^ u64::from(scope));
             let id = format!("{bits:016x}{:016x}", mix(!bits));
             ScopeId::new(&id).expect("32 digits are a scope id")
         };
@@ -202,12 +206,12 @@ impl Cloud {
         let phase = bits >> 40;
         let is_one_in = |salt: u64, one_in: u64| mix(bits ^ salt).is_multiple_of(one_in);
         let flavor = if is_one_in(1, RESIZED_ONE_IN) {
-            mix(bits ^ (hour + phase) / RESIZED_EVERY_HOURS)
+            mix(bits ^ ((hour + phase) / RESIZED_EVERY_HOURS))
         } else {
             bits
         };
         let host = if is_one_in(2, MOVED_ONE_IN) {
-            mix(!bits ^ (hour + phase) / MOVED_EVERY_HOURS)
+            mix(!bits ^ ((hour + phase) / MOVED_EVERY_HOURS))
         } else {
             bits >> 8
         };
@@ -240,7 +244,7 @@ pub(super) fn resource_id(seed: u64, metric: u32, row: u32) -> String {
 }
 
 fn resource_bits(seed: u64, metric: u32, row: u32) -> u64 {
-    mix(seed ^ u64::from(metric) << 40 ^ u64::from(row) << 1)
+    mix(RESOURCE_SALT ^ seed ^ u64::from(metric) << 40 ^ u64::from(row) << 1)
 }
 
 /// A number that looks random and is always the same.
@@ -251,5 +255,5 @@ pub(super) fn mix(seed: u64) -> u64 {
 
 /// A number below `bound` from the middle bits of a random one.
 fn below(bits: u64, bound: u64) -> u32 {
-    u32::try_from((bits >> 8 & 0xFF_FFFF) * bound >> 24).expect("bounds are small")
+    u32::try_from(((bits >> 8 & 0xFF_FFFF) * bound) >> 24).expect("bounds are small")
 }

@@ -2,9 +2,11 @@
 
 use std::num::NonZero;
 use std::sync::{Mutex, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use super::cloud::{Cloud, Hour};
 use crate::ledger::{Ledger, LedgerError, NewScope};
+use crate::usage::ScopeId;
 
 /// A commit has as many slices as make about so many rows, but at most [`SLICES_MAX`].
 const COMMIT_ROWS: u32 = 100_000;
@@ -21,13 +23,12 @@ pub enum FillError {
     NotEmpty { metric: String, stored: usize, rows: usize },
 }
 
-/// Commits every point to an empty ledger: slices of one metric and hour with all scopes, several
-/// of them in a commit, by several threads.
-pub fn fill(cloud: &Cloud, ledger: &dyn Ledger, threads: NonZero<usize>) -> Result<(), FillError> {
+/// Makes the cloud's metrics and scopes known to a ledger that has none.
+pub fn announce(cloud: &Cloud, ledger: &dyn Ledger) -> Result<(), LedgerError> {
     ledger.set_metrics(&cloud.metrics())?;
     let start = cloud.period(0).begin();
-    let scope = |id: &_| NewScope {
-        id: Clone::clone(id),
+    let scope = |id: &ScopeId| NewScope {
+        id: id.clone(),
         fetcher: "bench".to_owned(),
         collector: "bench".to_owned(),
         scope_key: Cloud::SCOPE_KEY.to_owned(),
@@ -37,17 +38,31 @@ pub fn fill(cloud: &Cloud, ledger: &dyn Ledger, threads: NonZero<usize>) -> Resu
         found_at: start,
     };
     ledger.add_scopes(&cloud.scopes().iter().map(scope).collect::<Vec<_>>())?;
+    Ok(())
+}
+
+/// Commits every point to an empty ledger: slices of one metric and hour with all scopes, several
+/// of them in a commit, by several threads. How long each commit took.
+pub fn fill(
+    cloud: &Cloud,
+    ledger: &dyn Ledger,
+    threads: NonZero<usize>,
+) -> Result<Vec<Duration>, FillError> {
+    announce(cloud, ledger)?;
     // The hours of a metric are committed one after the other, so it has one thread at a time.
     let next_hours: Vec<Mutex<u32>> = cloud.metrics().iter().map(|_| Mutex::new(0)).collect();
     std::thread::scope(|scope| {
         let work = || {
-            while fill_some(cloud, ledger, &next_hours)? {}
-            Ok(())
+            let mut durations = Vec::new();
+            while fill_some(cloud, ledger, &next_hours, &mut durations)? {}
+            Ok::<_, FillError>(durations)
         };
         let workers: Vec<_> = (0..threads.get()).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| {
-            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        let mut all = Vec::new();
+        for worker in workers {
+            all.extend(worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(all)
     })
 }
 
@@ -56,6 +71,7 @@ fn fill_some(
     cloud: &Cloud,
     ledger: &dyn Ledger,
     next_hours: &[Mutex<u32>],
+    durations: &mut Vec<Duration>,
 ) -> Result<bool, FillError> {
     let mut is_done = true;
     let rows = cloud.rows_per_slice();
@@ -73,7 +89,11 @@ fn fill_some(
         is_done = false;
         let all = 0..cloud.size().scopes;
         let slice = |hour| cloud.slice(Hour { metric, hour }, all.clone(), 1);
-        for outcome in ledger.commit((*next_hour..end).map(slice).collect())? {
+        let commit = (*next_hour..end).map(slice).collect();
+        let begin = Instant::now();
+        let outcomes = ledger.commit(commit)?;
+        durations.push(begin.elapsed());
+        for outcome in outcomes {
             let (stored, rows) = (outcome.rows_stored, rows as usize);
             if stored != rows {
                 let metric = Cloud::metric(metric).name;

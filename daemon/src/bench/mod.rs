@@ -20,7 +20,7 @@ mod text;
 mod texts;
 
 pub use cloud::{Cloud, Hour, Point, Size, SizeError};
-pub use fill::{FillError, fill};
+pub use fill::{FillError, announce, fill};
 pub use prices::price_list;
 pub use sums::{Sums, Totals, TotalsError, TotalsQuery, totals};
 pub use text::{write_open_metrics, write_rows, write_totals};

@@ -30,7 +30,7 @@ fn hashmap_makes_the_same_prices_from_the_price_list() {
     let rules = price_list(cloud.size())["rules"].take();
     let config = format!("initial_rules = {}", toml::Value::try_from(rules).unwrap());
     let module = TestModule::new::<Hashmap>(&FakeHost::new(), &config).unwrap();
-    let rater = module.prepare_at(cloud.period(0).begin()).unwrap();
+    let by_rules = module.prepare_at(cloud.period(0).begin()).unwrap();
 
     for hour in cloud.hours().filter(|hour| hour.hour % 40 == 0) {
         let rows = cloud.usage(hour, 0..7);
@@ -40,7 +40,7 @@ fn hashmap_makes_the_same_prices_from_the_price_list() {
             begin: cloud.period(hour.hour).begin(),
             end: cloud.period(hour.hour).end(),
         };
-        let prices: Vec<Decimal> = rater.rate(&request, &rows).unwrap();
+        let prices: Vec<Decimal> = by_rules.rate(&request, &rows).unwrap();
 
         let rated = cloud.slice(hour, 0..7, 1).rows.remove(0);
         let rated = UsageBatch::new(&rated).unwrap();
@@ -75,7 +75,7 @@ fn a_ledger_that_was_filled_has_the_same_sums() {
             measures: Measures::Sums,
         };
         let found = ledger.summarize(&query).unwrap().into_iter().map(|group| {
-            let keys = group.keys.iter().map(|key| key.to_string()).collect();
+            let keys = group.keys.iter().map(ToString::to_string).collect();
             (keys, (group.qty, group.price, group.rows))
         });
         let found: BTreeMap<Vec<String>, (Sum, Sum, u64)> = found.collect();

@@ -3,12 +3,16 @@
 use std::io::{self, BufWriter, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::moment::Moment;
 use super::{Outcome, UsageError};
 use crate::bench::{self, Cloud, Size, SizeError, TotalsQuery};
 use crate::clock::Clock;
 use crate::ledger::sled::{SledLedger, SledOptions};
+
+/// Most threads that make data.
+const THREADS_MAX: NonZero<usize> = NonZero::new(64).expect("it is not zero");
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum BenchCommand {
@@ -41,6 +45,9 @@ pub(super) struct DataArguments {
     seed: u64,
     #[command(flatten)]
     output: Output,
+    /// How many make the data; default: as many as there are processors
+    #[arg(long, value_name = "COUNT")]
+    threads: Option<NonZero<usize>>,
     /// Of --totals: only points with this value
     #[arg(long, value_name = "NAME=VALUE", requires = "totals")]
     filter: Vec<String>,
@@ -93,7 +100,8 @@ pub(super) fn run(command: &BenchCommand, clock: &dyn Clock) -> Outcome {
     let start = arguments.start.resolve(clock);
     let size = Size { scopes, resources, metrics, hours, start, seed };
     let cloud = Cloud::new(size).map_err(BenchError::Size)?;
-    let threads = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let all = || std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let threads = arguments.threads.unwrap_or_else(all).min(THREADS_MAX);
     if let Some(folder) = &arguments.output.ledger {
         return fill(&cloud, folder, threads);
     }
@@ -114,7 +122,21 @@ pub(super) fn run(command: &BenchCommand, clock: &dyn Clock) -> Outcome {
 
 fn fill(cloud: &Cloud, folder: &Path, threads: NonZero<usize>) -> Outcome {
     let ledger = SledLedger::open(folder, SledOptions::default())?;
-    Ok(bench::fill(cloud, &ledger, threads)?)
+    let begin = Instant::now();
+    let mut commits = bench::fill(cloud, &ledger, threads)?;
+    let duration = begin.elapsed();
+    commits.sort_unstable();
+    let of_hundred = |share: usize| commits[(commits.len() - 1) * share / 100];
+    eprintln!(
+        "{} points by {threads} threads in {duration:.2?}: {} commits of {:.2?} in all, median \
+         {:.2?}, 99 of 100 in {:.2?}",
+        cloud.points(),
+        commits.len(),
+        commits.iter().sum::<Duration>(),
+        of_hundred(50),
+        of_hundred(99),
+    );
+    Ok(())
 }
 
 fn query(arguments: &DataArguments, clock: &dyn Clock) -> Result<TotalsQuery, UsageError> {
