@@ -1,13 +1,17 @@
 #!/bin/sh
 # Installs what the tests need: a real Prometheus with its promtool (Debian package `prometheus`), the programs of a
-# PostgreSQL server (`postgresql`) for Gnocchi's index, and two Python environments (`python3`, `python3-venv`): the
-# clients that tests/requirements.txt names, and the Keystone and Gnocchi of tests/openstack-requirements.txt.
+# PostgreSQL server (`postgresql`) for Gnocchi's index, and Python environments (`python3`, `python3-venv`): the
+# clients that tests/requirements.txt names, the Keystone and Gnocchi of tests/openstack-requirements.txt, and the DuckDB
+# of daemon/benches/requirements.txt. With the argument `bench`, what `make bench` needs instead: Prometheus, `wrk`, `curl`
+# and DuckDB's environment.
 # Does nothing when they are there, and then needs no network. Leaves no service running that was not there before.
 #
-# The environments are $RATED_TEST_PYTHON and $RATED_TEST_OPENSTACK (full paths), or test-python/ and test-openstack/ in
-# cargo's target folder.
+# The environments are $RATED_TEST_PYTHON, $RATED_TEST_OPENSTACK and $RATED_BENCH_PYTHON (full paths), or test-python/,
+# test-openstack/ and bench-python/ in cargo's target folder.
 set -eu
 cd "$(dirname "$0")/.."
+
+wanted=${1:-test}
 
 build_dir=${CARGO_TARGET_DIR:-target}
 
@@ -46,7 +50,10 @@ missing=""
 if ! have prometheus || ! have promtool; then
     missing="prometheus"
 fi
-if ! have_postgresql; then
+if [ "$wanted" = bench ]; then
+    have wrk || missing="$missing wrk"
+    have curl || missing="$missing curl"
+elif ! have_postgresql; then
     missing="$missing postgresql"
 fi
 if ! can_make_environments; then
@@ -72,7 +79,7 @@ fi
 if ! have prometheus || ! have promtool; then
     fail "the package \`prometheus\` brought no \`prometheus\` or no \`promtool\`"
 fi
-have_postgresql || fail "the package \`postgresql\` brought no \`initdb\`"
+[ "$wanted" = bench ] || have_postgresql || fail "the package \`postgresql\` brought no \`initdb\`"
 can_make_environments || fail "\`python3\` cannot make virtual environments: is another one first in PATH?"
 
 # Makes an environment with what a file names, unless it is there.
@@ -90,5 +97,7 @@ make_environment() {
     cp "$requirements" "$installed"
 }
 
+make_environment "${RATED_BENCH_PYTHON:-$build_dir/bench-python}" daemon/benches/requirements.txt
+[ "$wanted" != bench ] || exit 0
 make_environment "${RATED_TEST_PYTHON:-$build_dir/test-python}" tests/requirements.txt
 make_environment "${RATED_TEST_OPENSTACK:-$build_dir/test-openstack}" tests/openstack-requirements.txt

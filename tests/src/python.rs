@@ -14,6 +14,11 @@ pub fn openstack_program(name: &str) -> PathBuf {
     program_of(&openstack_environment(), name)
 }
 
+/// A program of the environment with `DuckDB`, for benchmarks.
+pub fn bench_program(name: &str) -> PathBuf {
+    program_of(&environment("RATED_BENCH_PYTHON", "bench-python"), name)
+}
+
 /// The environment with the servers; it goes when other versions are asked for.
 pub(crate) fn openstack_environment() -> PathBuf {
     environment("RATED_TEST_OPENSTACK", "test-openstack")
