@@ -33,16 +33,17 @@ use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
 use super::columns::{BLOCK_ROWS_MAX, Codes, Numbering, PackedCodes, write_codes};
 use super::indexes::{Bases, Indexes};
 use super::numbers::{Decimals, Numbers, PackedNumbers, write_numbers, write_prices};
-use super::store::VALUE_SIZE_MAX;
 
 const KIND: Kind = Kind(b'B', 3);
 
+/// Larger blocks are split, bytes: who wants one scope reads whole blocks.
+const BLOCK_SIZE_MAX: usize = 256 << 10;
 /// Most attributes of a slice: bounds what damage can make us allocate.
 pub(super) const ATTRIBUTES_MAX: usize = 256;
 /// Longest name of an attribute, bytes: a block of one row with all its names is small enough to be
 /// stored.
 pub(super) const NAME_SIZE_MAX: usize = 128;
-const _: () = assert!(ATTRIBUTES_MAX * (NAME_SIZE_MAX + 24) < VALUE_SIZE_MAX);
+const _: () = assert!(ATTRIBUTES_MAX * (NAME_SIZE_MAX + 24) < BLOCK_SIZE_MAX);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum AttributeKind {
@@ -107,7 +108,7 @@ impl RowSet {
     ) {
         let bytes = self.encode_rows(range.clone(), numbering);
         let rows = range.len();
-        if bytes.len() > VALUE_SIZE_MAX && rows > 1 {
+        if bytes.len() > BLOCK_SIZE_MAX && rows > 1 {
             let middle = range.start + rows / 2;
             self.encode_range(range.start..middle, numbering, blocks);
             self.encode_range(middle..range.end, numbering, blocks);
@@ -339,7 +340,7 @@ mod tests {
         assert!(blocks.len() > 2, "{}", blocks.len());
         let mut qty = Vec::new();
         for block in &blocks {
-            assert!(block.bytes.len() <= VALUE_SIZE_MAX);
+            assert!(block.bytes.len() <= BLOCK_SIZE_MAX);
             let read = Block::read(&block.bytes).unwrap();
             assert_eq!(read.rows, block.rows);
             assert_eq!(read.scopes[0].scope, block.first_scope);
