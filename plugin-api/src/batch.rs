@@ -18,6 +18,7 @@
 //! and `year` of the period's begin.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -26,7 +27,7 @@ use arrow_array::{Array, ArrayRef, Decimal128Array, DictionaryArray, RecordBatch
 use arrow_schema::{DataType, Field, FieldRef, Schema};
 use rust_decimal::Decimal;
 
-use crate::decimal::{check_decimals, decimal_column, read};
+use crate::decimal::{check_decimals, decimal_column, read, unscaled_column};
 use crate::{Error, Result};
 
 /// The key of a schema's metadata that names its schema and version.
@@ -118,8 +119,16 @@ pub(crate) fn scopes_batch<S: AsRef<str>>(ids: impl IntoIterator<Item = S>) -> R
 pub struct UsageBatch<'a> {
     batch: &'a RecordBatch,
     scope_ids: &'a Attribute,
-    qty: &'a Decimal128Array,
-    price: Option<&'a Decimal128Array>,
+    qty: Numbers<'a>,
+    price: Option<Numbers<'a>>,
+}
+
+/// A column of numbers, and a range that holds them all.
+#[derive(Debug, Clone, Copy)]
+struct Numbers<'a> {
+    column: &'a Decimal128Array,
+    least: i128,
+    most: i128,
 }
 
 impl<'a> UsageBatch<'a> {
@@ -155,12 +164,23 @@ impl<'a> UsageBatch<'a> {
 
     /// What was measured; without nulls.
     pub fn qty(&self) -> &'a Decimal128Array {
-        self.qty
+        self.qty.column
+    }
+
+    /// A range that holds every value of [`UsageBatch::qty`], unscaled
+    /// (see [`crate::decimal::check_decimals`]).
+    pub fn qty_range(&self) -> RangeInclusive<i128> {
+        self.qty.least..=self.qty.most
     }
 
     /// The price so far; `None` in a batch from a collector.
     pub fn price(&self) -> Option<&'a Decimal128Array> {
-        self.price
+        self.price.map(|price| price.column)
+    }
+
+    /// The same for [`UsageBatch::price`]; from 0 to 0 when no row has a price yet.
+    pub fn price_range(&self) -> RangeInclusive<i128> {
+        self.price.map_or(0..=0, |price| price.least..=price.most)
     }
 
     /// The unit of the quantities, a label for people; empty where the host knows none.
@@ -206,12 +226,12 @@ impl<'a> UsageBatch<'a> {
 
     /// The quantity of a row.
     pub fn qty_at(&self, row: usize) -> Decimal {
-        checked_decimal(self.qty, row)
+        checked_decimal(self.qty.column, row)
     }
 
     /// The price so far of a row; 0 in a batch from a collector.
     pub fn price_at(&self, row: usize) -> Decimal {
-        self.price.map_or(Decimal::ZERO, |price| checked_decimal(price, row))
+        self.price.map_or(Decimal::ZERO, |price| checked_decimal(price.column, row))
     }
 
     /// The same rows with that price column, which replaces the one there was.
@@ -263,14 +283,14 @@ fn attribute_column<'a>(batch: &'a RecordBatch, name: &str) -> Result<Option<&'a
     }
 }
 
-fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<Option<&'a Decimal128Array>> {
+fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<Option<Numbers<'a>>> {
     let Some(column) = batch.column_by_name(name) else { return Ok(None) };
     let found = column
         .as_primitive_opt::<Decimal128Type>()
         .ok_or_else(|| wrong_type(name, "decimal128", column.data_type()))?;
-    check_decimals(found)
+    let range = check_decimals(found)
         .map_err(|error| Error::bad_data(format!("column `{name}`: {}", error.message)))?;
-    Ok(Some(found))
+    Ok(Some(Numbers { column: found, least: *range.start(), most: *range.end() }))
 }
 
 /// Makes and reads `price/1` batches.
@@ -304,7 +324,7 @@ impl PriceBatch {
     pub fn unchanged(usage: &UsageBatch<'_>) -> Result<RecordBatch> {
         match usage.price() {
             Some(price) => PriceBatch::from_column(price.clone()),
-            None => PriceBatch::from_prices(&vec![Decimal::ZERO; usage.rows()]),
+            None => PriceBatch::from_column(unscaled_column(vec![0; usage.rows()], 0)?),
         }
     }
 
@@ -313,7 +333,8 @@ impl PriceBatch {
     pub fn read(batch: &RecordBatch, rows: usize) -> Result<&Decimal128Array> {
         check_schema_name(batch, SCHEMA_PRICE)?;
         let prices = numbers(batch, PRICE)?
-            .ok_or_else(|| Error::bad_data(format!("column `{PRICE}` is missing")))?;
+            .ok_or_else(|| Error::bad_data(format!("column `{PRICE}` is missing")))?
+            .column;
         if prices.len() == rows {
             return Ok(prices);
         }

@@ -9,6 +9,8 @@
 //! or 29, and of the 804 products in that file whose integer part fits, 108 come out otherwise. So
 //! money is multiplied with [`multiply_half_even`], never with `*`.
 
+use std::ops::RangeInclusive;
+
 use arrow_array::{Array, Decimal128Array};
 use arrow_buffer::i256;
 use rust_decimal::Decimal;
@@ -22,6 +24,8 @@ pub const SCALE_MAX: u32 = 28;
 pub const DIGITS_MAX: u32 = 28;
 /// Digits a decimal column can hold.
 const COLUMN_DIGITS: u32 = 38;
+/// Bits of a [`Decimal`] without its sign.
+const DECIMAL_BITS: u32 = 96;
 
 /// `10^n` for every `n` that fits.
 const POWERS: [i128; 39] = {
@@ -36,6 +40,11 @@ const POWERS: [i128; 39] = {
 
 const fn power(digits: u32) -> i128 {
     POWERS[digits as usize]
+}
+
+/// `10^digits`, if 128 bits hold it.
+pub fn power_of_ten(digits: u32) -> Option<i128> {
+    POWERS.get(digits as usize).copied()
 }
 
 /// A column of decimals in the smallest scale that loses no digit, precision 38, without nulls.
@@ -61,6 +70,36 @@ pub fn decimal_column<'a>(
         )?;
     let scale = i8::try_from(scale).expect("a Decimal has a scale of at most 28");
     Decimal128Array::from(unscaled)
+        .with_precision_and_scale(38, scale)
+        .map_err(|error| Error::internal(error.to_string()))
+}
+
+/// A column of decimals that are whole numbers of `10^-scale`, in the smallest scale that loses no
+/// digit, precision 38, without nulls.
+///
+/// ```
+/// use rated_plugin::decimal::unscaled_column;
+///
+/// let column = unscaled_column(vec![1500, 20], 3)?;
+/// assert_eq!((column.scale(), column.value(0), column.value(1)), (2, 150, 2));
+/// # Ok::<(), rated_plugin::Error>(())
+/// ```
+pub fn unscaled_column(mut values: Vec<i128>, scale: u32) -> Result<Decimal128Array> {
+    let mut zeros = scale;
+    for value in &values {
+        // Mostly the first values have a digit in the last place.
+        while zeros > 0 && value % power(zeros) != 0 {
+            zeros -= 1;
+        }
+        if zeros == 0 {
+            break;
+        }
+    }
+    if zeros > 0 {
+        values.iter_mut().for_each(|value| *value /= power(zeros));
+    }
+    let scale = i8::try_from(scale - zeros).map_err(|error| Error::internal(error.to_string()))?;
+    Decimal128Array::from(values)
         .with_precision_and_scale(38, scale)
         .map_err(|error| Error::internal(error.to_string()))
 }
@@ -133,18 +172,48 @@ pub(crate) fn read(unscaled: i128, scale: u32) -> Option<Decimal> {
     Decimal::try_from_i128_with_scale(unscaled, scale).ok()
 }
 
-/// Checks that [`decimal_at`] cannot fail for any row.
-pub fn check_decimals(column: &Decimal128Array) -> Result<()> {
+/// Checks that [`decimal_at`] cannot fail for any row; a range that holds every unscaled value, from
+/// 0 where none is negative.
+///
+/// What is computed of a column in whole numbers can be shown to fit before it is.
+///
+/// ```
+/// use rated_plugin::Decimal;
+/// use rated_plugin::decimal::{check_decimals, decimal_column};
+///
+/// let column = decimal_column(&[Decimal::new(150, 2), Decimal::ONE])?;
+/// assert_eq!(check_decimals(&column)?, 0..=15);
+/// # Ok::<(), rated_plugin::Error>(())
+/// ```
+pub fn check_decimals(column: &Decimal128Array) -> Result<RangeInclusive<i128>> {
     let scale = column_scale(column)?;
     if column.null_count() > 0 {
         return Err(Error::bad_data("a number is missing"));
     }
-    let limit = 1_i128 << 96;
-    let fits = |value: &i128| (-limit < *value && *value < limit) || read(*value, scale).is_some();
-    match column.values().iter().position(|value| !fits(value)) {
-        None => Ok(()),
+    let range = rough_range(column.values());
+    if *range.end() < (1 << (DECIMAL_BITS - 1)) {
+        return Ok(range);
+    }
+    match column.values().iter().position(|value| read(*value, scale).is_none()) {
+        None => Ok(range),
         Some(row) => Err(Error::bad_data(format!("the number in row {row} has too many digits"))),
     }
+}
+
+/// A range that holds all values, with powers of two at its ends.
+fn rough_range(values: &[i128]) -> RangeInclusive<i128> {
+    // The bits of all values together say enough, and cost little.
+    let all = values.iter().fold(0, |all, value| all | value);
+    if all >= 0 {
+        return 0..=ones(all);
+    }
+    let all = values.iter().fold(0, |all, value| all | (value ^ (value >> (i128::BITS - 1))));
+    !ones(all)..=ones(all)
+}
+
+/// As many ones as `value`, which is not negative, has binary digits.
+fn ones(value: i128) -> i128 {
+    i128::MAX >> (value.leading_zeros() - 1)
 }
 
 fn column_scale(column: &Decimal128Array) -> Result<u32> {
@@ -408,7 +477,8 @@ mod tests {
         let column = decimal_column(&values).unwrap();
 
         assert!(column.value(0) >= 1 << 96);
-        assert_eq!(check_decimals(&column), Ok(()));
+        let range = check_decimals(&column).unwrap();
+        assert!(column.values().iter().all(|value| range.contains(value)));
         assert_eq!(values.map(Ok), [decimal_at(&column, 0), decimal_at(&column, 1)]);
     }
 

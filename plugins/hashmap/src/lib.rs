@@ -105,7 +105,7 @@ impl Rater for HashmapRater {
         if rated.not_numeric > 0 && request.purpose != Purpose::Quote {
             self.host.count(NOT_NUMERIC_METRIC, rated.not_numeric);
         }
-        PriceBatch::from_prices(&rated.prices)
+        PriceBatch::from_column(rated.prices)
     }
 }
 

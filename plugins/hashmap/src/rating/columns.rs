@@ -2,60 +2,79 @@
 //!
 //! The codes of an attribute's dictionary are first mapped to *classes*: codes that every rule
 //! treats alike are one class, so an attribute with a different value in each row makes no more
-//! classes than there are rules. Rows with the same class in every column are one combination.
+//! classes than there are rules. Rows with the same class in every column are one combination. A
+//! class means the same in every batch, so a combination does too.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use arrow_array::{Array, RecordBatch, StringArray};
 use rated_plugin::{Attribute, Error, Result, UsageBatch};
+use rust_decimal::Decimal;
 
 use super::levels::ANY_SCOPE;
 use super::price_list::{FieldPrices, ServicePrices};
+use super::sorts::{Lookup, Sorts};
 use crate::amount;
 
 /// The key of a column's metadata that says that its texts are JSON values.
 const ENCODING_KEY: &str = "rated.encoding";
 const ENCODING_JSON: &str = "json";
-/// A dense table up to this many entries beats a hash map.
-const DENSE_MAX: usize = 1 << 16;
-const UNKNOWN: u32 = u32::MAX;
+/// Stands for a row without a value.
+const NO_CODE: i32 = -1;
 
-/// What the rules know of an attribute in a row.
+/// What the rules know of a row's scope or of an attribute in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Class {
-    Absent,
-    /// The index of the value's mappings, and where it is among the field's levels.
-    Present(Option<u32>, Number),
+pub(super) struct Class {
+    /// Of a scope its number; of an attribute 0, or one more than the index of its value's
+    /// mappings.
+    value: u32,
+    /// So many of the field's levels it reaches, where thresholds ask.
+    number: u32,
 }
 
+impl Class {
+    /// No level ever counted comes near.
+    const NOT_A_NUMBER: u32 = u32::MAX;
+    const ABSENT: Class = Class { value: 0, number: u32::MAX - 1 };
+
+    /// The index of the value's mappings.
+    pub(super) fn mappings(self) -> Option<usize> {
+        (self.value > 0).then(|| self.value as usize - 1)
+    }
+
+    /// How many of the field's levels are reached.
+    pub(super) fn levels_reached(self) -> usize {
+        if self == Class::ABSENT || self.is_not_numeric() { 0 } else { self.number as usize }
+    }
+
+    /// Thresholds ask for a number, and it is none.
+    pub(super) fn is_not_numeric(self) -> bool {
+        self.number == Class::NOT_A_NUMBER
+    }
+}
+
+/// One combination: the class of the scope, then one for each field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Number {
-    /// Nobody asks.
-    Unasked,
-    /// Thresholds ask, and it is none.
-    Missing,
-    /// It reaches that many of the field's levels.
-    Reaches(u32),
-}
+pub(super) struct Combination<'a>(pub(super) &'a [Class]);
 
-/// The classes that occur in one column, and which one each row has.
-#[derive(Debug)]
-struct ClassColumn<C> {
-    classes: Vec<C>,
-    rows: Vec<u32>,
-}
+impl<'a> Combination<'a> {
+    /// The number of the scope.
+    pub(super) fn scope(self) -> u32 {
+        self.0[0].value
+    }
 
-/// One combination: a scope's number and a class for each field.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Combination {
-    pub(super) scope: u32,
-    pub(super) fields: Vec<Class>,
+    pub(super) fn fields(self) -> impl Iterator<Item = Class> + use<'a> {
+        self.0[1..].iter().copied()
+    }
 }
 
 /// The distinct combinations, and which one each row has.
 #[derive(Debug)]
 pub(super) struct Combinations {
-    pub(super) distinct: Vec<Combination>,
+    /// One combination after the other, `width` classes each.
+    classes: Vec<Class>,
+    width: usize,
     pub(super) rows: Vec<u32>,
 }
 
@@ -65,125 +84,130 @@ impl Combinations {
         batch: &RecordBatch,
         usage: &UsageBatch<'_>,
     ) -> Result<Combinations> {
-        let scopes = (!prices.scopes.is_empty())
-            .then(|| scope_column(prices, usage.scope_ids()))
-            .transpose()?;
-        let fields = prices
-            .fields
-            .iter()
-            .map(|field| field_column(field, batch, usage.rows()))
-            .collect::<Result<Vec<_>>>()?;
-        let mut sorted = Sorted::new(usage.rows());
-        if let Some(scopes) = &scopes {
-            sorted.refine(&scopes.rows, scopes.classes.len());
-        }
-        for field in &fields {
-            sorted.refine(&field.rows, field.classes.len());
-        }
-        let distinct = sorted.examples.iter().map(|row| Combination {
-            scope: scopes.as_ref().map_or(ANY_SCOPE, |it| it.classes[it.rows[*row] as usize]),
-            fields: fields.iter().map(|it| it.classes[it.rows[*row] as usize]).collect(),
-        });
-        Ok(Combinations { distinct: distinct.collect(), rows: sorted.ids })
-    }
-}
-
-/// Rows sorted by the columns seen so far.
-struct Sorted {
-    /// The sort of each row.
-    ids: Vec<u32>,
-    /// A row of each sort.
-    examples: Vec<usize>,
-}
-
-impl Sorted {
-    fn new(rows: usize) -> Sorted {
-        Sorted { ids: vec![0; rows], examples: if rows == 0 { Vec::new() } else { vec![0] } }
-    }
-
-    /// Tells apart what another column tells apart.
-    fn refine(&mut self, column: &[u32], classes: usize) {
-        if classes <= 1 {
-            return;
-        }
-        let size = self.examples.len() * classes;
-        let mut dense = vec![UNKNOWN; if size <= DENSE_MAX { size } else { 0 }];
-        let mut sparse: HashMap<usize, u32> = HashMap::new();
-        let mut examples = Vec::new();
-        for (row, (id, class)) in self.ids.iter_mut().zip(column).enumerate() {
-            let key = *id as usize * classes + *class as usize;
-            let known = match dense.get_mut(key) {
-                Some(known) => known,
-                None => sparse.entry(key).or_insert(UNKNOWN),
-            };
-            if *known == UNKNOWN {
-                *known = u32::try_from(examples.len()).expect("a batch has fewer than 2^32 rows");
-                examples.push(row);
+        let width = 1 + prices.fields.len();
+        let mut columns: Vec<(usize, ClassColumn<'_>)> = Vec::new();
+        for (place, field) in (1..).zip(&prices.fields) {
+            // A groupby attribute wins over a metadata one where a row has both.
+            for prefix in ["groupby", "metadata"] {
+                if let Some(texts) = find(batch, &format!("{prefix}.{}", field.name))? {
+                    columns.push((place, ClassColumn::new(&texts, Asking::Field(field))));
+                }
             }
-            *id = *known;
         }
-        self.examples = examples;
+        if !prices.scopes.is_empty() {
+            let texts = Texts::new(usage.scope_ids(), Encoding::Plain)?;
+            columns.push((0, ClassColumn::new(&texts, Asking::Scope(&prices.scopes))));
+        }
+        let mut sorts = Sorts::new(usage.rows());
+        for (_, column) in &columns {
+            sorts.refine(&column.codes, &column.lookup, column.classes.len());
+        }
+        let (rows, examples) = sorts.numbered();
+        let mut classes = Vec::with_capacity(width * examples.len());
+        for row in examples {
+            let begin = classes.len();
+            classes.push(Class { value: ANY_SCOPE, number: 0 });
+            classes.resize(begin + width, Class::ABSENT);
+            for (place, column) in &columns {
+                let known = &mut classes[begin + *place];
+                if *place == 0 || *known == Class::ABSENT {
+                    *known = column.class_at(row);
+                }
+            }
+        }
+        Ok(Combinations { classes, width, rows })
+    }
+
+    pub(super) fn distinct(&self) -> impl Iterator<Item = Combination<'_>> {
+        self.classes.chunks_exact(self.width).map(Combination)
     }
 }
 
-fn scope_column(prices: &ServicePrices, column: &Attribute) -> Result<ClassColumn<u32>> {
-    let texts = Texts::new(column, Encoding::Plain)?;
-    let rows = texts
-        .classify(|text| text.and_then(|it| prices.scopes.get(it).copied()).unwrap_or(ANY_SCOPE));
-    Ok(rows)
+/// Whoever asks for the class of a text.
+#[derive(Clone, Copy)]
+enum Asking<'a> {
+    Scope(&'a HashMap<String, u32>),
+    Field(&'a FieldPrices),
 }
 
-/// A groupby attribute wins over a metadata one where a row has both.
-fn field_column(
-    field: &FieldPrices,
-    batch: &RecordBatch,
-    rows: usize,
-) -> Result<ClassColumn<Class>> {
-    let classify = |text: Option<&str>| classify(field, text);
-    let groupby = find(batch, &format!("groupby.{}", field.name))?;
-    let metadata = find(batch, &format!("metadata.{}", field.name))?;
-    Ok(match (groupby, metadata) {
-        (Some(texts), None) | (None, Some(texts)) => texts.classify(classify),
-        (Some(first), Some(second)) => {
-            overlay(&first.classify(classify), &second.classify(classify))
+impl Asking<'_> {
+    fn class(self, text: Option<&str>) -> Class {
+        match (self, text) {
+            (Asking::Scope(scopes), text) => {
+                let known = text.and_then(|text| scopes.get(text));
+                Class { value: known.copied().unwrap_or(ANY_SCOPE), number: 0 }
+            }
+            (Asking::Field(_), None) => Class::ABSENT,
+            (Asking::Field(field), Some(text)) => {
+                let reached = |number| {
+                    index_u32(field.bounds.partition_point(|bound: &Decimal| *bound <= number))
+                };
+                let number = match field.bounds.is_empty() {
+                    true => 0,
+                    false => amount::parse_attribute(text).map_or(Class::NOT_A_NUMBER, reached),
+                };
+                let value = field.values.get(text).map_or(0, |index| index + 1);
+                Class { value, number }
+            }
         }
-        (None, None) => ClassColumn { classes: vec![Class::Absent], rows: vec![0; rows] },
-    })
+    }
 }
 
-fn overlay(first: &ClassColumn<Class>, second: &ClassColumn<Class>) -> ClassColumn<Class> {
-    let shift = u32::try_from(first.classes.len()).expect("fewer classes than rows");
-    let pick =
-        |(first_class, second_class): (&u32, &u32)| match first.classes[*first_class as usize] {
-            Class::Absent => second_class + shift,
-            Class::Present(..) => *first_class,
+/// The classes that occur in one column, and which one each code has.
+struct ClassColumn<'a> {
+    codes: Cow<'a, [i32]>,
+    /// By code, the index into `classes`.
+    lookup: Lookup,
+    classes: Vec<Class>,
+}
+
+impl<'a> ClassColumn<'a> {
+    /// Asks for the class of each text once.
+    fn new(texts: &Texts<'a>, asking: Asking<'_>) -> ClassColumn<'a> {
+        let codes = texts.codes();
+        let mut classes = Vec::new();
+        let mut known: HashMap<Class, u32> = HashMap::new();
+        let mut index_of = |text: Option<&str>| {
+            let class = asking.class(text);
+            *known.entry(class).or_insert_with(|| {
+                classes.push(class);
+                index_u32(classes.len() - 1)
+            })
         };
-    ClassColumn {
-        classes: first.classes.iter().chain(&second.classes).copied().collect(),
-        rows: first.rows.iter().zip(&second.rows).map(pick).collect(),
+        let other = index_of(None);
+        let mut by_code = vec![other; texts.dictionary.len()];
+        if by_code.len() <= codes.len() {
+            for (code, index) in by_code.iter_mut().enumerate() {
+                *index = texts.with_text(code, &mut index_of);
+            }
+        } else {
+            // The dictionary is that of a larger batch: most of it has no row here.
+            let mut is_known = vec![false; by_code.len()];
+            for code in codes.iter().filter_map(|code| usize::try_from(*code).ok()) {
+                if is_known.get(code) == Some(&false) {
+                    is_known[code] = true;
+                    by_code[code] = texts.with_text(code, &mut index_of);
+                }
+            }
+        }
+        ClassColumn { codes, lookup: Lookup { by_code, other }, classes }
+    }
+
+    fn class_at(&self, row: usize) -> Class {
+        self.classes[self.lookup.of(self.codes[row]) as usize]
     }
 }
 
-fn classify(field: &FieldPrices, text: Option<&str>) -> Class {
-    let Some(text) = text else { return Class::Absent };
-    let number = if field.bounds.is_empty() {
-        Number::Unasked
-    } else {
-        amount::parse_attribute(text).map_or(Number::Missing, |number| {
-            let count = field.bounds.partition_point(|bound| *bound <= number);
-            Number::Reaches(u32::try_from(count).expect("rules are fewer than 2^32"))
-        })
-    };
-    Class::Present(field.values.get(text).copied(), number)
+fn index_u32(index: usize) -> u32 {
+    u32::try_from(index).expect("a batch has fewer than 2^32 rows, a service as many rules")
 }
 
 fn find<'a>(batch: &'a RecordBatch, name: &str) -> Result<Option<Texts<'a>>> {
-    let Ok(index) = batch.schema_ref().index_of(name) else { return Ok(None) };
+    let Some((index, field)) = batch.schema_ref().fields().find(name) else { return Ok(None) };
     let column = batch.column(index).as_any().downcast_ref::<Attribute>();
     let column =
         column.ok_or_else(|| Error::bad_data(format!("column `{name}` is no dictionary")))?;
-    let metadata = batch.schema_ref().field(index).metadata();
-    let is_json = metadata.get(ENCODING_KEY).is_some_and(|it| it == ENCODING_JSON);
+    let is_json = field.metadata().get(ENCODING_KEY).is_some_and(|it| it == ENCODING_JSON);
     Texts::new(column, if is_json { Encoding::Json } else { Encoding::Plain }).map(Some)
 }
 
@@ -208,42 +232,22 @@ impl<'a> Texts<'a> {
         Ok(Texts { column, dictionary, encoding })
     }
 
-    /// Asks for the class of each code that occurs, once.
-    fn classify<C: Copy + Eq + std::hash::Hash>(
-        &self,
-        class_of: impl Fn(Option<&str>) -> C,
-    ) -> ClassColumn<C> {
-        let mut classes = Vec::new();
-        let mut numbers: HashMap<C, u32> = HashMap::new();
-        let mut number = |class: C| {
-            *numbers.entry(class).or_insert_with(|| {
-                classes.push(class);
-                u32::try_from(classes.len() - 1).expect("a batch has fewer than 2^32 rows")
-            })
-        };
+    /// The code of each row.
+    fn codes(&self) -> Cow<'a, [i32]> {
         let keys = self.column.keys();
-        // One entry more than there are codes, for the rows without a value.
-        let absent = self.dictionary.len();
-        let mut known = vec![UNKNOWN; absent + 1];
-        let rows = (0..self.column.len()).map(|row| {
-            let code = if keys.is_null(row) {
-                absent
-            } else {
-                usize::try_from(keys.value(row)).map_or(absent, |code| code.min(absent))
-            };
-            if known[code] == UNKNOWN {
-                let is_there = code < absent && self.dictionary.is_valid(code);
-                let text = is_there.then(|| self.dictionary.value(code));
-                known[code] = number(self.with_text(text, &class_of));
+        match keys.nulls() {
+            None => Cow::Borrowed(keys.values()),
+            Some(nulls) => {
+                let code = |(code, is_there): (&i32, bool)| if is_there { *code } else { NO_CODE };
+                keys.values().iter().zip(nulls).map(code).collect()
             }
-            known[code]
-        });
-        let rows = rows.collect();
-        ClassColumn { classes, rows }
+        }
     }
 
-    fn with_text<C>(&self, text: Option<&str>, class_of: impl Fn(Option<&str>) -> C) -> C {
-        match (text, self.encoding) {
+    /// The text of a code; none for a code that the dictionary doesn't have.
+    fn with_text<C>(&self, code: usize, class_of: impl FnOnce(Option<&str>) -> C) -> C {
+        let is_there = code < self.dictionary.len() && self.dictionary.is_valid(code);
+        match (is_there.then(|| self.dictionary.value(code)), self.encoding) {
             (Some(json), Encoding::Json) => match serde_json::from_str::<String>(json) {
                 Ok(text) => class_of(Some(&text)),
                 Err(_) => class_of(Some(json)),

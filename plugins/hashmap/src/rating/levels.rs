@@ -51,6 +51,17 @@ impl Levels {
         self.own.values().chain([&self.general]).flatten().map(|level| level.from)
     }
 
+    /// Scopes with levels of their own.
+    pub(crate) fn scopes(&self) -> impl Iterator<Item = u32> {
+        self.own.keys().copied()
+    }
+
+    /// Those that a scope can reach.
+    pub(crate) fn of_scope(&self, scope: u32) -> impl Iterator<Item = Decimal> {
+        // Nothing is kept as `ANY_SCOPE`'s own.
+        self.own.get(&scope).into_iter().chain([&self.general]).flatten().map(|level| level.from)
+    }
+
     /// The highest level that `value` reaches; a scope's own replaces everybody's of the same
     /// level.
     pub(crate) fn reached(&self, scope: u32, value: Decimal) -> Option<&Level> {

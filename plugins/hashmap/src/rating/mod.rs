@@ -10,9 +10,16 @@
 //!
 //! This module knows neither the store nor the API.
 
+mod breaks;
 mod columns;
+mod ladder;
 mod levels;
+mod line;
+mod plan;
+mod plans;
+mod points;
 mod price_list;
 mod rows;
+mod sorts;
 
 pub(crate) use price_list::PriceList;

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::NaiveDateTime;
 use rust_decimal::Decimal;
 
+use super::breaks::Breaks;
 use super::levels::{ANY_SCOPE, Level, Levels};
+use super::plans::Plans;
 use crate::record::{Id, Kind, Parent, Rule};
 use crate::snapshot::Snapshot;
 
@@ -61,8 +63,10 @@ pub(crate) struct ServicePrices {
     groups: HashMap<Option<Id>, u32>,
     pub(super) mappings: BTreeMap<u32, Choice>,
     pub(super) thresholds: BTreeMap<u32, Levels>,
+    pub(super) breaks: Breaks,
     /// Those with rules, in the order they were made.
     pub(super) fields: Vec<FieldPrices>,
+    pub(super) plans: Plans,
 }
 
 /// Everything about one attribute of a metric type.
@@ -176,6 +180,7 @@ impl Builder<'_> {
         let mut services = HashMap::new();
         for (id, mut prices) in self.services {
             prices.thresholds.values_mut().for_each(Levels::sort);
+            prices.breaks = Breaks::of(&prices.thresholds);
             for field in &mut prices.fields {
                 field.thresholds.values_mut().for_each(Levels::sort);
                 field.bounds = field.thresholds.values().flat_map(Levels::all).collect();

@@ -1,0 +1,65 @@
+//! The plans made so far: most batches bring the same combinations.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::columns::{Class, Combination, Combinations};
+use super::plan::Plan;
+use super::price_list::ServicePrices;
+
+/// Most lines and plans kept for one metric type, about 100 bytes each. When another one would be
+/// too many, all go.
+const KEPT_MAX: usize = 1 << 14;
+
+/// Shared by all batches that one price list rates; other rules are another list.
+#[derive(Debug, Default)]
+pub(super) struct Plans {
+    kept: RwLock<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    plans: HashMap<Box<[Class]>, Arc<Plan>>,
+    /// How many plans and lines.
+    count: usize,
+}
+
+impl Plans {
+    /// The plan of each combination; `None` when a price would be too large.
+    pub(super) fn of(
+        &self,
+        prices: &ServicePrices,
+        combinations: &Combinations,
+    ) -> Option<Vec<Arc<Plan>>> {
+        // What a panic elsewhere left is whole: plans are put in one by one.
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found: Vec<Option<Arc<Plan>>> =
+            combinations.distinct().map(|it| kept.plans.get(it.0).cloned()).collect();
+        drop(kept);
+        let mut made = Vec::new();
+        for (place, combination) in found.iter_mut().zip(combinations.distinct()) {
+            if place.is_none() {
+                let plan = Arc::new(Plan::new(prices, combination)?);
+                made.push((combination, Arc::clone(&plan)));
+                *place = Some(plan);
+            }
+        }
+        if !made.is_empty() {
+            self.keep(&made);
+        }
+        found.into_iter().collect()
+    }
+
+    fn keep(&self, made: &[(Combination<'_>, Arc<Plan>)]) {
+        let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+        for (combination, plan) in made {
+            let count = 1 + plan.course().map_or(0, |course| course.lines.len());
+            if kept.count + count > KEPT_MAX {
+                *kept = Kept::default();
+            }
+            if kept.plans.insert(combination.0.into(), Arc::clone(plan)).is_none() {
+                kept.count += count;
+            }
+        }
+    }
+}
