@@ -3,7 +3,7 @@
 
 #![cfg(test)]
 
-use arrow_array::RecordBatch;
+use arrow_array::{Decimal128Array, RecordBatch};
 use chrono::{DateTime, Duration, Utc};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -11,7 +11,9 @@ use proptest::sample::{Index, select};
 use rated_hashmap::Hashmap;
 use rated_plugin::decimal::{add_half_even, decimal_column, multiply_half_even};
 use rated_plugin::testing::{FakeHost, TestModule, TestRater};
-use rated_plugin::{Purpose, RateRequest, UsageBatch, UsageBuilder};
+use rated_plugin::{
+    PriceBatch, Purpose, RateRequest, Result, UsageBatch, UsageBuilder, decimal_at,
+};
 use rust_decimal::Decimal;
 use serde_json::json;
 
@@ -88,6 +90,31 @@ prop_compose! {
     }
 }
 
+/// A number of up to so many digits, before and after the point.
+fn long_number(digits: u32, whole_digits: u32) -> impl Strategy<Value = Decimal> {
+    let number = (0..=digits).prop_flat_map(move |digits| {
+        let limit = 10_i128.pow(digits);
+        (-limit..=limit, digits.saturating_sub(whole_digits)..=28.min(digits + 4))
+    });
+    number.prop_map(|(units, scale)| Decimal::from_i128_with_scale(units, scale.min(28)))
+}
+
+prop_compose! {
+    fn long_rule()(rule in rule(), cost in long_number(22, 12)) -> Rule {
+        Rule { cost, start: 0, end: None, ..rule }
+    }
+}
+
+prop_compose! {
+    fn long_row()(
+        row in row(),
+        qty in long_number(28, 28),
+        price in prop_oneof![Just(Decimal::ZERO), long_number(28, 28)],
+    ) -> Row {
+        Row { qty, price, ..row }
+    }
+}
+
 // ---- the obvious computation
 // ----------------------------------------------------------------------------------------
 
@@ -128,7 +155,8 @@ fn threshold<'a>(rules: &[&'a Rule], scope: &str, value: Decimal) -> Option<&'a 
     best
 }
 
-fn price(rules: &[Rule], row: &Row) -> Decimal {
+/// `None` = it has more than 28 digits before the point.
+fn price(rules: &[Rule], row: &Row) -> Option<Decimal> {
     let mut sum = Decimal::ZERO;
     let mut groups: Vec<&str> = Vec::new();
     // The order in which they are added counts where the last of 28 digits is rounded.
@@ -143,15 +171,16 @@ fn price(rules: &[Rule], row: &Row) -> Decimal {
         let of = |is_it: &dyn Fn(&Rule) -> bool| -> Vec<&Rule> {
             rules.iter().filter(|it| it.is_active() && it.group() == group && is_it(it)).collect()
         };
-        sum = add_half_even(sum, group_price(&of, row)).unwrap();
+        sum = add_half_even(sum, group_price(&of, row)?)?;
     }
-    add_half_even(row.price, sum).unwrap()
+    // A sum is rounded, what nothing is added to is not.
+    if row.price.is_zero() { Some(sum) } else { add_half_even(row.price, sum) }
 }
 
 /// Finds the rules of a group that are such and such.
 type Find<'a, 'f> = &'f dyn Fn(&dyn Fn(&Rule) -> bool) -> Vec<&'a Rule>;
 
-fn group_price(of: Find<'_, '_>, row: &Row) -> Decimal {
+fn group_price(of: Find<'_, '_>, row: &Row) -> Option<Decimal> {
     let mut mappings = Vec::new();
     mappings.extend(mapping(&of(&|it| it.field.is_none() && it.level.is_none()), row.scope));
     let mut best =
@@ -172,25 +201,23 @@ fn group_price(of: Find<'_, '_>, row: &Row) -> Decimal {
     let (mut flat, mut rate) = (Decimal::ZERO, Decimal::ONE);
     for rule in mappings {
         if rule.is_rate {
-            rate = multiply_half_even(rate, rule.cost).unwrap();
+            rate = multiply_half_even(rate, rule.cost)?;
         } else {
             flat = flat.max(rule.cost);
         }
     }
     match best {
         Some(rule) if rule.field.is_some() && rule.is_rate => {
-            rate = multiply_half_even(rate, rule.cost).unwrap();
+            rate = multiply_half_even(rate, rule.cost)?;
         }
-        Some(rule) if rule.field.is_some() => flat = add_half_even(flat, rule.cost).unwrap(),
+        Some(rule) if rule.field.is_some() => flat = add_half_even(flat, rule.cost)?,
         _ => {}
     }
-    let price = multiply_half_even(multiply_half_even(rate, flat).unwrap(), row.qty).unwrap();
+    let price = multiply_half_even(multiply_half_even(rate, flat)?, row.qty)?;
     match best {
-        Some(rule) if rule.field.is_none() && rule.is_rate => {
-            multiply_half_even(price, rule.cost).unwrap()
-        }
-        Some(rule) if rule.field.is_none() => add_half_even(price, rule.cost).unwrap(),
-        _ => price,
+        Some(rule) if rule.field.is_none() && rule.is_rate => multiply_half_even(price, rule.cost),
+        Some(rule) if rule.field.is_none() => add_half_even(price, rule.cost),
+        _ => Some(price),
     }
 }
 
@@ -261,29 +288,43 @@ fn rater(rules: &[Rule]) -> TestRater {
 }
 
 fn batch(rows: &[Row]) -> RecordBatch {
+    batch_if_it_fits(rows).unwrap()
+}
+
+/// `None` when no scale holds all of the quantities, or of the prices so far.
+fn batch_if_it_fits(rows: &[Row]) -> Option<RecordBatch> {
     let mut builder = UsageBuilder::new(&[FIELDS[0], FIELDS[2]], &[FIELDS[1], FIELDS[2]]);
     for row in rows {
         let attributes = [row.grouped, row.both[0], row.described, row.both[1]];
         builder.push(row.scope, row.qty, &attributes).unwrap();
     }
-    let batch = builder.finish().unwrap();
+    let batch = builder.finish().ok()?;
     let so_far: Vec<Decimal> = rows.iter().map(|row| row.price).collect();
-    let so_far = decimal_column(&so_far).unwrap();
-    UsageBatch::new(&batch).unwrap().with_price(so_far).unwrap()
+    let so_far = decimal_column(&so_far).ok()?;
+    Some(UsageBatch::new(&batch).unwrap().with_price(so_far).unwrap())
 }
 
 fn rate(rater: &TestRater, usage: &RecordBatch) -> Vec<Decimal> {
+    let prices = column(rater, usage).unwrap();
+    (0..prices.len()).map(|row| decimal_at(&prices, row).unwrap()).collect()
+}
+
+/// The column itself: the scale is the smallest that holds all prices.
+fn column(rater: &TestRater, usage: &RecordBatch) -> Result<Decimal128Array> {
     let request = RateRequest {
         purpose: Purpose::Period,
         metric: "s".to_owned(),
         begin: begin(),
         end: begin() + Duration::hours(1),
     };
-    rater.rate(&request, usage).unwrap()
+    let prices = rater.rate_batch(&request, usage)?;
+    Ok(PriceBatch::read(&prices, usage.num_rows())?.clone())
 }
 
+/// `PROPTEST_CASES` may ask for more.
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() }
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases.max(512), failure_persistence: None, ..default }
 }
 
 proptest! {
@@ -291,10 +332,29 @@ proptest! {
 
     #[test]
     fn every_row_costs_what_the_rules_say(rules in vec(rule(), 0..24), rows in vec(row(), 0..16)) {
-        let prices = rate(&rater(&rules), &batch(&rows));
+        let prices = column(&rater(&rules), &batch(&rows)).unwrap();
 
-        let expected: Vec<Decimal> = rows.iter().map(|row| price(&rules, row)).collect();
-        prop_assert_eq!(prices, expected);
+        let expected: Vec<Decimal> = rows.iter().map(|row| price(&rules, row).unwrap()).collect();
+        prop_assert_eq!(prices, decimal_column(&expected).unwrap());
+    }
+
+    /// Where not every number is short, some prices are rounded and some are too large.
+    #[test]
+    fn long_numbers_cost_what_the_rules_say(
+        rules in vec(long_rule(), 0..12),
+        batches in vec(vec(long_row(), 1..6), 1..4),
+    ) {
+        let rater = rater(&rules);
+        for rows in batches {
+            let Some(usage) = batch_if_it_fits(&rows) else { continue };
+
+            let prices = column(&rater, &usage);
+
+            let expected: Option<Vec<Decimal>> =
+                rows.iter().map(|row| price(&rules, row)).collect();
+            let expected = expected.and_then(|prices| decimal_column(&prices).ok());
+            prop_assert_eq!(prices.ok(), expected);
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use rust_decimal::Decimal;
 
 use super::levels::ANY_SCOPE;
 use super::price_list::{FieldPrices, ServicePrices};
-use super::sorts::{Lookup, Sorts};
+use super::sorts::{Codes, Sorts};
 use crate::amount;
 
 /// The key of a column's metadata that says that its texts are JSON values.
@@ -100,7 +100,7 @@ impl Combinations {
         }
         let mut sorts = Sorts::new(usage.rows());
         for (_, column) in &columns {
-            sorts.refine(&column.codes, &column.lookup, column.classes.len());
+            sorts.refine(column.codes(), column.classes.len());
         }
         let (rows, examples) = sorts.numbered();
         let mut classes = Vec::with_capacity(width * examples.len());
@@ -156,9 +156,11 @@ impl Asking<'_> {
 /// The classes that occur in one column, and which one each code has.
 struct ClassColumn<'a> {
     codes: Cow<'a, [i32]>,
-    /// By code, the index into `classes`.
-    lookup: Lookup,
     classes: Vec<Class>,
+    /// By code, the index into `classes`.
+    by_code: Vec<u32>,
+    /// The same for rows without a value.
+    other: u32,
 }
 
 impl<'a> ClassColumn<'a> {
@@ -190,11 +192,15 @@ impl<'a> ClassColumn<'a> {
                 }
             }
         }
-        ClassColumn { codes, lookup: Lookup { by_code, other }, classes }
+        ClassColumn { codes, classes, by_code, other }
+    }
+
+    fn codes(&self) -> Codes<'_> {
+        Codes { rows: &self.codes, numbers: &self.by_code, other: self.other }
     }
 
     fn class_at(&self, row: usize) -> Class {
-        self.classes[self.lookup.of(self.codes[row]) as usize]
+        self.classes[self.codes().number(self.codes[row]) as usize]
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) struct Ladder {
     /// The others, as quantities are.
     breaks: Vec<i128>,
     /// How many of them the begin of each part has reached.
-    parts: Vec<usize>,
+    parts: Vec<u32>,
     least: i128,
     /// The length of a part is `2^shift`.
     shift: u32,
@@ -39,7 +39,8 @@ impl Ladder {
         let shift = bits.saturating_sub(PARTS_BITS);
         let parts = if breaks.is_empty() { 0..0 } else { 0..PARTS };
         let begins = parts.map(|part| least.saturating_add((part as i128) << shift));
-        let parts = begins.map(|begin| breaks.partition_point(|from| *from <= begin)).collect();
+        let reached = |begin| breaks.partition_point(|from| *from <= begin);
+        let parts = begins.map(|begin| u32::try_from(reached(begin)).unwrap_or(0)).collect();
         Ladder { below, breaks, parts, least, shift, is_narrow: qty.is_narrow() }
     }
 
@@ -50,15 +51,14 @@ impl Ladder {
 
     /// The line of a quantity, the first of [`Ladder::lines`] being 0.
     #[inline]
-    pub(super) fn reached(&self, qty: i128) -> usize {
+    pub(super) fn reached(&self, qty: i128) -> u32 {
         let part = if self.is_narrow {
-            u128::from(low(qty).abs_diff(low(self.least)) >> self.shift)
+            usize::try_from(low(qty).abs_diff(low(self.least)) >> self.shift).ok()
         } else {
-            qty.abs_diff(self.least) >> self.shift
+            usize::try_from(qty.abs_diff(self.least) >> self.shift).ok()
         };
-        let part = usize::try_from(part).ok().and_then(|part| self.parts.get(part));
-        let mut count = part.copied().unwrap_or(0);
-        while self.breaks.get(count).is_some_and(|from| *from <= qty) {
+        let mut count = part.and_then(|part| self.parts.get(part)).copied().unwrap_or(0);
+        while self.breaks.get(count as usize).is_some_and(|from| *from <= qty) {
             count += 1;
         }
         count
@@ -89,7 +89,8 @@ mod tests {
 
             for qty in units {
                 let expected = levels.iter().filter(|from| from.mantissa() <= qty).count();
-                prop_assert_eq!(ladder.lines().start() + ladder.reached(qty), expected);
+                let reached = ladder.lines().start() + ladder.reached(qty) as usize;
+                prop_assert_eq!(reached, expected);
             }
         }
     }

@@ -69,14 +69,11 @@ impl Line {
     /// Slope and base for whole numbers: quantities as in `qty`, prices of `scale`, which is that of
     /// no part too small.
     ///
-    /// `None` where something on the way, or its sum with a price so far, may need more than 28
-    /// digits.
-    pub(super) fn at(&self, scale: u32, qty: Span, so_far: Span) -> Option<(i128, i128)> {
+    /// `None` where something on the way, or its sum with a price so far that [`Span::fits`], may
+    /// need more than 28 digits.
+    pub(super) fn at(&self, scale: u32, qty: Span) -> Option<(i128, i128)> {
         let digits = scale - self.base_scale;
-        if scale > SCALE_MAX
-            || longer(so_far.bits(), scale - so_far.scale) > BITS_MAX
-            || longer(bits(self.base_max), digits) > BITS_MAX
-        {
+        if scale > SCALE_MAX || longer(bits(self.base_max), digits) > BITS_MAX {
             return None;
         }
         let base = self.base * power_of_ten(digits)?;
@@ -100,6 +97,11 @@ impl Span {
 
     pub(super) fn range(&self) -> RangeInclusive<i128> {
         self.least..=self.most
+    }
+
+    /// No number needs more bits in a larger scale than may be added to a line.
+    pub(super) fn fits(&self, scale: u32) -> bool {
+        longer(self.bits(), scale - self.scale) <= BITS_MAX
     }
 
     /// 64 bits hold every unit.

@@ -112,13 +112,25 @@ fn in_units(
     qty: Span,
     so_far: Span,
 ) -> Option<(Vec<(i128, i128)>, u32)> {
-    let lines = found.lines.iter().zip(&found.is_used);
-    let lines = lines.map(|(line, is_used)| if *is_used { **line } else { Some(Line::default()) });
-    let lines = lines.collect::<Option<Vec<Line>>>()?;
-    let scale = lines.iter().map(|line| line.scale(qty.scale)).max().unwrap_or(0);
-    let scale = scale.max(so_far.scale);
-    let lines = lines.iter().map(|line| line.at(scale, qty, so_far));
-    Some((lines.collect::<Option<_>>()?, scale))
+    let used = || found.lines.iter().zip(&found.is_used).filter(|(_, is_used)| **is_used);
+    let mut scale = so_far.scale;
+    for (line, _) in used() {
+        scale = scale.max(line.as_ref()?.scale(qty.scale));
+    }
+    if !so_far.fits(scale) {
+        return None;
+    }
+    let mut lines = vec![(0, 0); found.lines.len()];
+    for (units, (line, is_used)) in lines.iter_mut().zip(found.lines.iter().zip(&found.is_used)) {
+        if *is_used {
+            *units = line.as_ref()?.at(scale, qty)?;
+        }
+    }
+    Some((lines, scale))
+}
+
+fn line_number(index: usize) -> u32 {
+    u32::try_from(index).expect("a batch has fewer than 2^32 lines")
 }
 
 /// The lines that quantities of a batch may reach, and the one that each row does.
@@ -146,7 +158,7 @@ impl<'p, 'a> LinesOfRows<'p, 'a> {
                 ladders.push(Ladder::new(&course.breaks, qty));
                 ladders.len() - 1
             });
-            plans.push((lines.len(), number));
+            plans.push((line_number(lines.len()), number));
             lines.extend(&course.lines[ladders[number].lines()]);
         }
         if lines.len() == plans.len() {
@@ -154,13 +166,30 @@ impl<'p, 'a> LinesOfRows<'p, 'a> {
             return LinesOfRows { lines, is_used, rows: Cow::Borrowed(rows) };
         }
         let mut is_used = vec![false; lines.len()];
-        let line = |(plan, qty): (&u32, &i128)| {
-            let (first, ladder) = plans[*plan as usize];
-            let line = first + ladders[ladder].reached(*qty);
-            is_used[line] = true;
-            u32::try_from(line).expect("a batch has fewer than 2^32 lines")
-        };
-        let rows = rows.iter().zip(values).map(line).collect();
-        LinesOfRows { lines, is_used, rows: Cow::Owned(rows) }
+        let mut found = rows.to_vec();
+        match &*ladders {
+            [ladder] => climb_one(&mut found, values, &plans, ladder),
+            ladders => climb(&mut found, values, &plans, ladders),
+        }
+        for line in &found {
+            is_used[*line as usize] = true;
+        }
+        LinesOfRows { lines, is_used, rows: Cow::Owned(found) }
+    }
+}
+
+/// Brings each row from its plan to its line, where all plans share their breaks: mostly no scope
+/// has thresholds of its own.
+fn climb_one(rows: &mut [u32], quantities: &[i128], plans: &[(u32, usize)], ladder: &Ladder) {
+    for (row, qty) in rows.iter_mut().zip(quantities) {
+        let (first, _) = plans[*row as usize];
+        *row = first + ladder.reached(*qty);
+    }
+}
+
+fn climb(rows: &mut [u32], quantities: &[i128], plans: &[(u32, usize)], ladders: &[Ladder]) {
+    for (row, qty) in rows.iter_mut().zip(quantities) {
+        let (first, ladder) = plans[*row as usize];
+        *row = first + ladders[ladder].reached(*qty);
     }
 }
