@@ -172,17 +172,13 @@ pub(crate) fn read(unscaled: i128, scale: u32) -> Option<Decimal> {
     Decimal::try_from_i128_with_scale(unscaled, scale).ok()
 }
 
-/// Checks that [`decimal_at`] cannot fail for any row; a range that holds every unscaled value, from
-/// 0 where none is negative.
-///
-/// What is computed of a column in whole numbers can be shown to fit before it is.
+/// Checks that [`decimal_at`] cannot fail for any row; a range that holds every unscaled value,
+/// from 0 where none is negative.
 ///
 /// ```
-/// use rated_plugin::Decimal;
-/// use rated_plugin::decimal::{check_decimals, decimal_column};
+/// use rated_plugin::decimal::{check_decimals, unscaled_column};
 ///
-/// let column = decimal_column(&[Decimal::new(150, 2), Decimal::ONE])?;
-/// assert_eq!(check_decimals(&column)?, 0..=15);
+/// assert_eq!(check_decimals(&unscaled_column(vec![15, 10], 1)?)?, 0..=15);
 /// # Ok::<(), rated_plugin::Error>(())
 /// ```
 pub fn check_decimals(column: &Decimal128Array) -> Result<RangeInclusive<i128>> {

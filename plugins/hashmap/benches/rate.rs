@@ -12,6 +12,7 @@ use arrow_array::RecordBatch;
 use chrono::{DateTime, Duration, Utc};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rated_hashmap::Hashmap;
+use rated_plugin::decimal::{add_half_even, multiply_half_even};
 use rated_plugin::testing::{FakeHost, TestModule, TestRater};
 use rated_plugin::{Purpose, RateRequest, UsageBatch, UsageBuilder, decimal_column};
 use rust_decimal::Decimal;
@@ -165,7 +166,7 @@ impl PriceList {
     }
 }
 
-/// What the rules say, rule by rule; no number here has more than 28 digits.
+/// What the rules say, rule by rule.
 impl PriceList {
     fn mapping_for(&self, field: Option<usize>, value: &str, scope: &str) -> Option<Decimal> {
         let of = |scope: Option<&str>| {
@@ -184,17 +185,18 @@ impl PriceList {
             self.mapping_for(None, "", &row.scope),
             self.mapping_for(Some(0), &row.flavor, &row.scope),
         ];
-        let plain = flats.into_iter().flatten().max().unwrap_or_default() * row.qty;
+        let flat = flats.into_iter().flatten().max().unwrap_or_default();
+        let plain = product(flat, row.qty);
         let by_vcpus = self.threshold_for(Some(2), Decimal::from(row.vcpus));
         let price = match (self.threshold_for(None, row.qty), by_vcpus) {
             (Some((level, cost)), other) if other.is_none_or(|(other, _)| other <= level) => {
-                plain + cost
+                sum(plain, cost)
             }
-            (_, Some((_, cost))) => plain * cost,
+            (_, Some((_, cost))) => product(product(cost, flat), row.qty),
             (_, None) => plain,
         };
         let licence = self.mapping_for(Some(1), row.os, &row.scope).unwrap_or_default();
-        price + licence * row.qty
+        sum(price, product(licence, row.qty))
     }
 
     /// The module's prices, when all are as they should be.
@@ -209,6 +211,14 @@ impl PriceList {
         }
         rater
     }
+}
+
+fn product(a: Decimal, b: Decimal) -> Decimal {
+    multiply_half_even(a, b).expect("small numbers")
+}
+
+fn sum(a: Decimal, b: Decimal) -> Decimal {
+    add_half_even(a, b).expect("small numbers")
 }
 
 fn cost(index: usize) -> Decimal {
@@ -245,7 +255,18 @@ fn rate(criterion: &mut Criterion) {
             });
         }
     }
-    let rater = LazyCell::new(|| PriceList::new(145).checked_rater(&batches));
+    let mut rows = rows(97);
+    for row in &mut rows {
+        row.qty += Decimal::new(1, 26);
+    }
+    let batch = batch(&rows);
+    let long = [(97, rows, batch)];
+    let rater = LazyCell::new(|| PriceList::new(145).checked_rater(&long));
+    let own_request = request("instance");
+    group.bench_function("145 rules, 97 quantities that need rounding", |bencher| {
+        let rater = &*rater;
+        bencher.iter(|| rate_once(rater, &own_request, black_box(&long[0].2)));
+    });
     let request = request("other");
     group.bench_function("no rules for the metric", |bencher| {
         let rater = &*rater;
@@ -263,8 +284,10 @@ fn prepare(criterion: &mut Criterion) {
             let prepare = |module: TestModule| module.prepare_at(begin()).expect("prepares");
             bencher.iter_batched(|| list.module(), prepare, BatchSize::PerIteration);
         });
+        let module = LazyCell::new(|| list.module());
         group.bench_function(format!("{count} rules, again"), |bencher| {
-            let module = list.module();
+            let module = &*module;
+            module.prepare_at(begin()).expect("prepares");
             bencher.iter(|| module.prepare_at(begin()).expect("prepares"));
         });
     }

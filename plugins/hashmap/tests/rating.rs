@@ -184,3 +184,27 @@ fn the_configured_price_list_is_written_once() {
     assert_eq!(price(&list(2), u64::MAX), Decimal::ONE);
     assert_eq!(host.revision(), 1);
 }
+
+/// More levels than are laid out as lines.
+#[test]
+fn hundreds_of_levels_are_looked_up_like_a_few() {
+    let level = |level: u32, tenant: &str| {
+        format!("level = {level}; type = 'flat'; cost = '0.{level:04}'{tenant}")
+    };
+    let mut rules: Vec<String> = (1..=300).map(|number| level(number, "")).collect();
+    rules.push("cost = '2'".to_owned());
+    rules.push("level = 200; type = 'rate'; cost = '0.5'; tenant = 'X'".to_owned());
+    let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
+    let rows = [
+        ("a", "0.5", None),
+        ("a", "1", None),
+        ("a", "199.9", None),
+        ("a", "200", None),
+        ("X", "200", None),
+        ("X", "201", None),
+        ("a", "1000", None),
+    ];
+    let prices = ["1", "2.0001", "399.8199", "400.02", "200", "402.0201", "2000.03"];
+
+    check(&rules, &rows, &prices);
+}

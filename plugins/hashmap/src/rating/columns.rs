@@ -14,6 +14,7 @@ use rust_decimal::Decimal;
 
 use super::levels::ANY_SCOPE;
 use super::price_list::{FieldPrices, ServicePrices};
+use super::quick_hash::QuickHashMap;
 use super::sorts::{Codes, Sorts};
 use crate::amount;
 
@@ -28,9 +29,9 @@ const NO_CODE: i32 = -1;
 pub(super) struct Class {
     /// Of a scope its number; of an attribute 0, or one more than the index of its value's
     /// mappings.
-    value: u32,
+    pub(super) value: u32,
     /// So many of the field's levels it reaches, where thresholds ask.
-    number: u32,
+    pub(super) number: u32,
 }
 
 impl Class {
@@ -73,8 +74,8 @@ impl<'a> Combination<'a> {
 #[derive(Debug)]
 pub(super) struct Combinations {
     /// One combination after the other, `width` classes each.
-    classes: Vec<Class>,
-    width: usize,
+    pub(super) classes: Vec<Class>,
+    pub(super) width: usize,
     pub(super) rows: Vec<u32>,
 }
 
@@ -168,7 +169,7 @@ impl<'a> ClassColumn<'a> {
     fn new(texts: &Texts<'a>, asking: Asking<'_>) -> ClassColumn<'a> {
         let codes = texts.codes();
         let mut classes = Vec::new();
-        let mut known: HashMap<Class, u32> = HashMap::new();
+        let mut known: QuickHashMap<Class, u32> = QuickHashMap::default();
         let mut index_of = |text: Option<&str>| {
             let class = asking.class(text);
             *known.entry(class).or_insert_with(|| {

@@ -66,8 +66,8 @@ impl Line {
         self.base_scale.max(if self.slope_max == 0 { 0 } else { self.slope_scale + qty_scale })
     }
 
-    /// Slope and base for whole numbers: quantities as in `qty`, prices of `scale`, which is that of
-    /// no part too small.
+    /// Slope and base for whole numbers: quantities as in `qty`, prices of `scale`, which is at
+    /// least [`Line::scale`].
     ///
     /// `None` where something on the way, or its sum with a price so far that [`Span::fits`], may
     /// need more than 28 digits.

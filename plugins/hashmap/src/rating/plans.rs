@@ -1,11 +1,11 @@
 //! The plans made so far: most batches bring the same combinations.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::columns::{Class, Combination, Combinations};
 use super::plan::Plan;
 use super::price_list::ServicePrices;
+use super::quick_hash::QuickHashMap;
 
 /// Most lines and plans kept for one metric type, about 100 bytes each. When another one would be
 /// too many, all go.
@@ -19,7 +19,7 @@ pub(super) struct Plans {
 
 #[derive(Debug, Default)]
 struct Kept {
-    plans: HashMap<Box<[Class]>, Arc<Plan>>,
+    plans: QuickHashMap<Box<[Class]>, Arc<Plan>>,
     /// How many plans and lines.
     count: usize,
 }
@@ -60,6 +60,42 @@ impl Plans {
             if kept.plans.insert(combination.0.into(), Arc::clone(plan)).is_none() {
                 kept.count += count;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Combinations of scopes with numbers from `first` on.
+    fn combinations(first: u32, count: u32) -> Combinations {
+        let class = |value| Class { value, number: 0 };
+        let classes = (first..first + count).map(class).collect();
+        Combinations { classes, width: 1, rows: (0..count).collect() }
+    }
+
+    #[test]
+    fn a_plan_is_made_once() {
+        let prices = ServicePrices::default();
+
+        let first = prices.plans.of(&prices, &combinations(0, 3)).unwrap();
+        let again = prices.plans.of(&prices, &combinations(2, 3)).unwrap();
+
+        assert!(Arc::ptr_eq(&first[2], &again[0]));
+        assert!(!Arc::ptr_eq(&first[2], &again[1]));
+    }
+
+    #[test]
+    fn plans_that_are_too_many_go() {
+        let prices = ServicePrices::default();
+        let count = u32::try_from(KEPT_MAX).unwrap();
+
+        for batch in 0..5 {
+            let plans = prices.plans.of(&prices, &combinations(batch * count / 3, count)).unwrap();
+            assert_eq!(plans.len(), KEPT_MAX);
+            let kept = prices.plans.kept.read().unwrap();
+            assert!(kept.count <= KEPT_MAX && kept.plans.len() <= kept.count);
         }
     }
 }

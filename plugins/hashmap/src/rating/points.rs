@@ -1,7 +1,6 @@
 //! Rows as points of lines, computed in whole numbers.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use rust_decimal::Decimal;
 use super::ladder::Ladder;
 use super::line::{Line, Span, low};
 use super::plan::{Course, Plan};
+use super::quick_hash::QuickHashMap;
 use super::rows::ROWS_PER_LOOK;
 
 /// What is left to do for each row.
@@ -149,7 +149,7 @@ impl<'p, 'a> LinesOfRows<'p, 'a> {
     ) -> LinesOfRows<'p, 'a> {
         let mut lines = Vec::with_capacity(courses.len());
         // Most plans share their breaks.
-        let mut numbers: HashMap<*const Decimal, usize> = HashMap::new();
+        let mut numbers: QuickHashMap<*const Decimal, usize> = QuickHashMap::default();
         let mut ladders: Vec<Ladder> = Vec::new();
         // The number of a plan's first line, and its ladder.
         let mut plans = Vec::with_capacity(courses.len());

@@ -1,6 +1,6 @@
 //! Sorts rows by columns of codes, with a few instructions for each row and column.
 
-use std::collections::HashMap;
+use super::quick_hash::QuickHashMap;
 
 /// The longest table that sorts are looked up in, entries. Few of them are ever touched.
 const TABLE_MAX: usize = 1 << 16;
@@ -82,7 +82,7 @@ impl<'a> Sorts<'a> {
     }
 
     fn refine_by_hash(&mut self, codes: Codes<'_>) {
-        let mut known: HashMap<(u32, u32), u32> = HashMap::new();
+        let mut known: QuickHashMap<(u32, u32), u32> = QuickHashMap::default();
         for (sort, code) in self.rows.iter_mut().zip(codes.rows) {
             let next = below_2_32(known.len());
             *sort = *known.entry((*sort, codes.number(*code))).or_insert(next);
