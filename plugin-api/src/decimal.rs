@@ -96,7 +96,9 @@ pub fn unscaled_column(mut values: Vec<i128>, scale: u32) -> Result<Decimal128Ar
         }
     }
     if zeros > 0 {
-        values.iter_mut().for_each(|value| *value /= power(zeros));
+        for value in &mut values {
+            *value /= power(zeros);
+        }
     }
     let scale = i8::try_from(scale - zeros).map_err(|error| Error::internal(error.to_string()))?;
     Decimal128Array::from(values)

@@ -56,7 +56,8 @@ struct Shared {
     state: Mutex<State>,
     /// A job came, or the pool closes.
     work: Condvar,
-    /// A call started, or the pool closes.
+    /// The pool closes. That a call starts is nothing the watchdog has to be told: it never sleeps
+    /// longer than the time a call has.
     watch: Condvar,
     /// A call ended.
     ended: Notify,
@@ -269,8 +270,6 @@ impl Shared {
                     let running =
                         Running { call: call.clone(), seat, cancel_at, write_off_at, give_up };
                     state.running.insert(ticket, running);
-                    drop(state);
-                    self.watch.notify_one();
                     return Some((ticket, call, work));
                 }
                 None if state.closing => {
@@ -327,26 +326,22 @@ impl Shared {
                 state = lock(&self.state);
                 continue;
             }
-            let mut next: Option<Instant> = None;
+            // Calls that start from now on have all their time before them.
+            let mut next = now + self.limits.deadline;
             for running in state.running.values() {
                 if running.cancel_at <= now && !running.call.is_overdue() {
                     running.call.cancel_overdue();
                 }
-                let at =
-                    if running.cancel_at > now { running.cancel_at } else { running.write_off_at };
-                next = Some(next.map_or(at, |next| next.min(at)));
+                let is_cancelled = running.cancel_at <= now;
+                next =
+                    next.min(if is_cancelled { running.write_off_at } else { running.cancel_at });
             }
             if state.closing && state.is_idle() {
                 return;
             }
-            state = match next {
-                Some(at) => {
-                    let wait = at.saturating_duration_since(now);
-                    let waited = self.watch.wait_timeout(state, wait);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.watch.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
+            let wait = next.saturating_duration_since(now);
+            let waited = self.watch.wait_timeout(state, wait);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -19,6 +19,8 @@ const PRECISION: u8 = 38;
 const SCALE_MAX: i8 = 28;
 /// 10^38: what 38 digits cannot hold.
 const VALUE_LIMIT: u128 = 100_000_000_000_000_000_000_000_000_000_000_000_000;
+/// A power of two below it.
+const SHORT_VALUE_LIMIT: i128 = 1 << 126;
 
 fn bad(message: impl Into<String>) -> Error {
     Error::bad_data(message)
@@ -60,7 +62,11 @@ fn decimals<'a>(batch: &'a RecordBatch, name: &str) -> Result<(usize, &'a Decima
     if array.null_count() > 0 {
         return Err(bad(format!("the column `{name}` has nulls")));
     }
-    if let Some(value) = array.values().iter().find(|value| value.unsigned_abs() >= VALUE_LIMIT) {
+    // The bits of all values together say that none is too long, mostly.
+    let all = array.values().iter().fold(0, |all, value| all | (value ^ (value >> 127)));
+    let too_long = |value: &&i128| value.unsigned_abs() >= VALUE_LIMIT;
+    let found = if all < SHORT_VALUE_LIMIT { None } else { array.values().iter().find(too_long) };
+    if let Some(value) = found {
         return Err(bad(format!("{value} in the column `{name}` has more than 38 digits")));
     }
     Ok((index, array))

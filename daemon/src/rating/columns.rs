@@ -1,6 +1,6 @@
 //! Columns that the host adds for rating, and the ones that come back.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow_array::types::Int32Type;
 use arrow_array::{
@@ -14,8 +14,16 @@ use crate::usage::{calendar_attributes, shape};
 
 const PRECISION_MAX: u8 = 38;
 
+/// Columns that say nothing are made once for batches of up to so many rows: 640 KiB in all.
+const SHARED_ROWS: usize = 1 << 15;
+
 /// A price of zero for each row.
 pub(super) fn zero_prices(rows: usize) -> Decimal128Array {
+    static SHARED: LazyLock<Decimal128Array> = LazyLock::new(|| make_zero_prices(SHARED_ROWS));
+    if rows <= SHARED_ROWS { SHARED.slice(0, rows) } else { make_zero_prices(rows) }
+}
+
+fn make_zero_prices(rows: usize) -> Decimal128Array {
     Decimal128Array::from(vec![0_i128; rows])
         .with_precision_and_scale(PRECISION_MAX, 0)
         .expect("38 digits and no fraction are within the limits of a decimal column")
@@ -36,7 +44,7 @@ pub(super) fn with_derived(
     let mut derived: Vec<(&str, ArrayRef)> = Vec::new();
     derived.extend(scope_key.map(|scope_key| (scope_key, Arc::clone(scope_ids))));
     for (name, value) in calendar_attributes(begin) {
-        derived.push((name, constant(&value, usage.num_rows())?));
+        derived.push((name, constant(&value, usage.num_rows())));
     }
     let schema = usage.schema();
     let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
@@ -70,10 +78,16 @@ pub(super) fn prices(answer: &RecordBatch, rows: usize) -> Result<Decimal128Arra
 }
 
 /// A dictionary column that says the same in each row.
-fn constant(value: &str, rows: usize) -> Result<ArrayRef> {
+fn constant(value: &str, rows: usize) -> ArrayRef {
+    static SHARED: LazyLock<DictionaryArray<Int32Type>> = LazyLock::new(|| blank(SHARED_ROWS));
+    let rows = if rows <= SHARED_ROWS { SHARED.slice(0, rows) } else { blank(rows) };
+    Arc::new(rows.with_values(Arc::new(StringArray::from(vec![value]))))
+}
+
+/// The same with the empty text.
+fn blank(rows: usize) -> DictionaryArray<Int32Type> {
     let codes = Int32Array::from(vec![0; rows]);
-    let values = Arc::new(StringArray::from(vec![value]));
-    Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(codes, values).map_err(shape)?))
+    DictionaryArray::new(codes, Arc::new(StringArray::from(vec![""])))
 }
 
 #[cfg(test)]
@@ -104,5 +118,17 @@ mod tests {
         let year = visible.column_by_name("groupby.year").unwrap().as_dictionary::<Int32Type>();
         let texts = year.downcast_dict::<StringArray>().unwrap();
         assert_eq!(texts.into_iter().flatten().collect::<Vec<_>>(), ["2026", "2026"]);
+    }
+
+    #[test]
+    fn columns_that_are_shared_are_as_long_as_the_batch() {
+        for rows in [0, 1, SHARED_ROWS, SHARED_ROWS + 1] {
+            let year = constant("2026", rows);
+            let year = year.as_dictionary::<Int32Type>();
+            let texts = year.downcast_dict::<StringArray>().unwrap();
+
+            assert_eq!(texts.into_iter().flatten().filter(|text| *text == "2026").count(), rows);
+            assert_eq!(zero_prices(rows).values().iter().filter(|it| **it == 0).count(), rows);
+        }
     }
 }
