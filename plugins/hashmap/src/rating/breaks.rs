@@ -44,17 +44,13 @@ impl Breaks {
 
 /// The smallest whole number that, with `scale` fractional digits, reaches `level`.
 pub(super) fn units(level: Decimal, scale: u32) -> i128 {
-    match scale.checked_sub(level.scale()) {
-        // No quantity is as large as what doesn't fit.
-        Some(digits) => power_of_ten(digits)
-            .and_then(|power| level.mantissa().checked_mul(power))
-            .unwrap_or(i128::MAX),
-        None => {
-            let digits = level.scale() - scale;
-            let power = power_of_ten(digits).expect("a level has at most 28 decimals");
-            -(-level.mantissa()).div_euclid(power)
-        }
-    }
+    let Some(digits) = scale.checked_sub(level.scale()) else {
+        let power = power_of_ten(level.scale() - scale).expect("a level has at most 28 decimals");
+        return -(-level.mantissa()).div_euclid(power);
+    };
+    // No quantity is as large as what doesn't fit.
+    let units = power_of_ten(digits).and_then(|power| level.mantissa().checked_mul(power));
+    units.unwrap_or(i128::MAX)
 }
 
 #[cfg(test)]

@@ -143,9 +143,10 @@ impl Asking<'_> {
                 let reached = |number| {
                     index_u32(field.bounds.partition_point(|bound: &Decimal| *bound <= number))
                 };
-                let number = match field.bounds.is_empty() {
-                    true => 0,
-                    false => amount::parse_attribute(text).map_or(Class::NOT_A_NUMBER, reached),
+                let number = if field.bounds.is_empty() {
+                    0
+                } else {
+                    amount::parse_attribute(text).map_or(Class::NOT_A_NUMBER, reached)
                 };
                 let value = field.values.get(text).map_or(0, |index| index + 1);
                 Class { value, number }

@@ -98,6 +98,7 @@ impl Plan {
 }
 
 /// Who sets the price of a group.
+#[derive(Clone, Copy)]
 enum Winner<'a> {
     Service(&'a Level),
     /// `rate × flat`.

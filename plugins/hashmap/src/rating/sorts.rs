@@ -137,7 +137,10 @@ mod tests {
         (vec(0..numbers, 1..=40), codes)
     }
 
-    fn columns() -> impl Strategy<Value = (usize, Vec<(u32, (Vec<u32>, Vec<i32>))>)> {
+    /// How many numbers there may be, those of the codes and the codes of the rows.
+    type Column = (u32, (Vec<u32>, Vec<i32>));
+
+    fn columns() -> impl Strategy<Value = (usize, Vec<Column>)> {
         (0..60_usize).prop_flat_map(|rows| {
             // Some are too long for any table.
             let one = prop::sample::select(vec![1_u32, 2, 7, 300, 40_000, 100_000])
