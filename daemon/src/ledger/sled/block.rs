@@ -164,7 +164,8 @@ pub(super) struct ScopeRun {
 #[derive(Debug, Clone)]
 pub(super) struct Block<'a> {
     pub(super) rows: usize,
-    pub(super) scopes: Vec<ScopeRun>,
+    version: u8,
+    scopes: Packed<'a>,
     qty: PackedNumbers<'a>,
     price: PackedNumbers<'a>,
     pub(super) attributes: Vec<AttributeColumn<'a>>,
@@ -190,21 +191,26 @@ impl<'a> Block<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Result<Block<'a>, Damage> {
         let (version, mut reader) = Reader::versioned(KIND, bytes)?;
         let rows = reader.count(BLOCK_ROWS_MAX)?;
-        let scopes = read_scopes(Packed::read(&mut reader)?, rows, version)?;
+        let scopes = Packed::read(&mut reader)?;
         let block = if version < 3 {
             let qty = PackedNumbers::read_planes(&mut reader, rows)?;
             let price = PackedNumbers::read_planes(&mut reader, rows)?;
             let attributes = read_attributes(&mut reader, rows, version)?;
-            Block { rows, scopes, qty, price, attributes }
+            Block { rows, version, scopes, qty, price, attributes }
         } else {
             let attributes = read_attributes(&mut reader, rows, version)?;
             let base = |column: usize| attributes.get(column)?.codes.base();
             let qty = PackedNumbers::read(&mut reader, rows, base)?;
             let price = PackedNumbers::read_prices(&mut reader, rows, base)?;
-            Block { rows, scopes, qty, price, attributes }
+            Block { rows, version, scopes, qty, price, attributes }
         };
         reader.end()?;
         Ok(block)
+    }
+
+    /// Some of which the catalog may not know.
+    pub(super) fn scopes(&self) -> Result<Vec<ScopeRun>, Damage> {
+        read_scopes(self.scopes, self.rows, self.version)
     }
 
     pub(super) fn qty(&self) -> Result<Decimals, Damage> {
@@ -223,8 +229,8 @@ impl<'a> Block<'a> {
 
     pub(super) fn measured(&self) -> Result<Measured, Damage> {
         let qty = self.qty.unpack()?;
-        let price = self.price.priced(&qty, self.price.unpack()?)?;
-        Ok(Measured { qty_scale: self.qty.scale, qty, price_scale: self.price.scale, price })
+        let (price, price_scale) = self.price.priced_in_digits(&qty, self.price.unpack()?)?;
+        Ok(Measured { qty_scale: self.qty.scale, qty, price_scale, price })
     }
 
     /// The attributes of that name, groupby before metadata.
@@ -343,7 +349,7 @@ mod tests {
             assert!(block.bytes.len() <= BLOCK_SIZE_MAX);
             let read = Block::read(&block.bytes).unwrap();
             assert_eq!(read.rows, block.rows);
-            assert_eq!(read.scopes[0].scope, block.first_scope);
+            assert_eq!(read.scopes().unwrap()[0].scope, block.first_scope);
             qty.extend(read.qty().unwrap().values);
         }
         assert_eq!(qty, rows.qty);

@@ -1,5 +1,6 @@
 //! Groups of a summary while they are added up.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use super::catalog::ScopeNumber;
 use super::gather::ScopeSums;
 use super::hash::NumberMap;
 use crate::ledger::{Extremes, LedgerError};
-use crate::usage::Sum;
+use crate::usage::{SUM_SCALE, Sum};
 
 /// Instead of a scope in groups of all scopes.
 pub(super) const ALL_SCOPES: ScopeNumber = ScopeNumber::MAX;
@@ -92,7 +93,18 @@ fn number_of(index: usize) -> u32 {
     u32::try_from(index).expect("groups fit into memory")
 }
 
-/// An exact sum; numbers of the scale that came last are added without a multiplication.
+/// By exponent: to compute them each time takes as long as what is done with them.
+const POWERS_OF_TEN: [i128; SUM_SCALE as usize + 1] = {
+    let mut powers = [1; SUM_SCALE as usize + 1];
+    let mut exponent = 1;
+    while exponent < powers.len() {
+        powers[exponent] = powers[exponent - 1] * 10;
+        exponent += 1;
+    }
+    powers
+};
+
+/// An exact sum; numbers are added in 128 bits, of the largest scale so far, as long as they fit.
 #[derive(Debug, Clone, Copy, Default)]
 struct LazySum {
     sum: Sum,
@@ -103,13 +115,21 @@ struct LazySum {
 
 impl LazySum {
     fn add(&mut self, value: i128, scale: u8) {
-        if scale == self.scale
-            && let Some(pending) = self.pending.checked_add(value)
-        {
+        if let Some(pending) = self.added(value, scale) {
             self.pending = pending;
+            self.scale = self.scale.max(scale);
         } else {
             self.sum = self.sum();
             (self.pending, self.scale) = (value, scale);
+        }
+    }
+
+    fn added(&self, value: i128, scale: u8) -> Option<i128> {
+        let times = |value: i128, digits: u8| value.checked_mul(POWERS_OF_TEN[usize::from(digits)]);
+        match self.scale.cmp(&scale) {
+            Ordering::Equal => self.pending.checked_add(value),
+            Ordering::Less => times(self.pending, scale - self.scale)?.checked_add(value),
+            Ordering::Greater => self.pending.checked_add(times(value, self.scale - scale)?),
         }
     }
 

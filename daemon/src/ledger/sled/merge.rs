@@ -31,7 +31,7 @@ pub(super) fn merge(
     for slice in slices {
         for (index, part) in slice.blocks.iter().enumerate() {
             if everything.takes_part(slice, part) {
-                let add = |block: &Block<'_>| rows.add(slice, block, &everything);
+                let add = |block: &Block<'_>| rows.add(reading, (slice, block), &everything);
                 reading.with_block(slice, index, add)?;
             }
         }
@@ -82,17 +82,17 @@ struct Rows {
 impl Rows {
     fn add(
         &mut self,
-        slice: &Slice,
-        block: &Block<'_>,
+        reading: Reading<'_>,
+        (slice, block): (&Slice, &Block<'_>),
         selection: &Selection<'_>,
     ) -> Result<(), BlockError> {
         let kept: Vec<usize> =
-            rows_of_scopes(slice, block, selection).into_iter().flatten().collect();
+            rows_of_scopes(reading, slice, block, selection)?.into_iter().flatten().collect();
         if kept.is_empty() {
             return Ok(());
         }
         let mut scopes = Vec::with_capacity(block.rows);
-        for run in &block.scopes {
+        for run in reading.scopes_of(block)? {
             scopes.resize(scopes.len() + run.rows, run.scope);
         }
         let (qty, price) = (block.qty()?, block.price()?);
@@ -184,7 +184,7 @@ fn check(slices: &[Slice], encoded: &Encoded) -> Result<(), Damage> {
         let block = Block::read(&block.bytes)?;
         let (qty, price) = (block.qty()?, block.price()?);
         let mut begin = 0;
-        for run in &block.scopes {
+        for run in block.scopes()? {
             let (mut qty_total, mut price_total) = (Total::default(), Total::default());
             for row in begin..begin + run.rows {
                 qty_total.add(qty.values[row]);

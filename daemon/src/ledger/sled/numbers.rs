@@ -256,18 +256,9 @@ impl<'a> PackedNumbers<'a> {
     /// Prices, if they are rates: the values that `unpack` gives, times the quantities.
     pub(super) fn priced(self, qty: &Numbers, rates: Numbers) -> Result<Numbers, Damage> {
         let Some(zeros) = self.zeros else { return Ok(rates) };
-        let highest = |values: &[i64]| values.iter().map(|value| value.unsigned_abs()).max();
         let by = 10_i64.pow(u32::from(zeros));
-        if let (Numbers::Small(qty), Numbers::Small(rates)) = (qty, &rates)
-            && let Some(product) =
-                highest(qty).unwrap_or(0).checked_mul(highest(rates).unwrap_or(0))
-            && product <= i64::MAX.unsigned_abs() / (self.rows as u64).max(1)
-        {
-            let prices = qty.iter().zip(rates).map(|(qty, rate)| qty * rate);
-            return Ok(Numbers::Small(match by {
-                1 => prices.collect(),
-                by => prices.map(|price| price / by).collect(),
-            }));
+        if let Some(products) = self.small_products(qty, &rates) {
+            return Ok(Numbers::Small(products.into_iter().map(|price| price / by).collect()));
         }
         let by = i128::from(by);
         let mut prices = rates.into_wide();
@@ -277,6 +268,29 @@ impl<'a> PackedNumbers<'a> {
             *price = product / by;
         }
         Ok(Numbers::Big(prices))
+    }
+
+    /// As `priced`, of a scale that may have more digits, which saves dividing.
+    pub(super) fn priced_in_digits(
+        self,
+        qty: &Numbers,
+        rates: Numbers,
+    ) -> Result<(Numbers, u8), Damage> {
+        let scale = self.scale + self.zeros.unwrap_or(0);
+        match self.small_products(qty, &rates) {
+            Some(products) if scale <= SUM_SCALE => Ok((Numbers::Small(products), scale)),
+            _ => Ok((self.priced(qty, rates)?, self.scale)),
+        }
+    }
+
+    /// If prices are rates, and all products added up fit an `i64`.
+    fn small_products(self, qty: &Numbers, rates: &Numbers) -> Option<Vec<i64>> {
+        let highest = |values: &[i64]| values.iter().map(|value| value.unsigned_abs()).max();
+        let (Numbers::Small(qty), Numbers::Small(rates)) = (qty, rates) else { return None };
+        let product = highest(qty)?.checked_mul(highest(rates)?)?;
+        let fits = product <= i64::MAX.unsigned_abs() / (self.rows as u64).max(1);
+        (self.are_rates() && fits)
+            .then(|| qty.iter().zip(rates).map(|(qty, rate)| qty * rate).collect())
     }
 }
 
@@ -455,7 +469,8 @@ mod tests {
                 && let Ok(numbers) = packed.unpack()
             {
                 prop_assert_eq!(numbers.clone().into_wide().len(), rows);
-                let _ = packed.priced(&numbers.clone(), numbers);
+                let _ = packed.priced(&numbers.clone(), numbers.clone());
+                let _ = packed.priced_in_digits(&numbers.clone(), numbers);
             }
         }
     }

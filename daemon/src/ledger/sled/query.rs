@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use chrono::{DateTime, Utc};
 
-use super::block::Block;
+use super::block::{Block, ScopeRun};
 use super::catalog::{Catalog, ScopeNumber};
 use super::codec::Damage;
 use super::data::DataFiles;
@@ -148,6 +148,16 @@ impl<'a> Reading<'a> {
         Ok(entries.into_iter().filter(is_left).collect())
     }
 
+    /// The scopes of a block's rows, all known.
+    pub(super) fn scopes_of(self, block: &Block<'_>) -> Result<Vec<ScopeRun>, Damage> {
+        let scopes = block.scopes()?;
+        let known = self.catalog.scopes.len();
+        if scopes.iter().any(|run| run.scope as usize >= known) {
+            return Err(Damage("it names a scope that is not there"));
+        }
+        Ok(scopes)
+    }
+
     /// The scopes of one part of a slice's rollups that have rows and were not removed.
     pub(super) fn scopes_with_rows(
         self,
@@ -183,12 +193,8 @@ impl<'a> Reading<'a> {
         self.data.with_bytes(slice.data_file(), offset, size, |bytes| {
             let block = Block::read(bytes.map_err(|error| read_error(error, place()))?);
             let block = block.map_err(wrong)?;
-            let known = self.catalog.scopes.len();
             if block.rows != slice.blocks[part].rows {
                 return Err(wrong(Damage("it has another number of rows")));
-            }
-            if block.scopes.iter().any(|run| run.scope as usize >= known) {
-                return Err(wrong(Damage("it names a scope that is not there")));
             }
             visit(&block).map_err(|error| match error {
                 BlockError::Damage(damage) => wrong(damage),
@@ -330,13 +336,17 @@ fn scopes_by_key(
 
 /// Which rows of a slice's block are wanted, as ranges of rows, first by scope.
 pub(super) fn rows_of_scopes(
+    reading: Reading<'_>,
     slice: &Slice,
     block: &Block<'_>,
     selection: &Selection<'_>,
-) -> Vec<Range<usize>> {
+) -> Result<Vec<Range<usize>>, Damage> {
+    if selection.scopes.is_none() && slice.removed.is_empty() {
+        return Ok(vec![0..block.rows]);
+    }
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let mut begin = 0;
-    for run in &block.scopes {
+    for run in reading.scopes_of(block)? {
         let end = begin + run.rows;
         if selection.takes_scope(run.scope) && !slice.removed.contains(run.scope) {
             match ranges.last_mut() {
@@ -346,5 +356,5 @@ pub(super) fn rows_of_scopes(
         }
         begin = end;
     }
-    ranges
+    Ok(ranges)
 }

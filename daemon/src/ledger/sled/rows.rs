@@ -151,7 +151,7 @@ fn read_block(
     block: &Block<'_>,
     wanted: Range<usize>,
 ) -> Result<(usize, Vec<(String, RecordBatch)>), BlockError> {
-    let ranges = rows_of_scopes(slice, block, matcher.selection());
+    let ranges = rows_of_scopes(reading, slice, block, matcher.selection())?;
     let found = if ranges.is_empty() { Matches::None } else { matcher.matches(reading, block)? };
     let is_match = |row: &usize| found.has(*row);
     let selected: Vec<usize> = ranges.into_iter().flatten().filter(is_match).collect();
@@ -188,7 +188,7 @@ struct Attribute {
 impl<'a> Columns<'a> {
     fn read(reading: Reading<'a>, block: &Block<'_>) -> Result<Columns<'a>, BlockError> {
         let mut scopes = Vec::with_capacity(block.rows);
-        for run in &block.scopes {
+        for run in reading.scopes_of(block)? {
             scopes.resize(scopes.len() + run.rows, run.scope);
         }
         let mut attributes = Vec::new();

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::block::Block;
 use super::catalog::{Catalog, ScopeEntry, ScopeNumber};
 use super::cells::{Rows, Run};
+use super::codec::Damage;
 use super::gather::ScopeSums;
 pub(super) use super::groups::ALL_SCOPES;
 use super::groups::{Chains, GroupId, Groups, NO_TEXTS};
@@ -226,21 +227,22 @@ impl<'a> Plan<'a> {
     }
 
     /// What the block's runs of rows are that are wanted by their scope.
-    fn runs(&self, slice: &Slice, block: &Block<'_>) -> Vec<Run> {
+    fn runs(&self, slice: &Slice, block: &Block<'_>) -> Result<Vec<Run>, Damage> {
         if self.group_scopes.is_none() {
-            let ranges = rows_of_scopes(slice, block, self.selection);
-            return ranges.into_iter().map(|range| (ALL_SCOPES, range)).collect();
+            let ranges = rows_of_scopes(self.reading, slice, block, self.selection)?;
+            return Ok(ranges.into_iter().map(|range| (ALL_SCOPES, range)).collect());
         }
-        let mut runs: Vec<Run> = Vec::with_capacity(block.scopes.len());
+        let scopes = self.reading.scopes_of(block)?;
+        let mut runs: Vec<Run> = Vec::with_capacity(scopes.len());
         let mut begin = 0;
-        for run in &block.scopes {
+        for run in &scopes {
             let range: Range<usize> = begin..begin + run.rows;
             begin = range.end;
             if self.selection.takes_scope(run.scope) && !slice.removed.contains(run.scope) {
                 runs.push((self.group_scope(run.scope), range));
             }
         }
-        runs
+        Ok(runs)
     }
 
     fn keys_of(&self, slice_group: &SliceGroup, id: GroupId, chains: &Chains) -> Vec<Arc<str>> {
@@ -343,7 +345,7 @@ impl<'a> Scan<'a> {
         block: &Block<'_>,
         slice_group: u32,
     ) -> Result<(), BlockError> {
-        let runs = self.plan.runs(slice, block);
+        let runs = self.plan.runs(slice, block)?;
         if runs.is_empty() {
             return Ok(());
         }
