@@ -342,7 +342,7 @@ pub(super) fn rows_of_scopes(
     selection: &Selection<'_>,
 ) -> Result<Vec<Range<usize>>, Damage> {
     if selection.scopes.is_none() && slice.removed.is_empty() {
-        return Ok(vec![0..block.rows]);
+        return Ok(std::iter::once(0..block.rows).collect());
     }
     let mut ranges: Vec<Range<usize>> = Vec::new();
     let mut begin = 0;
