@@ -30,8 +30,9 @@ fn killed_twenty_times_the_bill_is_that_of_a_daemon_never_killed() {
     let file = config.write(folder.path());
     for round in 0..KILLS {
         let mut daemon = Daemon::start(&file);
-        // Spread over the whole history, and by a few milliseconds over the steps of a commit.
-        let hour = usize::try_from(round * HOURS as u64 / (KILLS + 1)).unwrap();
+        // Spread over most of the history, and by a few milliseconds over the steps of a commit,
+        // which may be of a day.
+        let hour = usize::try_from(round * HOURS as u64 * 3 / 4 / (KILLS + 1)).unwrap();
         wait_until("the daemon is on its way", || reached(&daemon, data.hour(hour)).then_some(()));
         thread::sleep(Duration::from_millis(round * 7 % KILLS));
         assert!(!reached(&daemon, data.hour(HOURS - 1)), "kill {round} came after the end");

@@ -37,7 +37,7 @@ use super::numbers::{Decimals, Numbers, PackedNumbers, write_numbers, write_pric
 const KIND: Kind = Kind(b'B', 3);
 
 /// Larger blocks are split, bytes: who wants one scope reads whole blocks.
-const BLOCK_SIZE_MAX: usize = 256 << 10;
+const BLOCK_SIZE_MAX: usize = 192 << 10;
 /// Most attributes of a slice: bounds what damage can make us allocate.
 pub(super) const ATTRIBUTES_MAX: usize = 256;
 /// Longest name of an attribute, bytes: a block of one row with all its names is small enough to be
@@ -332,12 +332,14 @@ mod tests {
     fn rows_that_do_not_fit_one_block_go_into_more() {
         let mix = |row: u64| (row ^ 0x5555).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let many = BLOCK_ROWS_MAX as u64 + 100;
-        let numbers: Vec<i128> =
-            (0..many).map(|row| i128::from(mix(row)) * i128::from(mix(!row))).collect();
+        let numbers = |salt: u64| -> Vec<i128> {
+            let number = |row| i128::from(mix(row ^ salt)) * i128::from(mix(!row));
+            (0..many).map(number).collect()
+        };
         let rows = RowSet {
             scopes: (0..many).map(|row| u32::try_from(row / 7).unwrap()).collect(),
-            qty: numbers.clone(),
-            price: numbers,
+            qty: numbers(0),
+            price: numbers(1 << 40),
             ..RowSet::default()
         };
 

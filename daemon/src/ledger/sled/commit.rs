@@ -87,6 +87,7 @@ impl Encoded {
                 first_scope: entries.first().map_or(0, |entry| entry.scope),
                 last_scope: entries.last().map_or(0, |entry| entry.scope),
                 size: part_size(&bytes),
+                with_rows: entries.iter().filter(|entry| entry.sums.rows > 0).count(),
             });
             parts.bytes.extend_from_slice(&bytes);
         }

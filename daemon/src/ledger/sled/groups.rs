@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::catalog::ScopeNumber;
 use super::gather::ScopeSums;
 use super::hash::NumberMap;
+use super::rollup::{RollupColumns, Sums};
 use crate::ledger::{Extremes, LedgerError};
 use crate::usage::{SUM_SCALE, Sum};
 
@@ -124,6 +125,13 @@ impl LazySum {
         }
     }
 
+    fn add_of(&mut self, sums: &Sums, index: usize) {
+        match sums {
+            Sums::Scaled { scale, values } => self.add(values[index], *scale),
+            Sums::Wide(sums) => self.sum += sums[index],
+        }
+    }
+
     fn added(&self, value: i128, scale: u8) -> Option<i128> {
         let times = |value: i128, digits: u8| value.checked_mul(POWERS_OF_TEN[usize::from(digits)]);
         match self.scale.cmp(&scale) {
@@ -171,14 +179,42 @@ impl Groups {
         self.list.is_empty()
     }
 
+    /// Sums of the scopes of a rollup; `group_scope` says to whose groups each belongs, if to any.
+    pub(super) fn add_rollup(
+        &mut self,
+        slice_group: u32,
+        rollup: &RollupColumns,
+        group_scope: impl Fn(ScopeNumber) -> Option<ScopeNumber>,
+    ) {
+        // The next scope's group mostly stands behind the one before.
+        let mut next = usize::MAX;
+        for (index, (scope, rows)) in rollup.scopes.iter().zip(&rollup.rows).enumerate() {
+            let Some(scope) = group_scope(*scope).filter(|_| *rows > 0) else { continue };
+            let id = GroupId { slice_group, scope, texts: NO_TEXTS };
+            if self.list.get(next).is_none_or(|group| group.id != id) {
+                next = self.place(id);
+            }
+            let group = &mut self.list[next];
+            group.rows += rows;
+            group.qty.add_of(&rollup.qty, index);
+            group.price.add_of(&rollup.price, index);
+            next += 1;
+        }
+    }
+
     fn group(&mut self, id: GroupId) -> &mut Group {
+        let place = self.place(id);
+        &mut self.list[place]
+    }
+
+    fn place(&mut self, id: GroupId) -> usize {
         let list = &mut self.list;
         let place = *self.places.entry(id).or_insert_with(|| {
             let (qty, price) = (LazySum::default(), LazySum::default());
             list.push(Group { id, rows: 0, qty, price });
             number_of(list.len() - 1)
         });
-        &mut list[place as usize]
+        place as usize
     }
 
     /// Rows of one scale whose sums are small.

@@ -10,7 +10,7 @@ use super::block::{Block, ScopeRun};
 use super::catalog::{Catalog, ScopeNumber};
 use super::codec::Damage;
 use super::data::DataFiles;
-use super::rollup::{RollupEntry, decode_rollup, decode_scopes_with_rows};
+use super::rollup::{RollupColumns, RollupEntry, decode_scopes_with_rows};
 use super::slice::{Part, Slice, time_bytes};
 use super::store::{Store, Table, damaged, store_error};
 use super::texts::Texts;
@@ -128,24 +128,30 @@ impl<'a> Reading<'a> {
         slice: &Slice,
         part: usize,
     ) -> Result<Vec<RollupEntry>, LedgerError> {
+        let is_left = |entry: &RollupEntry| !slice.removed.contains(entry.scope);
+        Ok(self.rollup_columns(slice, part)?.entries().filter(is_left).collect())
+    }
+
+    /// One part of a slice's rollups, with those that were removed.
+    pub(super) fn rollup_columns(
+        self,
+        slice: &Slice,
+        part: usize,
+    ) -> Result<RollupColumns, LedgerError> {
         let place = || self.place("rollup", slice, &slice.rollups[part]);
         let wrong = |damage| damaged(place(), damage);
         let (offset, size) = (slice.rollup_offset(part), slice.rollups[part].size);
-        let entries = self.data.with_bytes(slice.data_file(), offset, size, |bytes| {
-            decode_rollup(bytes.map_err(|error| read_error(error, place()))?).map_err(wrong)
+        let columns = self.data.with_bytes(slice.data_file(), offset, size, |bytes| {
+            let bytes = bytes.map_err(|error| read_error(error, place()))?;
+            RollupColumns::decode(bytes).map_err(wrong)
         })?;
-        let known = self.catalog.scopes.len();
-        if entries.len() != slice.rollups[part].rows {
+        if columns.scopes.len() != slice.rollups[part].rows {
             return Err(wrong(Damage("it has another number of scopes")));
         }
-        if entries.iter().any(|entry| entry.scope as usize >= known) {
+        if columns.scopes.last().is_some_and(|last| *last as usize >= self.catalog.scopes.len()) {
             return Err(wrong(Damage("it names a scope that is not there")));
         }
-        if slice.removed.is_empty() {
-            return Ok(entries);
-        }
-        let is_left = |entry: &RollupEntry| !slice.removed.contains(entry.scope);
-        Ok(entries.into_iter().filter(is_left).collect())
+        Ok(columns)
     }
 
     /// The scopes of a block's rows, all known.

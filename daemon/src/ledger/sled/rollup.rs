@@ -118,25 +118,66 @@ fn sum_unit(scale: u8) -> i128 {
     10_i128.pow(u32::from(SUM_SCALE - scale))
 }
 
-pub(super) fn decode_rollup(bytes: &[u8]) -> Result<Vec<RollupEntry>, Damage> {
-    let (version, mut reader) = Reader::versioned(ROLLUP, bytes)?;
-    let gaps = Packed::read(&mut reader)?.unpack()?;
-    let facts = Packed::read(&mut reader)?.unpack()?;
-    let rows = Packed::read(&mut reader)?.unpack()?;
-    let qty = read_sums(&mut reader, facts.len(), version)?;
-    let price = read_sums(&mut reader, facts.len(), version)?;
-    reader.end()?;
-    let (mut gaps, mut rows) = (Reader::new(&gaps), Reader::new(&rows));
-    let mut entries = Vec::with_capacity(facts.len());
-    let mut scope = 0_u32;
-    for ((fact, qty), price) in facts.iter().zip(qty).zip(price) {
-        scope = scope.checked_add(gaps.u32()?).ok_or(Damage("a scope number is too big"))?;
-        let sums = ScopeSums { rows: rows.uint()?, qty, price };
-        entries.push(RollupEntry { scope, fact: read_fact(*fact)?, sums });
+/// A rollup, column by column.
+#[derive(Debug)]
+pub(super) struct RollupColumns {
+    /// Ascending.
+    pub(super) scopes: Vec<ScopeNumber>,
+    facts: Vec<Fact>,
+    pub(super) rows: Vec<u64>,
+    pub(super) qty: Sums,
+    pub(super) price: Sums,
+}
+
+/// A column of sums.
+#[derive(Debug)]
+pub(super) enum Sums {
+    Scaled { scale: u8, values: Vec<i128> },
+    Wide(Vec<Sum>),
+}
+
+impl Sums {
+    fn sum(&self, index: usize) -> Sum {
+        match self {
+            Sums::Scaled { scale, values } => Sum::from_scaled(values[index], *scale),
+            Sums::Wide(sums) => sums[index],
+        }
     }
-    gaps.end()?;
-    rows.end()?;
-    Ok(entries)
+}
+
+impl RollupColumns {
+    pub(super) fn decode(bytes: &[u8]) -> Result<RollupColumns, Damage> {
+        let (version, mut reader) = Reader::versioned(ROLLUP, bytes)?;
+        let gaps = Packed::read(&mut reader)?.unpack()?;
+        let facts = Packed::read(&mut reader)?.unpack()?;
+        let facts: Vec<Fact> =
+            facts.iter().map(|byte| read_fact(*byte)).collect::<Result<_, _>>()?;
+        let row_counts = Packed::read(&mut reader)?.unpack()?;
+        let qty = read_sums(&mut reader, facts.len(), version)?;
+        let price = read_sums(&mut reader, facts.len(), version)?;
+        reader.end()?;
+        let (mut gaps, mut row_counts) = (Reader::new(&gaps), Reader::new(&row_counts));
+        let (mut scopes, mut rows) = (Vec::with_capacity(facts.len()), Vec::new());
+        rows.reserve(facts.len());
+        let mut scope = 0_u32;
+        for _ in &facts {
+            scope = scope.checked_add(gaps.u32()?).ok_or(Damage("a scope number is too big"))?;
+            scopes.push(scope);
+            rows.push(row_counts.uint()?);
+        }
+        gaps.end()?;
+        row_counts.end()?;
+        Ok(RollupColumns { scopes, facts, rows, qty, price })
+    }
+
+    pub(super) fn entries(&self) -> impl Iterator<Item = RollupEntry> {
+        let entry = |(index, scope): (usize, &ScopeNumber)| {
+            let (qty, price) = (self.qty.sum(index), self.price.sum(index));
+            let sums = ScopeSums { rows: self.rows[index], qty, price };
+            RollupEntry { scope: *scope, fact: self.facts[index], sums }
+        };
+        self.scopes.iter().enumerate().map(entry)
+    }
 }
 
 /// The scopes with rows, ascending: what the record begins with.
@@ -157,11 +198,10 @@ pub(super) fn decode_scopes_with_rows(bytes: &[u8]) -> Result<Vec<ScopeNumber>, 
     Ok(scopes)
 }
 
-fn read_sums(reader: &mut Reader<'_>, count: usize, version: u8) -> Result<Vec<Sum>, Damage> {
+fn read_sums(reader: &mut Reader<'_>, count: usize, version: u8) -> Result<Sums, Damage> {
     if version > 1 && reader.u8()? == 0 {
         let packed = PackedNumbers::read(reader, count, |_| None)?;
-        let sums = packed.unpack()?.into_wide().into_iter();
-        return Ok(sums.map(|sum| Sum::from_scaled(sum, packed.scale)).collect());
+        return Ok(Sums::Scaled { scale: packed.scale, values: packed.unpack()?.into_wide() });
     }
     let scale = reader.u8()?;
     if scale > SUM_SCALE {
@@ -176,7 +216,7 @@ fn read_sums(reader: &mut Reader<'_>, count: usize, version: u8) -> Result<Vec<S
         sums.push(Sum(value));
     }
     column.end()?;
-    Ok(sums)
+    Ok(Sums::Wide(sums))
 }
 
 #[cfg(test)]
@@ -206,7 +246,8 @@ mod tests {
             let with_rows = entries.iter().filter(|entry| entry.sums.rows > 0);
             let with_rows: Vec<ScopeNumber> = with_rows.map(|entry| entry.scope).collect();
             prop_assert_eq!(decode_scopes_with_rows(&bytes), Ok(with_rows));
-            prop_assert_eq!(decode_rollup(&bytes), Ok(entries));
+            let columns = RollupColumns::decode(&bytes).unwrap();
+            prop_assert_eq!(columns.entries().collect::<Vec<_>>(), entries);
         }
     }
 }

@@ -5,8 +5,10 @@
 //! slice  = frame('I', 4) end:int unit:text described:u8 [ description:text ] chain:uint
 //!          scopes:uint rows:uint qty:wide price:wide parts(rollups) parts(blocks)
 //!          origin:u8 removed:runs order:uint file:uint offset:uint
-//! parts  = count:uint { rows:uint first_scope:uint last_scope:uint size:uint }
+//! parts  = count:uint { rows:uint first_scope:uint last_scope:uint size:uint scopes:uint }
 //! ```
+//!
+//! `scopes` of a part of the rollups is how many of its scopes have rows; of a block it is 0.
 //!
 //! `qty` and `price` are in units of 10^-28. A slice is in the ledger if its record is. For a part
 //! of the rollups `rows` is its number of scopes. `origin` is 0 for what the cycle has collected, 1
@@ -19,7 +21,7 @@
 //! The parts stand one after the other, rollups first, from `offset` on in the data file `file` of
 //! the month in which the slice begins (see `data`); each takes `size` bytes. A slice with rows but
 //! without blocks has lost them to `retention`: its sums are left. Version 3 ends before `file` and
-//! its parts have no `size`: they stood in sled, and `raise` has moved them.
+//! its parts end before `size`: they stood in sled, and `raise` has moved them.
 //!
 //! `removed` (see `runs`) are scopes that readers leave out of the slice: rollups and blocks still
 //! have them, and the numbers of the parts count them; `scopes`, `rows`, `qty` and `price` do not.
@@ -108,12 +110,22 @@ pub(super) struct Part {
     pub(super) last_scope: ScopeNumber,
     /// Bytes.
     pub(super) size: u32,
+    /// Of a rollup: how many of its scopes have rows; 0 = not known, or none.
+    pub(super) with_rows: usize,
+}
+
+impl Part {
+    /// Whether a rollup has each scope between its first and its last, and all of them have rows.
+    pub(super) fn is_full(&self) -> bool {
+        let span = self.last_scope as usize - self.first_scope as usize + 1;
+        self.with_rows == span
+    }
 }
 
 impl From<&EncodedBlock> for Part {
     fn from(block: &EncodedBlock) -> Part {
         let EncodedBlock { rows, first_scope, last_scope, .. } = *block;
-        Part { rows, first_scope, last_scope, size: part_size(&block.bytes) }
+        Part { rows, first_scope, last_scope, size: part_size(&block.bytes), with_rows: 0 }
     }
 }
 
@@ -175,6 +187,7 @@ impl Slice {
                 writer.uint(u64::from(part.first_scope));
                 writer.uint(u64::from(part.last_scope));
                 writer.uint(u64::from(part.size));
+                writer.count(part.with_rows);
             }
         }
         writer.u8(match self.origin {
@@ -247,7 +260,11 @@ fn read_parts(reader: &mut Reader<'_>, version: u8) -> Result<Vec<Part>, Damage>
         let (first_scope, last_scope) = (reader.u32()?, reader.u32()?);
         let size = if version > 3 { reader.count(PART_SIZE_MAX)? } else { 0 };
         let size = u32::try_from(size).expect("checked against the maximum");
-        parts.push(Part { rows, first_scope, last_scope, size });
+        let with_rows = if version > 3 { reader.count(rows)? } else { 0 };
+        if last_scope < first_scope {
+            return Err(Damage("a part ends before it begins"));
+        }
+        parts.push(Part { rows, first_scope, last_scope, size, with_rows });
     }
     Ok(parts)
 }

@@ -222,6 +222,12 @@ impl<'a> Plan<'a> {
         self.group_scopes.is_some()
     }
 
+    /// Whether each scope has groups of its own.
+    pub(super) fn tells_all_scopes_apart(&self) -> bool {
+        self.keys.iter().any(|key| matches!(key, Key::Scope))
+            || self.group_scopes.as_ref().is_some_and(|scopes| !scopes.contains(&ALL_SCOPES))
+    }
+
     pub(super) fn group_scope(&self, scope: ScopeNumber) -> ScopeNumber {
         self.group_scopes.as_ref().map_or(ALL_SCOPES, |scopes| scopes[scope as usize])
     }
@@ -330,12 +336,13 @@ impl<'a> Scan<'a> {
             let add = |block: &Block<'_>| self.add_block(slice, block, slice_group);
             return reading.with_block(slice, index, add);
         }
-        for entry in reading.rollup(slice, index)? {
-            if self.plan.selection.takes_scope(entry.scope) {
-                let scope = self.plan.group_scope(entry.scope);
-                self.groups.add(GroupId { slice_group, scope, texts: NO_TEXTS }, entry.sums);
-            }
-        }
+        let rollup = reading.rollup_columns(slice, index)?;
+        let takes = |scope: &ScopeNumber| {
+            self.plan.selection.takes_scope(*scope) && !slice.removed.contains(*scope)
+        };
+        let group_scope =
+            |scope| Some(scope).filter(takes).map(|scope| self.plan.group_scope(scope));
+        self.groups.add_rollup(slice_group, &rollup, group_scope);
         Ok(())
     }
 

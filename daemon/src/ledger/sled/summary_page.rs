@@ -94,6 +94,7 @@ fn counts(
 struct Counter<'a> {
     plan: &'a Plan<'a>,
     by_type: bool,
+    by_each_scope: bool,
     /// A bit for each scope, and one for the group of all that are not told apart.
     seen: Vec<u64>,
 }
@@ -104,6 +105,7 @@ impl<'a> Counter<'a> {
         Counter {
             plan,
             by_type: query.group_by.contains(&GroupKey::Type),
+            by_each_scope: plan.tells_all_scopes_apart(),
             seen: vec![0; bits.div_ceil(64)],
         }
     }
@@ -132,6 +134,11 @@ impl<'a> Counter<'a> {
                 if !selection.takes_part(slice, part) {
                     continue;
                 }
+                let takes_all = selection.scopes.is_none() && slice.removed.is_empty();
+                if takes_all && part.is_full() && self.by_each_scope {
+                    set(&mut self.seen, part.first_scope as usize..part.last_scope as usize + 1);
+                    continue;
+                }
                 for scope in reading.scopes_with_rows(slice, index)? {
                     if selection.takes_scope(scope) {
                         let group = self.plan.group_scope(scope);
@@ -142,5 +149,34 @@ impl<'a> Counter<'a> {
             }
         }
         Ok(self.seen.iter().map(|bits| bits.count_ones() as usize).sum())
+    }
+}
+
+fn set(bits: &mut [u64], range: std::ops::Range<usize>) {
+    for (word, bits) in bits.iter_mut().enumerate().skip(range.start / 64) {
+        let begin = range.start.saturating_sub(word * 64);
+        let end = range.end.saturating_sub(word * 64).min(64);
+        if end == 0 {
+            return;
+        }
+        *bits |= (u64::MAX >> (64 - end)) & (u64::MAX << begin);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn bits_of_a_range_are_set(begin in 0..300_usize, count in 0..300_usize) {
+            let mut bits = [0; 10];
+            super::set(&mut bits, begin..begin + count);
+
+            for place in 0..640 {
+                let is_set = bits[place / 64] >> (place % 64) & 1 == 1;
+                prop_assert_eq!(is_set, (begin..begin + count).contains(&place));
+            }
+        }
     }
 }
