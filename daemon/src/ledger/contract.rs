@@ -494,7 +494,10 @@ pub struct Retained {
 pub enum LedgerError {
     #[error("more than {max} groups: ask for a shorter time or fewer keys")]
     TooManyGroups { max: usize },
-    #[error("rows of periods up to {} are not kept any more, only their sums are", last.format("%FT%TZ"))]
+    #[error(
+        "rows of periods up to {} are not kept any more, only their sums are",
+        last.format("%FT%TZ")
+    )]
     RowsGone { last: DateTime<Utc> },
     #[error("the data has been changed in between (revision {current})")]
     Conflict { current: u64 },

@@ -333,7 +333,7 @@ mod tests {
         let mix = |row: u64| (row ^ 0x5555).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let many = BLOCK_ROWS_MAX as u64 + 100;
         let numbers = |salt: u64| -> Vec<i128> {
-            let number = |row| i128::from(mix(row ^ salt)) * i128::from(mix(!row));
+            let number = |row: u64| i128::from(mix(row ^ salt) >> 1) * i128::from(mix(!row));
             (0..many).map(number).collect()
         };
         let rows = RowSet {

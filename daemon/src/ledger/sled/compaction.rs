@@ -4,11 +4,11 @@
 //!
 //! - *merge*: neighbours in the order of readers that say the same of their rows (period, metric,
 //!   unit, description, chain, origin) get one new slice with the rows that are left, at the place
-//!   of the first; their records go to the tree `removed`. One journal: readers see those before or
-//!   the one after, never both. What a slice was rated by stays what it is for every row.
-//! - *move*: what is left of a data file of which much is dead gets a place in another one, some MiB
-//!   at a time; the file is deleted as soon as every reader who may know of it has ended. A file
-//!   that a kill left behind is deleted at the next start.
+//!   of the first; their records are deleted. One journal: readers see those before or the one
+//!   after, never both. What a slice was rated by stays what it is for every row.
+//! - *move*: what is left of a data file of which much is dead gets a place in another one, some
+//!   MiB at a time; the file is deleted as soon as every reader who may know of it has ended. A
+//!   file that a kill left behind is deleted at the next start.
 //! - *sum up*: see `sums`.
 //!
 //! What is new is built outside of the queue; the group only compares the records that it was built

@@ -10,7 +10,7 @@
 //!
 //! Changes queue; one thread at a time takes all that wait and writes them as a group (`queue`):
 //!
-//! 1. rows and sums, behind the end of their data files, which are synced: no record names them yet;
+//! 1. rows and sums, behind the end of their data files, which are synced: no record names them;
 //! 2. new texts, under keys that no reader looks at;
 //! 3. `journal`: ONE record with all other writes of the group (slices, cursors, counters, keys,
 //!    ends of data files …);
@@ -20,8 +20,8 @@
 //!
 //! A start replays the journal (which changes nothing when step 5 was done). What stands behind the
 //! end of a data file is written over. So a group is there wholly or not at all, and readers only
-//! ever see what is durable. After step 1 has failed, on a full disk for example, the ledger is what
-//! it was; after a failed write of sled no further change is taken.
+//! ever see what is durable. After step 1 has failed, on a full disk for example, the ledger is
+//! what it was; after a failed write of sled no further change is taken.
 //!
 //! # What was found out about sled 0.34.7
 //!
@@ -55,7 +55,7 @@
 //! - An iterator over a tree sees changes made meanwhile: readers list slices under a lock, then
 //!   read rows and sums, which never change, without one. A data file that nobody can come to any
 //!   more is deleted when those who began to read before have ended (`readers`, `compaction`).
-//! - It keeps two to three bytes for each byte of a large value, gives hardly any back when they are
+//! - It keeps two to three bytes for each byte of a large value, gives hardly any back when it is
 //!   deleted, and reads all that was written since the last start again after a kill: rows stood in
 //!   it up to format 3.
 //! - A key that is removed makes it write the rest of the leaf anew, so what is removed counts

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Level 1 is a day, 2 a month (UTC). Their rollups stand in data files as those of slices do; a
-//! scope without rows is not in them. If a day or month has one record, it has those of all metrics.
+//! scope without rows is not in them. If a day or month has one record, it has those of all
+//! metrics.
 //!
 //! They say nothing that the slices do not say, and can never say anything else: a change of a
 //! slice's rows deletes the sums of its day and month in the same change, and `compaction` makes
