@@ -11,7 +11,7 @@ use super::support::*;
 use crate::ledger::sled::SledLedger;
 use crate::ledger::{
     CollectorMapping, CompletenessQuery, Enabled, Fact, Failure, GroupKey, KvEdit, Ledger,
-    ModuleState, NewScope, PushOutcome, ScopeChange, SliceScope,
+    ModuleState, NewScope, PushOutcome, Retention, ScopeChange, SliceScope, SummaryQuery,
 };
 use crate::usage::ScopeId;
 
@@ -92,6 +92,22 @@ fn write_sample_3(ledger: &SledLedger) {
     while ledger.compact().unwrap().slices_merged != 12 {}
 }
 
+/// And of what format 4 added: data files of four months, one of them with dead parts, sums of
+/// days and a month, two months without rows. `daemon/tests/data/ledger-4` was written by this.
+fn write_sample_4(ledger: &SledLedger) {
+    write_sample_3(ledger);
+    // `read_all` asks for rows of the last thousand hours before November.
+    for index in (-1500_i128..-1100).step_by(9).chain((0..800).step_by(9)) {
+        let rows = [("eve", index, 1, Some("vm-3"), None), ("ann", 1, 7, None, Some("large"))];
+        let slice = pushed("net", hour(i64::try_from(index).unwrap()), &["ann", "eve"], &rows);
+        ledger.push(push_of(vec![slice], None)).unwrap();
+    }
+    super::compaction::compact(ledger);
+    let retention = Retention { rows_months: Some(1), sums_months: None };
+    while ledger.retain(retention, at(800)).unwrap().slices > 0 {}
+    ledger.reset(&reset_of(&["bob"], at(1))).unwrap();
+}
+
 /// All that can be read, as text.
 fn read_all(path: &Path) -> String {
     let ledger = open(path);
@@ -168,6 +184,27 @@ fn format_3_is_still_read() {
     // Two slices of `cpu` have scopes that were replaced or reset.
     assert_eq!(done.slices_merged, 14);
     assert_eq!(read_all(&old), expected);
+}
+
+#[test]
+fn format_4_is_still_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    super::crash::copy(&sample("ledger-4"), &old);
+    write_sample_4(&open(&new));
+    let by_type = |path: &Path| {
+        let everything = SummaryQuery { begin: at(-1600), end: at(800), ..everything(&[]) };
+        let keys = [vec![GroupKey::Type], vec![GroupKey::Scope, GroupKey::Time]];
+        let ledger = open(path);
+        keys.map(|group_by| summary(&ledger, &SummaryQuery { group_by, ..everything.clone() }))
+    };
+
+    let expected = (read_all(&new), by_type(&new));
+
+    assert_eq!((read_all(&old), by_type(&old)), expected);
+    super::compaction::compact(&open(&old));
+    super::compaction::assert_nothing_is_left_over(&old);
+    assert_eq!((read_all(&old), by_type(&old)), expected);
 }
 
 /// What older formats have left behind is compacted like anything.
