@@ -130,7 +130,7 @@ fn read_plugins(mut section: TableReader<'_>) -> PluginsConfig {
 
 fn read_ledger(mut section: TableReader<'_>) -> LedgerConfig {
     let hint = "`cache_size_mib` is in MiB";
-    let cache_size_mib = section.integer("cache_size_mib", 16..=1_048_576, 256, hint);
+    let cache_size_mib = section.integer("cache_size_mib", 16..=1_048_576, 64, hint);
     let hint = "`compaction_percent` is a share of the time; 0 = never";
     let compaction_percent = section.integer("compaction_percent", 0..=100, 10_u8, hint);
     let retention = read_retention(&mut section, compaction_percent);
