@@ -6,12 +6,12 @@ use super::block::{EncodedBlock, RowSet};
 use super::catalog::{Catalog, MetricNumber, Note, ScopeNumber};
 use super::cursors::{self, Cursor};
 use super::data::{self, DataFiles};
-use super::gather::{CheckedSlice, Gathered};
+use super::gather::{CheckedSlice, Gathered, too_much};
 use super::query::Reading;
 use super::queue::Stage;
 use super::rollup::{ROLLUP_SCOPES_MAX, RollupEntry, encode_rollup};
 use super::runs::ScopeRuns;
-use super::slice::{Part, Slice, part_size};
+use super::slice::{Part, SLICE_PARTS_MAX, Slice, part_size};
 use super::store::{Store, Table, Write};
 use super::texts::Texts;
 use super::{COUNTERS_KEY, records, states, sums};
@@ -77,6 +77,11 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
+    /// How many parts it takes.
+    pub(super) fn parts(&self) -> usize {
+        self.blocks.len() + self.rollup.len().div_ceil(ROLLUP_SCOPES_MAX)
+    }
+
     /// Its parts, and their bytes one after the other.
     pub(super) fn into_parts(self) -> EncodedParts {
         let mut parts = EncodedParts::default();
@@ -182,7 +187,10 @@ pub(super) fn encode(
     let mut rollup: Vec<_> = stood.iter().zip(scopes).zip(sums).filter_map(entry).collect();
     rollup.sort_unstable_by_key(|entry| entry.scope);
     let blocks = row_sets.iter().flat_map(RowSet::encode).collect();
-    Ok(Encoded { blocks, rollup })
+    let encoded = Encoded { blocks, rollup };
+    too_much("parts of rows of different scales in a slice", encoded.parts(), SLICE_PARTS_MAX)
+        .map_err(wrong)?;
+    Ok(encoded)
 }
 
 /// Bytes that the rows of a slice take in blocks.

@@ -194,7 +194,11 @@ impl SledLedger {
         let records: Vec<sled::IVec> = records.into_iter().flatten().collect();
         let inner = Arc::clone(&self.inner);
         let change = move |stage: &mut Stage| replace(&inner, stage, encoded, (&slices, &records));
-        if !self.change_with(Company::Alone, change)? {
+        // On a full disk the next step goes on with something that may give room.
+        let replaced = self.change_with(Company::Alone, change).inspect_err(|_| {
+            compactor.failed.insert(first_key);
+        });
+        if !replaced? {
             return Ok(CompactionStep::default());
         }
         Ok(CompactionStep {

@@ -23,7 +23,6 @@
 //! A change writes its extents and syncs the files before the journal names them.
 
 use std::cell::Cell;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -271,15 +270,19 @@ impl DataFiles {
     /// Writes extents and syncs their files. After an error nothing of them is in the ledger, and
     /// the same places may be written again.
     pub(super) fn append(&self, extents: &[Extent]) -> io::Result<()> {
-        let mut touched = BTreeMap::new();
+        let mut by_file: BTreeMap<FileId, Vec<&Extent>> = BTreeMap::new();
         for extent in extents {
-            let file = match touched.entry(extent.file) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(self.to_write(extent.file)?),
-            };
-            file.write_all_at(&extent.bytes, extent.offset)?;
+            by_file.entry(extent.file).or_default().push(extent);
         }
-        touched.values().try_for_each(|file| file.sync_data())
+        // One after the other: a push may be of more months than files may be open.
+        for (file, extents) in by_file {
+            let file = self.to_write(file)?;
+            for extent in extents {
+                file.write_all_at(&extent.bytes, extent.offset)?;
+            }
+            file.sync_data()?;
+        }
+        Ok(())
     }
 
     /// Gives `visit` some bytes of a file. They are read into memory that the thread keeps: to ask
@@ -337,10 +340,11 @@ impl DataFiles {
         let mut options = OpenOptions::new();
         let handle = options.write(true).create(true).truncate(false).open(self.path(file))?;
         if handle.metadata()?.len() < HEADER_SIZE {
+            // First its name: should that fail, the next attempt comes here again.
+            File::open(&self.folder)?.sync_all()?;
             let mut header = Writer::framed(HEADER);
             header.raw(MAGIC);
             handle.write_all_at(&header.seal(), 0)?;
-            File::open(&self.folder)?.sync_all()?;
         }
         let handle = Arc::new(handle);
         keep(&mut self.lock().to_write, file, &handle);

@@ -19,7 +19,7 @@ use crate::ledger::{LedgerError, RatedSlice, ShapeErrorKind};
 use crate::usage::{SUM_SCALE, Sum};
 
 /// Most rows of a slice.
-const SLICE_ROWS_MAX: usize = 16 << 20;
+const SLICE_ROWS_MAX: usize = 8 << 20;
 
 /// Marks a column whose texts are JSON.
 pub(super) const ENCODING_KEY: &str = "rated.encoding";

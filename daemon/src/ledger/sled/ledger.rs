@@ -216,6 +216,10 @@ impl Inner {
     /// Makes a group durable, then visible.
     fn write(&self, mut stage: Stage, before: &Catalog) -> Result<(), GroupError> {
         commit::write_counters(&mut stage, before);
+        if let Some(write) = stage.journaled.iter().find(|write| !write.fits()) {
+            let text = format!("a record of {} bytes is too long to be stored", write.value_size());
+            return Err(GroupError::Undone(LedgerError::Store(text.into())));
+        }
         // Nothing names these places before the journal does.
         let written = self.data.append(&stage.extents);
         written.map_err(|error| GroupError::Undone(store_error(error)))?;

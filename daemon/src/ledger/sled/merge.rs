@@ -14,12 +14,12 @@ use super::commit::Encoded;
 use super::gather::{DECIMAL_END, ScopeSums, Total};
 use super::query::{BlockError, Reading, Selection, rows_of_scopes};
 use super::rollup::RollupEntry;
-use super::slice::Slice;
+use super::slice::{SLICE_PARTS_MAX, Slice};
 use super::store::damaged;
 use crate::ledger::{Filters, LedgerError, Origin};
 
-/// What is left of some slices, in their order. `None` = they know something of one scope twice,
-/// and have to stay apart. What comes out has been compared with the sums of the slices.
+/// What is left of some slices, in their order. `None` = they know something of one scope twice, or
+/// their rows differ too much, and they have to stay apart. What comes out has been compared with the sums of the slices.
 pub(super) fn merge(
     reading: Reading<'_>,
     slices: &[Slice],
@@ -37,6 +37,9 @@ pub(super) fn merge(
         }
     }
     let encoded = Encoded { blocks: rows.finish(), rollup };
+    if encoded.parts() > SLICE_PARTS_MAX {
+        return Ok(None);
+    }
     let Some(first) = slices.first() else { return Ok(None) };
     let key = first.key();
     check(slices, &encoded)

@@ -48,7 +48,8 @@
 //!   empty.
 //! - It writes snapshots of its page table at starts only: after a kill all that was written since
 //!   the last start is read again, and a damaged byte in that part of the log cannot be told from
-//!   its torn end. What follows it is lost as a whole, cursors included, so it is collected again.
+//!   its torn end. What follows it is lost as a whole, cursors included, so it is collected again;
+//!   but rows that compaction has moved since, and whose old file it has deleted, are damaged then.
 //! - Damage may make it panic; opening is guarded.
 //! - The lock on `db` may outlive the database by a moment, and its error cannot be told from
 //!   others: we hold a lock of our own (`lock`).

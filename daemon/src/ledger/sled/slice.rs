@@ -33,12 +33,16 @@ use super::codec::{Damage, Kind, Reader, Writer};
 use super::data::{FileId, Month};
 use super::gather::ScopeSums;
 use super::runs::ScopeRuns;
+use super::store::VALUE_SIZE_MAX;
 use crate::ledger::Origin;
 use crate::usage::{Period, Sum};
 
 const SLICE: Kind = Kind(b'I', 4);
 
-/// Most parts of a slice.
+/// Most parts of a slice that is written: its record is one value of the store.
+pub(super) const SLICE_PARTS_MAX: usize = 2000;
+const _: () = assert!(SLICE_PARTS_MAX * 18 + 4096 < VALUE_SIZE_MAX);
+/// Most parts of a slice that is read.
 const PARTS_MAX: usize = 1 << 16;
 /// Most bytes of a part: bounds what damage can make us allocate.
 const PART_SIZE_MAX: usize = 64 << 20;

@@ -97,8 +97,17 @@ impl Write {
         Write { table, key, value: None }
     }
 
+    /// Whether the store takes it; longer values are cut up by those who write them.
+    pub(super) fn fits(&self) -> bool {
+        self.value_size() <= VALUE_SIZE_MAX
+    }
+
+    pub(super) fn value_size(&self) -> usize {
+        self.value.as_ref().map_or(0, Vec::len)
+    }
+
     fn size(&self) -> usize {
-        self.key.len() + self.value.as_ref().map_or(0, Vec::len)
+        self.key.len() + self.value_size()
     }
 }
 

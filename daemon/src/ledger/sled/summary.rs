@@ -73,7 +73,10 @@ pub(super) fn summarize(
     for found in found {
         match found {
             Ok(found) if all.groups.is_empty() => all = found,
-            Ok(found) => all.groups.merge(&mut all.chains, (found.groups, &found.chains)),
+            Ok(found) => {
+                all.groups.merge(&mut all.chains, (found.groups, &found.chains));
+                all.groups.check()?;
+            }
             Err(failure) => failures.push(failure),
         }
     }

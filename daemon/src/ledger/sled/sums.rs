@@ -245,6 +245,9 @@ impl SledLedger {
             sums.extend(sum_of(reading, period, metric, &of_metric)?);
         }
         drop(presence);
+        if sums.is_empty() {
+            return Ok(false);
+        }
         let inner = Arc::clone(&self.inner);
         self.change_with(Company::Alone, move |stage: &mut Stage| {
             let catalog = stage.catalog.clone();

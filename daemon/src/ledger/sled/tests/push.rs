@@ -254,6 +254,37 @@ fn a_big_slice_is_split_and_nothing_is_lost() {
     assert_eq!(sizes.collect::<Vec<usize>>(), [full, full, full, 470_000 - 3 * full]);
 }
 
+/// No scale holds a tiny number and a huge one: each row would be a block of its own.
+#[test]
+fn rows_of_too_many_scales_are_refused_and_harm_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_ann(folder.path());
+    let mut slice = pushed("net", hour(0), &["ann"], &[("ann", 1, 1, None, None)]);
+    let of_scale = |row: i128| match row % 2 {
+        0 => decimals([1 + row], 28),
+        _ => decimals([10_i128.pow(37) + row], 0),
+    };
+    let like = slice.rows[0].clone();
+    let batch = |row: i128| {
+        let mut columns = like.columns().to_vec();
+        columns[1] = of_scale(row);
+        let mut fields: Vec<_> = like.schema().fields().iter().cloned().collect();
+        let qty = arrow_schema::Field::new("qty", columns[1].data_type().clone(), false);
+        fields[1] = std::sync::Arc::new(qty);
+        let schema = std::sync::Arc::new(arrow_schema::Schema::new(fields));
+        arrow_array::RecordBatch::try_new(schema, columns).unwrap()
+    };
+    slice.rows = (0..3000).map(batch).collect();
+    let few = crate::ledger::RatedSlice { rows: slice.rows[..50].to_vec(), ..slice.clone() };
+
+    let error = ledger.push(push_of(vec![slice], None)).unwrap_err();
+
+    assert!(matches!(error, LedgerError::Shape { .. }), "{error}");
+    ledger.push(push_of(vec![few], None)).unwrap();
+    drop(ledger);
+    assert_eq!(open(folder.path()).size().unwrap().rows, 50);
+}
+
 #[test]
 fn a_visit_sees_the_rows_of_all_pages_and_ends_when_told() {
     let folder = tempfile::tempdir().unwrap();
