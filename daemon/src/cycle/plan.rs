@@ -144,8 +144,17 @@ impl Plan {
         };
         let collector = Arc::clone(&self.world.collectors[metric]);
         *self.in_flight.entry((metric, Arc::clone(&collector))).or_default() += 1;
-        let last_due_begin = self.last_due_begin;
+        // What failed lately goes on a period at a time: what is sound gets into the ledger, and
+        // whatever moved on counts as a success.
+        let is_held = self.is_held(metric, &scopes);
+        let last_due_begin = if is_held { begin } else { self.last_due_begin };
         Some(Slice { metric, collector, period, scopes, last_due_begin, began: now })
+    }
+
+    fn is_held(&self, metric: usize, scopes: &[u32]) -> bool {
+        let is_held =
+            |scope: &u32| self.holds.get(&Subject::Scope { metric, scope: *scope }).is_some();
+        self.holds.get(&self.source(metric)).is_some() || scopes.iter().any(is_held)
     }
 
     fn is_due(&self, metric: usize) -> bool {

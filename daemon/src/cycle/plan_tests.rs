@@ -112,6 +112,21 @@ fn no_collector_takes_the_places_of_another() {
 }
 
 #[test]
+fn what_failed_goes_on_a_period_at_a_time() {
+    let mut plan = plan(8, &["c"], 1);
+    plan.set_due(at(9 * HOUR));
+    let now = at(9 * HOUR);
+    let slice = plan.next(now).unwrap();
+    assert!(slice.last_due_begin > slice.period.begin_secs());
+    fail(&mut plan, &slice, now);
+    let end = plan.holds.next_end(now).unwrap();
+
+    let again = plan.next(end).unwrap();
+
+    assert_eq!(again.last_due_begin, again.period.begin_secs());
+}
+
+#[test]
 fn a_failed_source_is_asked_by_one_slice_until_it_answers() {
     let mut plan = plan(8, &["c", "c"], 8);
     plan.set_due(at(5 * HOUR));

@@ -38,7 +38,7 @@ impl Line {
     pub(super) fn rising(mut self, product: Decimal, factor: Decimal) -> Option<Line> {
         let (product, factor) = (product.normalize(), factor.normalize());
         let part = product.mantissa().checked_mul(factor.mantissa())?;
-        let part_max = part.abs().max(product.mantissa().abs());
+        let part_max = part.checked_abs()?.max(product.mantissa().checked_abs()?);
         let scale = self.slope_scale.max(product.scale() + factor.scale());
         let own = power_of_ten(scale - self.slope_scale)?;
         let others = power_of_ten(scale - product.scale() - factor.scale())?;

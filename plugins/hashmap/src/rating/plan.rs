@@ -71,6 +71,11 @@ impl Plan {
         Some(plan)
     }
 
+    /// Groups and lines.
+    pub(super) fn size(&self) -> usize {
+        self.groups.len() + self.course.as_ref().map_or(0, |course| course.lines.len())
+    }
+
     pub(super) fn course(&self) -> Option<&Course> {
         self.course.as_ref()
     }

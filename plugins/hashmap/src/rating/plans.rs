@@ -7,7 +7,7 @@ use super::plan::Plan;
 use super::price_list::ServicePrices;
 use super::quick_hash::QuickHashMap;
 
-/// Most lines and plans kept for one metric type, about 100 bytes each. When another one would be
+/// Most plans, groups and lines of them kept for one metric type, about 100 bytes each. When another one would be
 /// too many, all go.
 const KEPT_MAX: usize = 1 << 14;
 
@@ -53,7 +53,7 @@ impl Plans {
     fn keep(&self, made: &[(Combination<'_>, Arc<Plan>)]) {
         let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
         for (combination, plan) in made {
-            let count = 1 + plan.course().map_or(0, |course| course.lines.len());
+            let count = 1 + plan.size();
             if kept.count + count > KEPT_MAX {
                 *kept = Kept::default();
             }
