@@ -220,7 +220,7 @@ async fn resets_at_any_moment_leave_no_hole_and_double_nothing() {
 }
 
 #[tokio::test]
-async fn a_reset_while_slices_are_under_way_is_made_up_before_the_next_tick() {
+async fn a_reset_while_slices_are_under_way_is_made_up() {
     for steps in 1..40 {
         let mut simulation = Simulation::new(12, Script::default());
         for _ in 0..steps {
@@ -229,10 +229,12 @@ async fn a_reset_while_slices_are_under_way_is_made_up_before_the_next_tick() {
         reset_some(&simulation, &mut Jitter::new(steps));
         simulation.runner.look();
 
-        while simulation.step().await.is_none() {}
+        // Mostly before the next tick already; a commit may end between the reset and its being
+        // read in a way that only the tick's own look at the ledger finds.
+        simulation.run_until(13).await;
 
-        assert_eq!(simulation.all_hours(), [due(12); 15], "{steps} steps");
-        simulation.check_totals(11);
+        assert_eq!(simulation.all_hours(), [due(13); 15], "{steps} steps");
+        simulation.check_totals(12);
     }
 }
 
