@@ -19,7 +19,8 @@ use super::store::damaged;
 use crate::ledger::{Filters, LedgerError, Origin};
 
 /// What is left of some slices, in their order. `None` = they know something of one scope twice, or
-/// their rows differ too much, and they have to stay apart. What comes out has been compared with the sums of the slices.
+/// their rows differ too much, and they have to stay apart. What comes out has been compared with
+/// the sums of the slices.
 pub(super) fn merge(
     reading: Reading<'_>,
     slices: &[Slice],

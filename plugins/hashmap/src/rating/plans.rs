@@ -7,8 +7,8 @@ use super::plan::Plan;
 use super::price_list::ServicePrices;
 use super::quick_hash::QuickHashMap;
 
-/// Most plans, groups and lines of them kept for one metric type, about 100 bytes each. When another one would be
-/// too many, all go.
+/// Most plans, groups and lines of them kept for one metric type, about 100 bytes each. When
+/// another one would be too many, all go.
 const KEPT_MAX: usize = 1 << 14;
 
 /// Shared by all batches that one price list rates; other rules are another list.
