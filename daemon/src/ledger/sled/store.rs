@@ -18,9 +18,8 @@ const SEGMENT_SIZE: usize = 4 << 20;
 pub(super) const VALUE_SIZE_MAX: usize = 40 << 10;
 const _: () = assert!(VALUE_SIZE_MAX * 20 < SEGMENT_SIZE / 4);
 
-/// Most bytes that one writer writes between two syncs: well below a segment, because sled may
-/// write over a segment whose live pages it has moved without having synced the copies. There are
-/// two writers: the queue, and a sweep of `compaction`.
+/// Most bytes that are written between two syncs: well below a segment, because sled may write over
+/// a segment whose live pages it has moved without having synced the copies. Only the queue writes.
 const SYNC_WINDOW_SIZE: usize = 1 << 20;
 
 /// How often sled cleans segments that are mostly garbage, and syncs that.
