@@ -37,6 +37,9 @@ enum Key<'a> {
 
 /// A thread is worth its start from so many entries on (rows, or scopes of rollups).
 const HELPER_ENTRIES_MIN: usize = 50_000;
+/// A thread takes at most so many parts at once, and leaves others a share of the rest.
+const TURN_PARTS_MAX: usize = 16;
+const TURN_SHARES: usize = 16;
 
 pub(super) fn summarize(
     reading: Reading<'_>,
@@ -54,16 +57,21 @@ pub(super) fn summarize(
             scan.begin_slice(slice, slice_group, &mut jobs);
         }
     }
+    // What goes into the same groups one after the other: they are still in the processor's cache.
+    jobs.sort_by_key(|job| (job.slice_group, job.index));
     let entries: usize = jobs.iter().map(|job| job.part.rows).sum();
+    let turn = (jobs.len() / TURN_SHARES).clamp(1, TURN_PARTS_MAX);
     let (next, has_failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let found = with_helpers(entries / HELPER_ENTRIES_MIN, || {
         let mut scan = Scan::new(&plan);
         while !has_failed.load(Ordering::Relaxed) {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(job) = jobs.get(index) else { break };
-            if let Err(error) = scan.run(job).and_then(|()| scan.groups.check()) {
-                has_failed.store(true, Ordering::Relaxed);
-                return Err((index, error));
+            let begin = next.fetch_add(turn, Ordering::Relaxed);
+            let Some(left) = jobs.get(begin..) else { break };
+            for (index, job) in (begin..).zip(left.iter().take(turn)) {
+                if let Err(error) = scan.run(job).and_then(|()| scan.groups.check()) {
+                    has_failed.store(true, Ordering::Relaxed);
+                    return Err((index, error));
+                }
             }
         }
         Ok(scan)
@@ -80,7 +88,7 @@ pub(super) fn summarize(
             Err(failure) => failures.push(failure),
         }
     }
-    // Parts are taken in order, and to their end: the first failure is the same for any threads.
+    // Turns are taken in order, and to their end: the first failure is the same for any threads.
     match failures.into_iter().min_by_key(|(index, _)| *index) {
         Some((_, error)) => Err(error),
         None => Ok(all.finish(&slice_groups)),
