@@ -64,6 +64,7 @@ pub enum PluginCall {
     Scopes,
     Prepare,
     Rate,
+    Explain,
     Handle,
 }
 
@@ -594,6 +595,7 @@ impl PluginCall {
             PluginCall::Scopes => "scopes",
             PluginCall::Prepare => "prepare",
             PluginCall::Rate => "rate",
+            PluginCall::Explain => "explain",
             PluginCall::Handle => "handle",
         }
     }

@@ -65,6 +65,7 @@
 //! - [`Host`] is what the daemon lends: log, clock, key-value store, metrics, HTTP. [`Call`] says
 //!   when an answer is due and whether it is still wanted.
 //! - [`decimal`] is where money is multiplied and rounded, and where texts become numbers.
+//! - [`Explanation`] is how prices came about, in [`Steps`] that the daemon computes again.
 //! - [`access`] is how a server is reached: address, certificates, time limits, secrets.
 //! - [`testing`] is a host in memory and a conformance test.
 //! - [`raw`] is the C interface below all this.
@@ -85,6 +86,7 @@ mod batches;
 mod builder;
 mod component;
 pub mod decimal;
+mod explain;
 mod export;
 mod host;
 mod layout;
@@ -100,6 +102,7 @@ pub use batches::*;
 pub use builder::*;
 pub use component::*;
 pub use decimal::{SCALE_MAX, decimal_at, decimal_column};
+pub use explain::*;
 pub use host::*;
 pub use request::*;
 pub use status::*;

@@ -128,6 +128,12 @@ pub trait Ledger: Send + Sync + 'static {
     /// failed.
     fn completeness(&self, query: &CompletenessQuery) -> Result<Vec<Completeness>, LedgerError>;
 
+    /// Checksums of the libraries that rated what is or was in the ledger, the newest first. From
+    /// memory.
+    fn libraries(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     // ---- states that operators set --------------------------------------------------------------
 
     /// By module name. From memory.
@@ -382,9 +388,13 @@ pub struct RowsPage {
 pub struct RowsGroup {
     pub period: Period,
     pub metric_type: String,
+    /// As the source calls the metric; of pushed rows the type again.
+    pub metric_name: String,
     pub unit: String,
     pub description: Option<String>,
     pub origin: Origin,
+    /// What rated them, in the order of the chain; nobody = free, or pushed.
+    pub rated_by: Arc<[RatedBy]>,
     /// Empty = the rows have no scope: theirs is [`ScopeId::nobody`].
     pub scope_key: String,
     /// Schema `usage/1` with `price`.

@@ -226,10 +226,11 @@ unsafe fn vtable(kind: Kind, pointer: *const u8, name: &str) -> Result<VTable> {
     let needed = match kind {
         Kind::Collector => size_of::<CollectorVTable>(),
         Kind::Fetcher => size_of::<FetcherVTable>(),
-        Kind::Rating => size_of::<RatingVTable>(),
+        Kind::Rating => RatingVTable::SIZE_MIN,
     };
     check_size(&what(), size, needed)?;
-    // After the size every field is a function that must be there.
+    // After the size every field is a function that must be there; those that need not be come
+    // later.
     let offsets: Vec<usize> = (size_of::<usize>()..needed).step_by(size_of::<usize>()).collect();
     // SAFETY: the table is at least `needed` bytes long, as just checked, and holds no nulls when
     // it becomes a reference.
@@ -238,7 +239,7 @@ unsafe fn vtable(kind: Kind, pointer: *const u8, name: &str) -> Result<VTable> {
         Ok(match kind {
             Kind::Collector => VTable::Collector(&*pointer.cast()),
             Kind::Fetcher => VTable::Fetcher(&*pointer.cast()),
-            Kind::Rating => VTable::Rating(&*pointer.cast()),
+            Kind::Rating => VTable::Rating(RatingVTable::read(pointer.cast())),
         })
     }
 }
@@ -262,11 +263,12 @@ mod tests {
         let version = |major, minor| AbiVersion { major, minor };
 
         let newer = check_version(raw::MAGIC, version(1, 3)).unwrap_err().to_string();
-        assert_eq!(newer, "needs ABI 1.3, this daemon has 1.0; upgrade rated");
+        assert_eq!(newer, "needs ABI 1.3, this daemon has 1.1; upgrade rated");
         let major = check_version(raw::MAGIC, version(2, 0)).unwrap_err().to_string();
-        assert_eq!(major, "needs ABI 2.0, this daemon has 1.0; upgrade rated");
+        assert_eq!(major, "needs ABI 2.0, this daemon has 1.1; upgrade rated");
         let older = check_version(raw::MAGIC, version(0, 9)).unwrap_err().to_string();
-        assert_eq!(older, "was built for ABI 0.9, this daemon has 1.0; rebuild the plugin");
+        assert_eq!(older, "was built for ABI 0.9, this daemon has 1.1; rebuild the plugin");
         assert_eq!(check_version(raw::MAGIC, version(1, 0)), Ok(()));
+        assert_eq!(check_version(raw::MAGIC, version(1, 1)), Ok(()));
     }
 }

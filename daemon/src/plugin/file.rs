@@ -137,6 +137,18 @@ impl Copies {
         File::open(&self.dir)?.sync_all()
     }
 
+    /// The copy of a library with this checksum, if there is one.
+    pub(super) fn find(&self, sha256: &str) -> Option<PathBuf> {
+        let hash = sha256.get(..NAME_HASH_LEN)?;
+        let mut paths = fs::read_dir(&self.dir).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+        paths.find(|path| {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            is_copy(path)
+                && path.extension().is_some_and(|extension| extension == "so")
+                && stem.rsplit_once('-').is_some_and(|(_, found)| found == hash)
+        })
+    }
+
     /// Removes the copies that are not in `used`, and unfinished ones; other files stay. How many
     /// went.
     pub(super) fn remove_unused(&self, used: &BTreeSet<PathBuf>) -> io::Result<usize> {
@@ -192,6 +204,8 @@ mod tests {
         assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o777, COPY_MODE);
         assert_eq!(fs::metadata(copies.dir()).unwrap().mode() & 0o777, 0o700);
         assert_eq!(copies.keep(Path::new("/x/libacme.so"), &content(b"one")).unwrap(), copy);
+        assert_eq!(copies.find(&content(b"one").sha256), Some(copy));
+        assert_eq!(copies.find(&content(b"two").sha256), None);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::file::{self, Content, Copies};
 use super::find;
 use super::generation::{self, CheckFailed, Generation};
 use super::host_api::Services;
+use super::kept::{KeptModules, LIBRARIES_KEPT_MAX};
 use super::library::{Declaration, Library};
 use super::load;
 use super::pool::{Pool, PoolLimits};
@@ -39,11 +40,12 @@ pub struct PluginHost {
     stopped: Mutex<bool>,
     /// Held as long as a reload takes.
     loaded: Mutex<Loaded>,
-    origin: Origin,
+    pub(super) origin: Origin,
+    pub(super) kept: KeptModules,
 }
 
 /// Where libraries come from.
-enum Origin {
+pub(super) enum Origin {
     Folders(Copies),
     Embedded(Vec<Declaration>),
 }
@@ -118,6 +120,7 @@ impl PluginHost {
             stopped: Mutex::default(),
             loaded: Mutex::default(),
             origin,
+            kept: KeptModules::default(),
         };
         let mut loaded = host.lock_loaded();
         let candidates = host.candidates();
@@ -159,6 +162,7 @@ impl PluginHost {
             *stopped = true;
             self.current.store(Arc::default());
         }
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let pool = &self.services.pool;
         if tokio::time::timeout(grace, pool.idle()).await.is_err() {
             warn!(?grace, "Calls to plugins did not end in time, they are left behind.");
@@ -249,7 +253,7 @@ impl PluginHost {
     }
 
     /// Starts the libraries that are new in this process.
-    fn start_new(
+    pub(super) fn start_new(
         &self,
         libraries: Vec<Arc<Library>>,
         refused: &mut Vec<Refusal>,
@@ -294,7 +298,11 @@ impl PluginHost {
     fn remove_unused_copies(&self, candidates: &Candidates) {
         let Origin::Folders(copies) = &self.origin else { return };
         let used = candidates.files.iter();
-        let used = used.map(|(path, content)| copies.path(path, &content.sha256)).collect();
+        let used = used.map(|(path, content)| copies.path(path, &content.sha256));
+        // What was rated by them can be rated again as it was.
+        let rated = self.services.lent.ledger.libraries();
+        let kept = rated.iter().take(LIBRARIES_KEPT_MAX).filter_map(|sha256| copies.find(sha256));
+        let used = used.chain(kept).collect();
         if let Err(error) = copies.remove_unused(&used) {
             let dir = copies.dir().display();
             error!(%dir, %error, "Cannot remove unused copies of plugins.");

@@ -199,7 +199,10 @@ impl Slot {
         on: On,
         work: impl FnOnce(&Live<'_>, &Frame<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T, CallError> {
-        let turns = if what == PluginCall::Rate { &self.rater_turns } else { &self.turns };
+        let turns = match what {
+            PluginCall::Rate | PluginCall::Explain => &self.rater_turns,
+            _ => &self.turns,
+        };
         let Ok(turn) = turns.clone().acquire_owned().await else {
             return Err(self.failed(self.stopped()));
         };
@@ -258,7 +261,7 @@ impl Slot {
         let outcome = outcome.map_err(|error| self.understood(call, error));
         let status = outcome.as_ref().map_or_else(|error| error.status, |_| Status::Ok);
         if status == Status::Panic {
-            self.panicked(instance.ok().as_ref(), outcome.as_ref().err());
+            self.panicked(what, instance.ok().as_ref(), outcome.as_ref().err());
         }
         if !call.is_written_off() {
             let metrics = &self.services.lent.metrics;
@@ -330,7 +333,7 @@ impl Slot {
 
     /// After a panic nobody knows in which state the instance is: it is left as it is, and the next
     /// call makes another.
-    fn panicked(&self, instance: Option<&Arc<Instance>>, error: Option<&Error>) {
+    fn panicked(&self, what: PluginCall, instance: Option<&Arc<Instance>>, error: Option<&Error>) {
         if let Some(instance) = instance {
             instance.abandon();
             let mut current = lock(&self.instance);
@@ -340,6 +343,10 @@ impl Slot {
         }
         let reason = error.map(|error| error.message.as_str()).unwrap_or_default();
         warn!(instance = %self.label, reason, "A plugin panicked, its instance is made anew.");
+        if what == PluginCall::Explain {
+            // Whoever asks why a price is what it is must not be able to stop the rating.
+            return;
+        }
         let now = self.services.lent.clock.now();
         let mut health = lock(&self.health);
         health.panics.retain(|at| now - *at < PANICS_WINDOW);

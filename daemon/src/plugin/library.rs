@@ -94,10 +94,11 @@ pub(super) struct Component {
     pub(super) vtable: VTable,
 }
 
-/// Every function in it was checked not to be null.
+/// Every function in it that must be there was checked not to be null.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum VTable {
     Collector(&'static CollectorVTable),
     Fetcher(&'static FetcherVTable),
-    Rating(&'static RatingVTable),
+    /// A copy: that of an older plugin ends earlier.
+    Rating(RatingVTable),
 }

@@ -32,6 +32,7 @@ mod host;
 mod host_api;
 mod inspect;
 mod instance;
+mod kept;
 mod library;
 mod load;
 mod module;

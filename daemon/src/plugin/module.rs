@@ -1,13 +1,16 @@
 //! A running rating module and the raters it prepares.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use rated_plugin::raw::{
     FFI_ArrowArray, FFI_ArrowSchema, RatingVTable, RawRate, RawRequest, RawResponse,
 };
-use rated_plugin::{AsOf, Error, Method, RateRequest, Request, Response, Result};
+use rated_plugin::{
+    AsOf, Error, Explanation, Method, RateRequest, Request, Response, Result, Status,
+};
 
 use super::call::on_behalf_of;
 use super::collector::{COLLECT_ROWS_MAX, nanoseconds};
@@ -22,6 +25,8 @@ use crate::metrics::PluginCall;
 
 /// Largest answer of a module to a REST call, bytes.
 pub const RESPONSE_SIZE_MAX: usize = 64 * 1024 * 1024;
+/// Largest answer of a module that explains prices, bytes.
+const EXPLANATION_SIZE_MAX: usize = 64 * 1024 * 1024;
 /// Longest content type and location, bytes.
 const HEADER_SIZE_MAX: usize = 1024;
 
@@ -107,7 +112,7 @@ impl Module {
     }
 }
 
-fn table(slot: &Slot) -> Result<&'static RatingVTable> {
+fn table(slot: &Slot) -> Result<RatingVTable> {
     match slot.component().vtable {
         VTable::Rating(table) => Ok(table),
         VTable::Collector(_) | VTable::Fetcher(_) => Err(Error::internal("not a rating module")),
@@ -203,7 +208,7 @@ pub struct Rater {
 
 struct Rules {
     handle: Handle,
-    table: &'static RatingVTable,
+    table: RatingVTable,
     /// Raters end before their instance.
     instance: Arc<Instance>,
     services: Arc<Services>,
@@ -237,7 +242,68 @@ impl Rater {
     }
 }
 
+impl Rater {
+    /// How the prices of some rows come about; `None` = the module gives no reasons. One list of
+    /// steps for each row; whether they hold is not checked.
+    pub async fn explain(
+        &self,
+        request: RateRequest,
+        usage: RecordBatch,
+        rows: Range<usize>,
+    ) -> Result<Option<Explanation>, CallError> {
+        let rater = self.clone();
+        let on = On::This(self.rules.instance.clone());
+        let explain = move |_: &Live<'_>, frame: &Frame<'_>| match rater
+            .rules
+            .explain(frame, &request, usage, rows)
+        {
+            Err(error) if error.status == Status::Unsupported => Ok(None),
+            explanation => explanation,
+        };
+        self.slot.call(PluginCall::Explain, on, explain).await
+    }
+}
+
 impl Rules {
+    fn explain(
+        &self,
+        frame: &Frame<'_>,
+        request: &RateRequest,
+        usage: RecordBatch,
+        rows: Range<usize>,
+    ) -> Result<Option<Explanation>> {
+        let Some(explain) = self.table.explain else { return Ok(None) };
+        let raw = raw_request(request)?;
+        let (mut array, mut schema) = batches::export(usage)?;
+        let (mut json, mut error) = (ffi::empty_buffer(), ErrorSlot::new());
+        // SAFETY: a checked table's function on its own rater; the plugin moves the two inputs out
+        // of their places, all pointers outlive the call.
+        let status = unsafe {
+            explain(
+                self.handle.0.cast_const(),
+                frame.raw,
+                &raw const raw,
+                &raw mut array,
+                &raw mut schema,
+                rows.start,
+                rows.len(),
+                &raw mut json,
+                error.as_mut_ptr(),
+            )
+        };
+        // SAFETY: it was empty before the call and the plugin filled it as the interface says.
+        let json = unsafe { ffi::take(json, EXPLANATION_SIZE_MAX) };
+        error.outcome(status)?;
+        let explanation: Explanation = serde_json::from_slice(&json?)
+            .map_err(|error| Error::internal(format!("the reasons are not understood: {error}")))?;
+        if explanation.rows.len() != rows.len() {
+            let (found, wanted) = (explanation.rows.len(), rows.len());
+            let text = format!("expected the reasons of {wanted} rows, got {found}");
+            return Err(Error::internal(text));
+        }
+        Ok(Some(explanation))
+    }
+
     fn rate(
         &self,
         slot: &Slot,
@@ -246,14 +312,7 @@ impl Rules {
         usage: RecordBatch,
     ) -> Result<RecordBatch> {
         let rows = usage.num_rows();
-        let raw = RawRate {
-            struct_size: size_of::<RawRate>(),
-            purpose: purpose(request),
-            reserved: 0,
-            metric: lend(request.metric.as_bytes()),
-            begin_ns: nanoseconds(request.begin)?,
-            end_ns: nanoseconds(request.end)?,
-        };
+        let raw = raw_request(request)?;
         let (mut array, mut schema) = batches::export(usage)?;
         let (mut out, mut out_schema) = (FFI_ArrowArray::empty(), FFI_ArrowSchema::empty());
         let mut error = ErrorSlot::new();
@@ -279,6 +338,17 @@ impl Rules {
         };
         validate::prices(&prices, rows)
     }
+}
+
+fn raw_request(request: &RateRequest) -> Result<RawRate> {
+    Ok(RawRate {
+        struct_size: size_of::<RawRate>(),
+        purpose: purpose(request),
+        reserved: 0,
+        metric: lend(request.metric.as_bytes()),
+        begin_ns: nanoseconds(request.begin)?,
+        end_ns: nanoseconds(request.end)?,
+    })
 }
 
 /// As the interface numbers them.

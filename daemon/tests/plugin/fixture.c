@@ -50,6 +50,9 @@
 #ifndef HANDLE
 #define HANDLE handle
 #endif
+#ifndef EXPLAIN
+#define EXPLAIN NULL
+#endif
 #ifndef CREATE_STATUS
 #define CREATE_STATUS RATED_OK
 #endif
@@ -168,8 +171,25 @@ static RatedStatus handle(const void *self, const RatedCall *call, const RatedRe
   return RATED_OK;
 }
 
+#ifdef REASONS
+static RatedStatus explain(const void *rater, const RatedCall *call, const RatedRate *request,
+                           struct ArrowArray *array, struct ArrowSchema *schema, size_t first_row,
+                           size_t rows, RatedBuffer *out_json, RatedError *error) {
+  (void)rater, (void)call, (void)request, (void)first_row, (void)rows, (void)error;
+  array->release(array);
+  schema->release(schema);
+  out_json->len = sizeof(REASONS) - 1;
+  out_json->ptr = malloc(sizeof(REASONS));
+  out_json->release = release;
+  memcpy(out_json->ptr, REASONS, sizeof(REASONS));
+  return RATED_OK;
+}
+#undef EXPLAIN
+#define EXPLAIN explain
+#endif
+
 static const RatedRatingVTable table = {
-    TABLE_SIZE, create, destroy, check, prepare, destroy, rate, HANDLE,
+    TABLE_SIZE, create, destroy, check, prepare, destroy, rate, HANDLE, EXPLAIN,
 };
 
 static const RatedComponentDecl component = {

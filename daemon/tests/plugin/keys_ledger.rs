@@ -23,6 +23,8 @@ pub(crate) struct KeysLedger {
     revisions: Mutex<BTreeMap<String, Vec<Keys>>>,
     /// Who made each revision.
     authors: Mutex<Vec<String>>,
+    /// What is said to have rated something.
+    pub(crate) libraries: Mutex<Vec<String>>,
 }
 
 impl KeysLedger {
@@ -41,6 +43,10 @@ impl KeysLedger {
 impl Ledger for KeysLedger {
     fn version(&self) -> u64 {
         unreachable!()
+    }
+
+    fn libraries(&self) -> Vec<String> {
+        self.libraries.lock().unwrap().clone()
     }
 
     fn kv_revision(&self, instance: &str) -> Result<u64> {

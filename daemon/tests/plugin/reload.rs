@@ -54,6 +54,36 @@ fn a_changed_library_is_swapped_in_and_work_in_flight_ends_on_the_old_one() {
     assert_eq!(world.metric("rated_plugin_generations"), "2");
 }
 
+/// What it rated can be rated again by it, after a restart too.
+#[test]
+fn a_library_that_rated_something_is_kept_and_loaded_when_it_is_asked_for() {
+    let world = World::new();
+    let (host, path) = start(&world);
+    let old = host.generation().module("fixture").unwrap().library_sha256().to_owned();
+    install(&path, &["ANSWER=\"2\""]);
+    host.reload().unwrap();
+    let middle = host.generation().module("fixture").unwrap().library_sha256().to_owned();
+    install(&path, &["ANSWER=\"3\""]);
+    drop(host);
+    world.ledger.libraries.lock().unwrap().push(old.clone());
+
+    let config =
+        PluginConfig { plugin_dirs: vec![path.parent().unwrap().to_owned()], ..world.config() };
+    let host = PluginHost::start(config, world.services()).unwrap();
+
+    assert_eq!(answer(&world, &host), "3");
+    let kept = host.kept_module("fixture", &old).expect("its copy is there");
+    assert_eq!(kept.library_sha256(), old);
+    let said = world.wait(get(&kept, "/answer")).unwrap();
+    assert_eq!(said.body, b"1");
+    assert_eq!(answer(&world, &host), "3", "new work is done with the new one");
+    assert!(host.kept_module("fixture", &middle).is_none(), "it has rated nothing");
+    assert!(host.kept_module("another", &old).is_none());
+    let generations = world.metric("rated_plugin_generations");
+    host.kept_module("fixture", &old).unwrap();
+    assert_eq!(world.metric("rated_plugin_generations"), generations);
+}
+
 #[test]
 fn a_reload_without_changes_does_nothing() {
     let world = World::new();

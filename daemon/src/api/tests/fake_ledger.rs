@@ -149,6 +149,8 @@ impl Ledger for FakeLedger {
         let groups = rows.into_iter().skip(query.offset).take(query.limit).map(|row| RowsGroup {
             period: row.period,
             metric_type: row.metric_type.to_owned(),
+            metric_name: row.metric_type.to_owned(),
+            rated_by: Arc::new([]),
             unit: row.unit.to_owned(),
             description: None,
             origin: Origin::Collected,

@@ -385,6 +385,17 @@ impl Ledger for SledLedger {
         completeness::list(self.inner.reading(&snapshot.catalog), query, &snapshot.slices)
     }
 
+    fn libraries(&self) -> Vec<String> {
+        let catalog = self.inner.catalog();
+        let mut found: Vec<String> = Vec::new();
+        for by in catalog.chains.iter().rev().flat_map(|chain| chain.iter()) {
+            if !found.contains(&by.library) {
+                found.push(by.library.clone());
+            }
+        }
+        found
+    }
+
     fn module_states(&self) -> Result<BTreeMap<String, ModuleState>, LedgerError> {
         Ok(BTreeMap::clone(&self.inner.current.load().modules))
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
@@ -14,7 +15,7 @@ use super::rollup::{RollupColumns, RollupEntry, decode_scopes_with_rows};
 use super::slice::{Part, Slice, time_bytes};
 use super::store::{Store, Table, damaged, store_error};
 use super::texts::Texts;
-use crate::ledger::{Filters, LedgerError};
+use crate::ledger::{Filters, LedgerError, RatedBy};
 use crate::usage::{CALENDAR_ATTRIBUTES, MetricId, Period, ScopeId, calendar_attributes};
 
 /// The ledger as a reader sees it.
@@ -98,6 +99,13 @@ impl<'a> Reading<'a> {
 
     pub(super) fn metric_type(self, slice: &Slice) -> &'a str {
         &self.catalog.metrics[slice.metric as usize].alt_name
+    }
+
+    pub(super) fn rated_by(self, slice: &Slice) -> Result<&'a Arc<[RatedBy]>, LedgerError> {
+        self.catalog.chains.get(slice.chain as usize).ok_or_else(|| {
+            let place = self.place_of_metric(slice.period.begin_secs(), slice.metric);
+            damaged(place, Damage("what rated it is not known"))
+        })
     }
 
     pub(super) fn place_of_metric(self, begin_secs: i64, metric: u32) -> String {
