@@ -267,7 +267,6 @@ pub fn check_steps(steps: &[Step], qty: Decimal, price: Decimal) -> Result<Decim
     Ok(numbers[PRICE])
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn as_text<S: Serializer>(value: &Decimal, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&value.normalize())
 }

@@ -5,7 +5,7 @@ use super::policy;
 use super::router::{Access, BodyUse, Endpoint, Route};
 use super::v1::dataframes as frames;
 use super::v1::{collector, info, module_config, quote, rating, report};
-use super::v2::{completeness, dataframes, modules, reprocess, scope, summary};
+use super::v2::{audit, completeness, dataframes, explain, modules, reprocess, scope, summary};
 use super::{docs, root};
 
 /// Largest body where nothing else is said.
@@ -157,6 +157,8 @@ pub(crate) static ROUTES: &[Route] = &[
         PATCH => scope::change if PATCH_SCOPE,
         PUT => scope::reset if RESET_SCOPES),
     route!("/v2/completeness", GET => completeness::completeness if GET_COMPLETENESS),
+    route!("/v2/explain", GET => explain::explain if GET_EXPLAIN),
+    route!("/v2/audit", GET => audit::audit if AUDIT),
     route!("/v2/task/reprocesses",
         GET => reprocess::list if GET_REPROCESSES,
         POST => reprocess::schedule if POST_REPROCESSES),

@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod credentials;
 mod import;
+mod ledger;
 mod logging;
 mod module;
 mod moment;
@@ -91,6 +92,9 @@ enum Command {
         #[command(subcommand)]
         command: prices::PricesCommand,
     },
+    /// Prove what is in the ledger of the running daemon
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
     /// Take over what another rating daemon has
     Import(import::ImportArguments),
     /// Show what was used and what it costs
@@ -122,7 +126,8 @@ pub enum PrintBill {
 /// Names and values; read in `main` only.
 pub type Environment = [(String, String)];
 
-/// Runs the subcommand. 0 = fine, 1 = failed, 2 = bad usage or configuration.
+/// Runs the subcommand. 0 = fine, 1 = failed, 2 = bad usage or configuration, or an audit that
+/// could not be done.
 pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     let outcome = match &arguments.command {
         Command::Serve { file, print_bill } => {
@@ -142,6 +147,7 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
         Command::Prices { server, command } => {
             prices::run(command, server, &SystemClock, environment)
         }
+        Command::Ledger(command) => ledger::run(command, &SystemClock, environment),
         Command::Import(arguments) => import::run(arguments, &SystemClock, environment),
         Command::Summary { server, arguments } => {
             summary::run(arguments, server, &SystemClock, environment)
@@ -152,6 +158,7 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     eprintln!("rated: {}", chain(error.as_ref()));
     let is_usage = error.is::<ConfigError>()
         || error.is::<UsageError>()
+        || error.is::<ledger::AuditUndone>()
         || error.downcast_ref::<ClientError>().is_some_and(ClientError::is_usage);
     if is_usage { ExitCode::from(2) } else { ExitCode::FAILURE }
 }

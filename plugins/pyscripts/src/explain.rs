@@ -87,7 +87,7 @@ impl<'a> Reasons<'a> {
             .with("order", (index + 1).to_string())
     }
 
-    pub(crate) fn finish(self) -> Result<Explanation> {
-        Ok(Explanation { rows: self.steps.into_iter().map(Steps::finish).collect() })
+    pub(crate) fn finish(self) -> Explanation {
+        Explanation { rows: self.steps.into_iter().map(Steps::finish).collect() }
     }
 }

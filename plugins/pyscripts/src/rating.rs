@@ -94,7 +94,7 @@ impl Rater for ScriptsRater {
                 Untold::Script(wrong) => failed(&wrong, &format!("scope `{scope}`")),
             })?;
         }
-        reasons.finish()
+        Ok(reasons.finish())
     }
 }
 

@@ -62,7 +62,7 @@ struct Found<'a> {
     field: Option<&'a Level>,
 }
 
-impl<'a> Writer<'a> {
+impl Writer<'_> {
     fn write(mut self, combination: Combination<'_>) -> Result<Vec<Step>> {
         let (prices, scope) = (self.prices, combination.scope());
         for (group, choice) in &prices.mappings {
