@@ -43,9 +43,8 @@
 //! - A segment whose live pages were moved is written over without a sync in between. It is not
 //!   reused before two further segments have been begun, so we sync at least every MiB.
 //! - A start that is killed while it writes `snap.X.generating` makes every later start fail with
-//!   "corruption" (the half file is taken for the newest snapshot; spacejam/sled#1527): we remove
-//!   such files first. A killed first start may leave an empty `conf`: removed too while the log is
-//!   empty.
+//!   "corruption" (the half file is taken for the newest snapshot; spacejam/sled#1527), and a start
+//!   has more holes that a power cut or an error of reading falls through: see `files`.
 //! - It writes snapshots of its page table at starts only: after a kill all that was written since
 //!   the last start is read again, and a damaged byte in that part of the log cannot be told from
 //!   its torn end. What follows it is lost as a whole, cursors included, so it is collected again;
@@ -144,6 +143,7 @@ mod compaction;
 mod completeness;
 mod cursors;
 mod data;
+mod files;
 mod gather;
 mod groups;
 mod hash;

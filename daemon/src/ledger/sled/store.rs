@@ -1,12 +1,12 @@
 //! sled's folder: opened by one process, written and synced so that power may go at any moment.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::codec::{self, Damage, Kind, Packed, Reader, Writer};
 use super::ledger::{OpenError, SledOptions};
-use super::{HEADER_MAGIC, LEDGER_VERSION};
+use super::{HEADER_MAGIC, LEDGER_VERSION, files};
 use crate::ledger::LedgerError;
 
 /// sled writes its log in pieces of this size; a value or a page of more than a quarter goes into a
@@ -132,8 +132,8 @@ const HEADER_KIND: Kind = Kind(b'L', 1);
 impl Store {
     pub(super) fn open(path: &Path, options: SledOptions) -> Result<Store, OpenError> {
         fs::create_dir_all(path).map_err(|source| OpenError::folder(path, source))?;
-        let lock = lock_folder(path)?;
-        remove_leftovers(path).map_err(|source| OpenError::folder(path, source))?;
+        let lock = files::lock(path)?;
+        files::prepare(path).map_err(|source| OpenError::folder(path, source))?;
         let db = open_sled(path, options)?;
         check_header(&db, path)?;
         let trees = TABLES.iter().map(|(_, name)| db.open_tree(name)).collect::<Result<_, _>>();
@@ -147,7 +147,7 @@ impl Store {
             journal_slot: std::sync::atomic::AtomicU8::new(0),
             _lock: lock,
         };
-        sync_folders(path).map_err(|source| OpenError::folder(path, source))?;
+        files::settle(path).map_err(|source| OpenError::folder(path, source))?;
         store.replay_journal()?;
         store.sync()?;
         Ok(store)
@@ -344,6 +344,11 @@ fn check_header(db: &sled::Db, path: &Path) -> Result<(), OpenError> {
     header.count(usize::from(LEDGER_VERSION));
     let header = header.seal();
     let Some(bytes) = meta.get(HEADER).map_err(store_error)? else {
+        if files::has_rows(path).map_err(|source| OpenError::folder(path, source))? {
+            let place = format!("header of `{}`", path.display());
+            let damage = Damage("it is missing, and there are rows");
+            return Err(damaged(place, damage).into());
+        }
         meta.insert(HEADER, header).map_err(store_error)?;
         return Ok(());
     };
@@ -364,36 +369,6 @@ fn read_header(bytes: &[u8]) -> Result<u16, Damage> {
         return Err(Damage("it does not begin as a ledger does"));
     }
     u16::try_from(reader.uint()?).map_err(|_| Damage("its version is too big"))
-}
-
-fn lock_folder(path: &Path) -> Result<File, OpenError> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path.join("lock"));
-    let file = file.map_err(|source| OpenError::folder(path, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_path_buf() }),
-        Err(TryLockError::Error(source)) => Err(OpenError::folder(path, source)),
-    }
-}
-
-/// What a killed start leaves behind, and sled would stumble over: half a snapshot (it takes it for
-/// the newest one and gives up), and a `conf` that never reached the disk.
-fn remove_leftovers(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let name = entry?.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            fs::remove_file(path.join(&*name))?;
-        }
-    }
-    let is_new = fs::metadata(path.join("db")).map_or(true, |log| log.len() == 0);
-    if !is_new {
-        return Ok(());
-    }
-    match fs::remove_file(path.join("conf")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn open_sled(path: &Path, options: SledOptions) -> Result<sled::Db, OpenError> {
@@ -427,14 +402,6 @@ const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 fn is_locked(error: &io::Error) -> bool {
     error.to_string().starts_with("could not acquire lock")
-}
-
-fn sync_folders(path: &Path) -> io::Result<()> {
-    File::open(path.join("conf"))?.sync_all()?;
-    File::open(path.join("blobs"))?.sync_all()?;
-    File::open(path)?.sync_all()?;
-    let parent = path.canonicalize()?;
-    parent.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 /// A page whose checksum does not fit is damage, not a failing disk.

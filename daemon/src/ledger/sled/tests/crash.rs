@@ -83,9 +83,10 @@ fn decimal(hundredths: i64) -> String {
 fn a_kill_at_any_length_of_the_log_leaves_whole_groups() {
     let folder = tempfile::tempdir().unwrap();
     let live = folder.path().join("live");
-    let mut lengths = vec![0];
+    let mut lengths = Vec::new();
     {
         let ledger = ledger_with(&live, 0);
+        lengths.push(fs::metadata(live.join("db")).unwrap().len());
         for index in 0..5 {
             commit(&ledger, index);
             lengths.push(fs::metadata(live.join("db")).unwrap().len());
@@ -98,7 +99,7 @@ fn a_kill_at_any_length_of_the_log_leaves_whole_groups() {
     }
 
     let mut seen = std::collections::BTreeSet::new();
-    for cut in (0..lengths[5]).step_by(97).chain([lengths[5]]) {
+    for cut in (lengths[0]..lengths[5]).step_by(97).chain([lengths[5]]) {
         let killed = folder.path().join("killed");
         let _ = fs::remove_dir_all(&killed);
         copy(&live, &killed);
@@ -191,6 +192,47 @@ fn a_first_start_that_was_killed_does_not_stop_the_next_one() {
     let ledger = open(folder.path());
 
     assert!(summary(&ledger, &everything(&[])).is_empty());
+}
+
+/// What sled writes at a start, when a file system has kept some of it: the old snapshot is gone,
+/// and the new one does not have its name.
+#[test]
+fn a_start_whose_snapshot_lost_its_name_does_not_begin_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let live = folder.path().join("live");
+    drop(ledger_with(&live, 2));
+    drop(open(&live));
+    let snapshot = fs::read_dir(&live)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .find(|name| name.starts_with("snap."))
+        .unwrap();
+
+    for lost_name in [format!("{snapshot}.generating"), format!("kept.{snapshot}")] {
+        let cut = folder.path().join(&lost_name);
+        copy(&live, &cut);
+        fs::rename(cut.join(&snapshot), cut.join(lost_name)).unwrap();
+
+        let ledger = open(&cut);
+
+        assert_eq!(summary(&ledger, &everything(&[])), [" 4x 7 0.7"]);
+        assert!(!cut.join(format!("kept.{snapshot}")).exists());
+    }
+}
+
+#[test]
+fn a_log_without_a_header_beside_rows_is_not_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(ledger_with(folder.path(), 1));
+    let files = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    for file in files.filter(|file| file.is_file()) {
+        fs::remove_file(file).unwrap();
+    }
+
+    let error = SledLedger::open(folder.path(), SledOptions::default()).unwrap_err();
+
+    assert!(matches!(error, OpenError::Read(LedgerError::Damaged { .. })), "{error}");
+    assert!(folder.path().join("data/2026-11.0").exists());
 }
 
 #[test]
