@@ -156,6 +156,8 @@ pub struct Metrics {
     cursor_lag: Gauge,
     ledger_bytes: Gauge,
     ledger_rows: Gauge,
+    ledger_free: Gauge,
+    ledger_takes_changes: Gauge,
     compaction_step_duration: Histogram,
     compaction_failures: Counter,
     compaction_slices_merged: Counter,
@@ -208,6 +210,8 @@ impl Metrics {
             cursor_lag: Gauge::default(),
             ledger_bytes: Gauge::default(),
             ledger_rows: Gauge::default(),
+            ledger_free: Gauge::default(),
+            ledger_takes_changes: Gauge::default(),
             compaction_step_duration: short_durations(),
             compaction_failures: Counter::default(),
             compaction_slices_merged: Counter::default(),
@@ -280,6 +284,14 @@ impl Metrics {
         let bytes = self.ledger_bytes.clone();
         self.registry.register_with_unit("ledger_size", "Ledger on disk", Unit::Bytes, bytes);
         self.plain("ledger_rows", "Rated rows in the ledger", self.ledger_rows.clone());
+        let free = self.ledger_free.clone();
+        let help = "Left on the disk of the ledger";
+        self.registry.register_with_unit("ledger_disk_free", help, Unit::Bytes, free);
+        self.plain(
+            "ledger_takes_changes",
+            "1; 0 = the disk is full or a write has failed",
+            self.ledger_takes_changes.clone(),
+        );
     }
 
     fn register_compaction(&mut self) {
@@ -432,6 +444,17 @@ impl Metrics {
     pub fn set_ledger_size(&self, bytes_on_disk: u64, rows: u64) {
         self.ledger_bytes.set(gauge_value(bytes_on_disk));
         self.ledger_rows.set(gauge_value(rows));
+    }
+
+    /// `None` = the system does not say; then what it said last stays.
+    pub fn set_ledger_room(&self, bytes_free: Option<u64>) {
+        if let Some(bytes) = bytes_free {
+            self.ledger_free.set(gauge_value(bytes));
+        }
+    }
+
+    pub fn set_ledger_takes_changes(&self, takes_changes: bool) {
+        self.ledger_takes_changes.set(i64::from(takes_changes));
     }
 
     pub fn compaction_stepped(

@@ -237,9 +237,15 @@ impl From<LedgerError> for Failure {
                 status: StatusCode::GONE,
                 text: format!("{log}; ask for later ones, or for sums by project, type and time"),
             },
-            LedgerError::Store(_) | LedgerError::Stopped | LedgerError::Damaged { .. } => {
-                Failure::store(log)
-            }
+            LedgerError::Store(_)
+            | LedgerError::Stopped
+            | LedgerError::Closed
+            | LedgerError::Damaged { .. } => Failure::store(log),
+            LedgerError::DiskFull { .. } => Failure::Broken {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                text: "the daemon's disk is full; nothing was changed",
+                log,
+            },
             // No handler asks for what these refuse, or it has looked before.
             LedgerError::Overlaps { .. }
             | LedgerError::UnknownReprocessing(_)

@@ -84,7 +84,8 @@ fn ask_plugins(config: &Config) -> Result<Vec<Refusal>, Box<dyn std::error::Erro
 
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let options = SledOptions { cache_size_mib: config.ledger.cache_size_mib };
+    let cache_size_mib = config.ledger.cache_size_mib;
+    let options = SledOptions { cache_size_mib, ..SledOptions::default() };
     let services = HostServices {
         ledger: Arc::new(SledLedger::open(&folder.path().join("ledger"), options)?),
         clock: Arc::new(SystemClock),

@@ -21,8 +21,8 @@ use crate::api;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
 use crate::cycle::{Cycle, CycleParts, CycleTask, Jitter, UpkeepParts, UpkeepTask};
-use crate::ledger::sled::{OpenError, SledLedger, SledOptions};
-use crate::ledger::{Ledger, LedgerError, ModuleState};
+use crate::ledger::sled::{OpenError, SledOpener, SledOptions};
+use crate::ledger::{Ledger, LedgerError, ModuleState, ReopeningLedger};
 use crate::metrics::Metrics;
 use crate::plugin::{HostServices, PluginConfig, PluginHost, PluginHostError};
 use crate::rating::Rating;
@@ -324,9 +324,12 @@ async fn open_ledger(config: Arc<Config>) -> Result<Arc<dyn Ledger>, ServeError>
             let path = state_dir.clone();
             ServeError::StateDir { path, error }
         })?;
-        let options = SledOptions { cache_size_mib: config.ledger.cache_size_mib };
-        let ledger = SledLedger::open(&state_dir.join(LEDGER_DIR), options);
-        Ok(Arc::new(ledger.map_err(ServeError::Open)?))
+        let options = SledOptions {
+            cache_size_mib: config.ledger.cache_size_mib,
+            disk_reserve_mib: config.ledger.disk_reserve_mib,
+        };
+        let opener = SledOpener { path: state_dir.join(LEDGER_DIR), options };
+        Ok(Arc::new(ReopeningLedger::open(opener).map_err(ServeError::Open)?))
     };
     tokio::task::spawn_blocking(open).await.map_err(|_| ServeError::Panicked)?
 }

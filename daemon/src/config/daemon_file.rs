@@ -131,11 +131,13 @@ fn read_plugins(mut section: TableReader<'_>) -> PluginsConfig {
 fn read_ledger(mut section: TableReader<'_>) -> LedgerConfig {
     let hint = "`cache_size_mib` is in MiB";
     let cache_size_mib = section.integer("cache_size_mib", 16..=1_048_576, 64, hint);
+    let hint = "`disk_reserve_mib` is in MiB; 0 = none";
+    let disk_reserve_mib = section.integer("disk_reserve_mib", 0..=1_048_576, 64, hint);
     let hint = "`compaction_percent` is a share of the time; 0 = never";
     let compaction_percent = section.integer("compaction_percent", 0..=100, 10_u8, hint);
     let retention = read_retention(&mut section, compaction_percent);
     section.finish();
-    LedgerConfig { cache_size_mib, compaction_percent, retention }
+    LedgerConfig { cache_size_mib, disk_reserve_mib, compaction_percent, retention }
 }
 
 fn read_retention(section: &mut TableReader<'_>, compaction_percent: u8) -> Retention {

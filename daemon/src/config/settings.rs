@@ -245,6 +245,8 @@ pub struct ModuleDefaults {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerConfig {
     pub cache_size_mib: u32,
+    /// What changes leave of the disk; 0 = they may fill it.
+    pub disk_reserve_mib: u32,
     /// Most of the time, while the cycle is idle, that compaction works; 0 = never.
     pub compaction_percent: u8,
     pub retention: Retention,

@@ -57,6 +57,7 @@ fn an_empty_file_is_the_default() {
     assert_eq!(config.collect.slice_scopes_max, 1000);
     assert_eq!(config.collect.slices_in_flight_max, 8);
     assert_eq!(config.ledger.cache_size_mib, 64);
+    assert_eq!(config.ledger.disk_reserve_mib, 64);
     assert_eq!(config.ledger.compaction_percent, 10);
 }
 

@@ -1,5 +1,6 @@
 //! Finished slices go into the ledger, several in one commit so that they share one sync.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use tracing::warn;
@@ -79,7 +80,10 @@ fn store(
     let mut outcomes = if slices.is_empty() {
         Vec::new().into_iter()
     } else {
-        let (result, duration) = timed(|| ledger.commit(slices));
+        // The ledger is opened again after a panic; what was to be stored is tried again.
+        let commit = || catch_unwind(AssertUnwindSafe(|| ledger.commit(slices)));
+        let panicked = |_| Err(LedgerError::Store("the ledger panicked".into()));
+        let (result, duration) = timed(|| commit().unwrap_or_else(panicked));
         metrics.commit_ended(&result, duration);
         result?.into_iter()
     };

@@ -124,7 +124,13 @@ impl Upkeep {
             }
             Err(error) => {
                 warn!(error = text_of(&error), "Compaction of the ledger failed.");
-                if matches!(error, LedgerError::Damaged { .. }) { share } else { REST }
+                match error {
+                    LedgerError::Damaged { .. } => share,
+                    LedgerError::DiskFull { .. } | LedgerError::Stopped | LedgerError::Closed => {
+                        PAUSE_MAX
+                    }
+                    _ => REST,
+                }
             }
         }
     }

@@ -170,7 +170,8 @@ pub trait Ledger: Send + Sync + 'static {
 
     // ---- housekeeping ---------------------------------------------------------------------------
 
-    /// Whether changes are taken at all; [`LedgerError::Stopped`] after a write has failed.
+    /// Whether changes are taken at all: [`LedgerError::Stopped`] after a write has failed,
+    /// [`LedgerError::DiskFull`] when there is no room for any.
     fn takes_changes(&self) -> Result<(), LedgerError>;
     fn size(&self) -> Result<LedgerSize, LedgerError>;
 
@@ -443,6 +444,8 @@ pub struct KvEdit {
 pub struct LedgerSize {
     pub bytes_on_disk: u64,
     pub rows: u64,
+    /// What is left of its disk; `None` = the system does not say.
+    pub bytes_free: Option<u64>,
 }
 
 /// What a step of [`Ledger::compact`] did.
@@ -505,8 +508,17 @@ pub enum LedgerError {
     #[error("the store failed")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// After a failed write nobody knows what is on disk until the ledger is opened again.
-    #[error("the store takes no more changes after a failed write\n(hint: restart the daemon)")]
+    #[error("the store takes no changes after a failed write, until it has been opened again")]
     Stopped,
+    /// Between the two.
+    #[error("the ledger is being opened again after a failed write")]
+    Closed,
+    /// Nothing has been changed; there may be room again.
+    #[error(
+        "the disk has {free_mib} MiB left, of which {reserve_mib} MiB are kept free\n(hint: \
+         `ledger.disk_reserve_mib` says how much)"
+    )]
+    DiskFull { free_mib: u64, reserve_mib: u64 },
     #[error("damaged record in {place}: {detail}")]
     Damaged { place: String, detail: String },
     #[error("the batch of metric `{metric}` does not have the shape that the ledger keeps")]

@@ -6,8 +6,10 @@
 mod changes;
 mod contract;
 mod pages;
+mod reopening;
 pub mod sled;
 
 pub use changes::*;
 pub use contract::*;
 pub use pages::*;
+pub use reopening::{Opener, ReopeningLedger};

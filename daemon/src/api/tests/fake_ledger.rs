@@ -218,7 +218,8 @@ impl Ledger for FakeLedger {
 
     fn size(&self) -> Result<LedgerSize, LedgerError> {
         self.check()?;
-        Ok(LedgerSize { bytes_on_disk: 4096, rows: self.rows.len() as u64 })
+        let rows = self.rows.len() as u64;
+        Ok(LedgerSize { bytes_on_disk: 4096, rows, bytes_free: None })
     }
 
     // ---- what the API never asks ----

@@ -28,6 +28,7 @@ use super::ledger::{Inner, SledLedger};
 use super::queue::{Company, Stage};
 use super::runs::ScopeRuns;
 use super::slice::{Slice, SliceKey, time_bytes};
+use super::space::Share;
 use super::store::{Table, Write, damaged, store_error};
 use super::{merge, moving, reprocessing, sums};
 use crate::ledger::{Compacted, CompactionStep, LedgerError};
@@ -234,6 +235,7 @@ fn replace(
             return Ok(false);
         }
     }
+    stage.share = Share::Half;
     let mut new = merged_slice(slices, &encoded);
     new.number = stage.catalog.counters.next_slice;
     stage.catalog.counters.next_slice += 1;

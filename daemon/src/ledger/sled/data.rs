@@ -144,6 +144,12 @@ pub(super) struct Extent {
     bytes: Vec<u8>,
 }
 
+impl Extent {
+    pub(super) fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
 /// Gives a slice's parts a place in its month's newest file.
 pub(super) fn place(stage: &mut Stage, slice: &mut Slice, bytes: Vec<u8>) {
     place_outside(stage, slice, bytes, None);

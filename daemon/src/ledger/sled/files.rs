@@ -18,7 +18,7 @@ use std::path::Path;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::ledger::OpenError;
+use super::opening::OpenError;
 
 const SNAPSHOT: &str = "snap.";
 const UNFINISHED: &str = ".generating";

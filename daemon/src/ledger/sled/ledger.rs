@@ -1,20 +1,21 @@
 //! The contract, kept.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use super::catalog::Catalog;
 use super::compaction::Compactor;
 use super::data::DataFiles;
+use super::opening::{OpenError, SledOptions};
 use super::push::{self, Newcomers};
 use super::query::Reading;
 use super::queue::{Company, GroupError, Queue, Stage};
 use super::readers::{Presence, Readers};
 use super::slice::Slice;
+use super::space::{Share, Space, WRITTEN_PER_BYTE};
 use super::store::{Store, store_error};
 use super::summary::Need;
 use super::texts::Texts;
@@ -33,70 +34,6 @@ use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 
 use crate::usage::{MetricId, ScopeId};
-
-/// How a ledger is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SledOptions {
-    /// Memory for pages read or written lately.
-    pub cache_size_mib: u32,
-}
-
-impl Default for SledOptions {
-    fn default() -> SledOptions {
-        SledOptions { cache_size_mib: 64 }
-    }
-}
-
-/// Why a ledger cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("state folder `{}` is used by another daemon", path.display())]
-    InUse { path: PathBuf },
-    #[error(
-        "state folder `{}` is not writable\n(hint: it must belong to the user that runs \
-         the daemon)",
-        path.display()
-    )]
-    NotWritable {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("cannot open the ledger in `{}`", path.display())]
-    Folder {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error(
-        "the ledger in `{}` has format {found}, this daemon knows up to {known}\n(hint: it was \
-         written by a newer version of rated; use that one)",
-        path.display()
-    )]
-    Version { path: PathBuf, found: u16, known: u16 },
-    #[error("the ledger in `{}` is damaged", path.display())]
-    Sled {
-        path: PathBuf,
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    #[error("the ledger in `{}` is damaged in a way that sled does not expect", path.display())]
-    Panic { path: PathBuf },
-    #[error("cannot read the ledger")]
-    Read(#[from] LedgerError),
-}
-
-impl OpenError {
-    pub(super) fn folder(path: &Path, source: io::Error) -> OpenError {
-        let path = path.to_path_buf();
-        match source.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                OpenError::NotWritable { path, source }
-            }
-            _ => OpenError::Folder { path, source },
-        }
-    }
-}
 
 /// A [`Ledger`] in a folder.
 #[derive(Debug)]
@@ -117,6 +54,9 @@ pub(super) struct Inner {
     current: ArcSwap<Catalog>,
     version: AtomicU64,
     pub(super) readers: Readers,
+    space: Space,
+    /// A group that is durable has only partly got to its places.
+    is_torn: AtomicBool,
 }
 
 /// What a reader sees until it ends.
@@ -144,6 +84,8 @@ impl SledLedger {
             catalog: RwLock::new(catalog),
             version: AtomicU64::new(0),
             readers: Readers::default(),
+            space: Space::new(path, options.disk_reserve_mib),
+            is_torn: AtomicBool::new(false),
         });
         Ok(SledLedger { inner, queue: Queue::default(), compactor: Mutex::default() })
     }
@@ -197,7 +139,13 @@ impl Inner {
         let presence = self.readers.enter();
         let catalog = self.lock();
         let slices = list(self.reading(&catalog))?;
+        self.is_whole()?;
         Ok(Snapshot { catalog: Arc::clone(&catalog), slices, _presence: presence })
+    }
+
+    /// Whether what was read under the lock is of one moment.
+    fn is_whole(&self) -> Result<(), LedgerError> {
+        if self.is_torn.load(Ordering::Acquire) { Err(LedgerError::Stopped) } else { Ok(()) }
     }
 
     /// What has to be read to answer a query.
@@ -220,6 +168,7 @@ impl Inner {
             let text = format!("a record of {} bytes is too long to be stored", write.value_size());
             return Err(GroupError::Undone(LedgerError::Store(text.into())));
         }
+        self.check_space(&stage).map_err(GroupError::Undone)?;
         // Nothing names these places before the journal does.
         let written = self.data.append(&stage.extents);
         written.map_err(|error| GroupError::Undone(store_error(error)))?;
@@ -232,11 +181,22 @@ impl Inner {
         self.store.journal(&stage.journaled)?;
         self.texts.settle();
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        self.is_torn.store(true, Ordering::Release);
         self.store.apply(&stage.journaled)?;
+        self.is_torn.store(false, Ordering::Release);
         *catalog = Arc::new(stage.catalog);
         self.current.store(Arc::clone(&catalog));
         self.version.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+}
+
+impl Inner {
+    /// Texts that are new are not counted: they are part of what makes the reserve.
+    fn check_space(&self, stage: &Stage) -> Result<(), LedgerError> {
+        let rows: u64 = stage.extents.iter().map(data::Extent::size).sum();
+        let journaled: u64 = stage.journaled.iter().map(|write| write.size() as u64).sum();
+        self.space.check(rows + WRITTEN_PER_BYTE * journaled, stage.share)
     }
 }
 
@@ -438,7 +398,9 @@ impl Ledger for SledLedger {
     ) -> Result<Option<Vec<u8>>, LedgerError> {
         let catalog = self.inner.lock();
         let newest = catalog.kv_revisions.get(instance).copied().unwrap_or(0);
-        kv::get(&self.inner.store, instance, revision.min(newest), key)
+        let value = kv::get(&self.inner.store, instance, revision.min(newest), key)?;
+        self.inner.is_whole()?;
+        Ok(value)
     }
 
     fn kv_scan(
@@ -448,7 +410,9 @@ impl Ledger for SledLedger {
         prefix: &str,
     ) -> Result<(u64, rated_plugin::KvPairs), LedgerError> {
         let catalog = self.inner.lock();
-        kv::scan(&self.inner.store, &catalog, instance, revision, prefix)
+        let pairs = kv::scan(&self.inner.store, &catalog, instance, revision, prefix)?;
+        self.inner.is_whole()?;
+        Ok(pairs)
     }
 
     fn kv_apply(&self, instance: &str, edit: &KvEdit) -> Result<u64, LedgerError> {
@@ -458,7 +422,10 @@ impl Ledger for SledLedger {
     }
 
     fn takes_changes(&self) -> Result<(), LedgerError> {
-        if self.queue.is_stopped() { Err(LedgerError::Stopped) } else { Ok(()) }
+        if self.queue.is_stopped() {
+            return Err(LedgerError::Stopped);
+        }
+        self.inner.space.check(0, Share::All)
     }
 
     fn compact(&self) -> Result<CompactionStep, LedgerError> {
@@ -474,6 +441,7 @@ impl Ledger for SledLedger {
         Ok(LedgerSize {
             bytes_on_disk: self.inner.store.size_on_disk()? + data_size,
             rows: self.inner.catalog().counters.rows,
+            bytes_free: self.inner.space.free(),
         })
     }
 }

@@ -20,8 +20,11 @@
 //!
 //! A start replays the journal (which changes nothing when step 5 was done). What stands behind the
 //! end of a data file is written over. So a group is there wholly or not at all, and readers only
-//! ever see what is durable. After step 1 has failed, on a full disk for example, the ledger is
-//! what it was; after a failed write of sled no further change is taken.
+//! ever see what is durable. Before step 1 the group asks whether there is room (`space`). After
+//! step 1 has failed, on a full disk for example, the ledger is what it was; after a failed write
+//! of sled no further change is taken until the ledger is opened again
+//! ([`ReopeningLedger`](super::ReopeningLedger)), and if it was one of step 5, nothing that
+//! stands in sled is read.
 //!
 //! # What was found out about sled 0.34.7
 //!
@@ -155,6 +158,7 @@ mod lookup;
 mod merge;
 mod moving;
 mod numbers;
+mod opening;
 mod push;
 mod query;
 mod queue;
@@ -171,6 +175,7 @@ mod rows;
 mod runs;
 mod scopes;
 mod slice;
+mod space;
 mod states;
 mod store;
 mod summary;
@@ -182,7 +187,8 @@ mod tests;
 mod texts;
 mod threads;
 
-pub use ledger::{OpenError, SledLedger, SledOptions};
+pub use ledger::SledLedger;
+pub use opening::{OpenError, SledOpener, SledOptions};
 
 /// Version of the stored format; a ledger with a newer one is not opened.
 const LEDGER_VERSION: u16 = 4;

@@ -10,6 +10,7 @@ use super::ledger::{Inner, SledLedger};
 use super::query::read_error;
 use super::queue::{Company, Stage};
 use super::slice::{Slice, SliceKey};
+use super::space::Share;
 use super::store::{Table, Write, damaged};
 use super::{reprocessing, sums};
 use crate::ledger::LedgerError;
@@ -71,6 +72,7 @@ impl SledLedger {
         let inner = Arc::clone(&self.inner);
         if moves.is_empty() {
             let change = move |stage: &mut Stage| {
+                stage.share = Share::Half;
                 let is_empty = inner.records_in(file)?.is_empty();
                 if is_empty {
                     data::forget(stage, file);
@@ -80,6 +82,7 @@ impl SledLedger {
             return Ok(Moved { bytes, emptied: self.change_with(Company::Alone, change)? });
         }
         self.change_with(Company::Alone, move |stage: &mut Stage| {
+            stage.share = Share::Half;
             for (record, extent) in moves {
                 inner.give_new_place(stage, record, extent)?;
             }

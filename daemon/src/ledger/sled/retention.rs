@@ -15,6 +15,7 @@ use super::data::{self, Month};
 use super::ledger::{Inner, SledLedger};
 use super::queue::{Company, Stage};
 use super::slice::{Slice, SliceKey, size_of_parts, time_bytes};
+use super::space::Share;
 use super::store::{Table, Write, damaged};
 use super::sums;
 use crate::ledger::{LedgerError, Retained, Retention};
@@ -49,6 +50,7 @@ impl SledLedger {
     fn drop_slices(&self, before_secs: i64) -> Result<Retained, LedgerError> {
         let inner = Arc::clone(&self.inner);
         self.change_with(Company::Alone, move |stage: &mut Stage| {
+            stage.share = Share::Half;
             let mut slices = Vec::new();
             for slice in inner.slices_in(i64::MIN, before_secs).take(STEP_SLICES_MAX) {
                 slices.push(slice?);
@@ -74,6 +76,7 @@ impl SledLedger {
                 let from_secs = slice.period.begin_secs();
                 let inner = Arc::clone(&self.inner);
                 return self.change_with(Company::Alone, move |stage: &mut Stage| {
+                    stage.share = Share::Half;
                     drop_blocks(&inner, stage, (from_secs, before_secs))
                 });
             }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::codec::{self, Damage, Kind, Packed, Reader, Writer};
-use super::ledger::{OpenError, SledOptions};
+use super::opening::{OpenError, SledOptions};
 use super::{HEADER_MAGIC, LEDGER_VERSION, files};
 use crate::ledger::LedgerError;
 
@@ -105,7 +105,7 @@ impl Write {
         self.value.as_ref().map_or(0, Vec::len)
     }
 
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.key.len() + self.value_size()
     }
 }

@@ -79,9 +79,10 @@ fn check_sizes(key: &str, value: &[u8]) -> Result<()> {
 fn failed(error: &LedgerError) -> Error {
     match error {
         LedgerError::Conflict { .. } => Error::conflict(error.to_string()),
-        LedgerError::Store(_) | LedgerError::Stopped => {
-            Error::unavailable("the daemon's store failed")
-        }
+        LedgerError::Store(_)
+        | LedgerError::Stopped
+        | LedgerError::Closed
+        | LedgerError::DiskFull { .. } => Error::unavailable("the daemon's store failed"),
         other => Error::internal(other.to_string()),
     }
 }
