@@ -232,11 +232,14 @@ impl From<LedgerError> for Failure {
                 status: StatusCode::CONFLICT,
                 text: "the data has been changed in between".to_owned(),
             },
-            LedgerError::TooManyGroups { .. } => Failure::bad_request(log),
+            LedgerError::TooManyGroups { .. } | LedgerError::NoPosition(_) => {
+                Failure::bad_request(log)
+            }
             LedgerError::RowsGone { .. } => Failure::Refused {
                 status: StatusCode::GONE,
                 text: format!("{log}; ask for later ones, or for sums by project, type and time"),
             },
+            LedgerError::NoBackup(_) | LedgerError::NoGeneration(_) => Failure::not_found(log),
             LedgerError::Store(_) | LedgerError::Stopped | LedgerError::Damaged { .. } => {
                 Failure::store(log)
             }

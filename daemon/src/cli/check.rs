@@ -14,7 +14,7 @@ use super::{Environment, Outcome, chain, logging};
 use crate::api::{Authentication, Policy, Tls};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DaemonConfig, Problem, ProblemKind, Sections};
-use crate::ledger::sled::{SledLedger, SledOptions};
+use crate::ledger::sled::SledLedger;
 use crate::metrics::Metrics;
 use crate::plugin::{HostServices, Kind, PluginConfig, PluginHost, Refusal, RefusedSubject};
 
@@ -84,7 +84,7 @@ fn ask_plugins(config: &Config) -> Result<Vec<Refusal>, Box<dyn std::error::Erro
 
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let options = SledOptions { cache_size_mib: config.ledger.cache_size_mib };
+    let options = config.ledger.options();
     let services = HostServices {
         ledger: Arc::new(SledLedger::open(&folder.path().join("ledger"), options)?),
         clock: Arc::new(SystemClock),

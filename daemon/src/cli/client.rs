@@ -55,6 +55,18 @@ impl Server {
         Server { url, ca_file: None }
     }
 
+    /// At that address unless another one is given.
+    pub(super) fn or_at(&self, url: String) -> Server {
+        let url = self.url.clone().unwrap_or(url);
+        Server { url: Some(url), ca_file: self.ca_file.clone() }
+    }
+
+    /// Does somebody say where the daemon listens?
+    pub(super) fn is_given(&self, environment: &Environment) -> bool {
+        let is_set = |(name, value): &(String, String)| name == URL_VARIABLE && !value.is_empty();
+        self.url.is_some() || environment.iter().any(is_set)
+    }
+
     /// Who asks stands in the environment.
     pub(super) fn client(&self, environment: &Environment) -> Result<Client, ClientError> {
         let variable = |wanted: &str| {
@@ -202,10 +214,26 @@ impl Client {
             }
             return serde_json::from_str(&text).map_err(|_| self.strange(&text));
         }
-        let text = serde_json::from_str(&text).ok().as_ref().and_then(explanation);
+        Err(self.refused(status, &text, (method, &url)))
+    }
+
+    /// An answer that is no document.
+    pub(super) fn bytes(&self, path: &[&str], query: &Query<'_>) -> Result<Vec<u8>, ClientError> {
+        let url = self.url(path, query);
+        let request = self.http.request(Method::GET, url.clone());
+        let (status, bytes) = self.runtime.block_on(send(request, self.address()))?;
+        if status.is_success() {
+            return Ok(bytes);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        Err(self.refused(status, &text, (Method::GET, &url)))
+    }
+
+    fn refused(&self, status: StatusCode, text: &str, asked: (Method, &Url)) -> ClientError {
+        let text = serde_json::from_str(text).ok().as_ref().and_then(explanation);
         let text = text.unwrap_or_else(|| format!("`{}` refuses", self.address()));
-        let path = url.path().to_owned();
-        Err(ClientError::Refused { status: status.as_u16(), text, method, path })
+        let (method, url) = asked;
+        ClientError::Refused { status: status.as_u16(), text, method, path: url.path().to_owned() }
     }
 
     /// All pages of a list that has a limit and an offset; `members` names the list.

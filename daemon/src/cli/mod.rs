@@ -5,7 +5,9 @@ mod bill;
 mod check;
 mod client;
 mod credentials;
+mod differences;
 mod import;
+mod ledger;
 mod logging;
 mod module;
 mod moment;
@@ -84,6 +86,13 @@ enum Command {
         #[command(subcommand)]
         command: reprocess::ReprocessCommand,
     },
+    /// Check the ledger, back it up and restore it
+    Ledger {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: ledger::LedgerCommand,
+    },
     /// Read, edit and apply the price list of the running daemon
     Prices {
         #[command(flatten)]
@@ -139,6 +148,7 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
         Command::Reprocess { server, command } => {
             reprocess::run(command, server, &SystemClock, environment)
         }
+        Command::Ledger { server, command } => ledger::run(command, server, environment),
         Command::Prices { server, command } => {
             prices::run(command, server, &SystemClock, environment)
         }
@@ -160,6 +170,11 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct UsageError(String);
+
+/// `1 place is`, `2 places are`
+fn how_many_are(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what} is") } else { format!("{count} {what}s are") }
+}
 
 /// A value of the API as a cell: texts without quotes, null as nothing.
 fn text(value: &Value) -> String {

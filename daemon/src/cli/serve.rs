@@ -16,19 +16,17 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use super::ledger::LEDGER_DIR;
 use super::{Environment, Outcome, PrintBill, bill, chain, logging};
 use crate::api;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
 use crate::cycle::{Cycle, CycleParts, CycleTask, Jitter, UpkeepParts, UpkeepTask};
-use crate::ledger::sled::{OpenError, SledLedger, SledOptions};
+use crate::ledger::sled::{OpenError, SledLedger};
 use crate::ledger::{Ledger, LedgerError, ModuleState};
 use crate::metrics::Metrics;
 use crate::plugin::{HostServices, PluginConfig, PluginHost, PluginHostError};
 use crate::rating::Rating;
-
-/// The ledger's folder below the state folder.
-const LEDGER_DIR: &str = "ledger";
 
 /// How long threads that hang in a call may hold up the end of the process.
 const HANGING_THREADS_TIMEOUT: Duration = Duration::from_millis(200);
@@ -324,9 +322,13 @@ async fn open_ledger(config: Arc<Config>) -> Result<Arc<dyn Ledger>, ServeError>
             let path = state_dir.clone();
             ServeError::StateDir { path, error }
         })?;
-        let options = SledOptions { cache_size_mib: config.ledger.cache_size_mib };
+        let options = config.ledger.options();
         let ledger = SledLedger::open(&state_dir.join(LEDGER_DIR), options);
-        Ok(Arc::new(ledger.map_err(ServeError::Open)?))
+        let ledger = ledger.map_err(ServeError::Open)?;
+        for trouble in ledger.troubles() {
+            error!(trouble, "The ledger is damaged; `rated ledger verify` says what to do.");
+        }
+        Ok(Arc::new(ledger))
     };
     tokio::task::spawn_blocking(open).await.map_err(|_| ServeError::Panicked)?
 }

@@ -133,9 +133,11 @@ fn read_ledger(mut section: TableReader<'_>) -> LedgerConfig {
     let cache_size_mib = section.integer("cache_size_mib", 16..=1_048_576, 64, hint);
     let hint = "`compaction_percent` is a share of the time; 0 = never";
     let compaction_percent = section.integer("compaction_percent", 0..=100, 10_u8, hint);
+    let hint = "`keep_generations` counts the figures of now, too; 1 = none from before";
+    let keep_generations = section.integer("keep_generations", 1..=100, 2_u32, hint);
     let retention = read_retention(&mut section, compaction_percent);
     section.finish();
-    LedgerConfig { cache_size_mib, compaction_percent, retention }
+    LedgerConfig { cache_size_mib, compaction_percent, keep_generations, retention }
 }
 
 fn read_retention(section: &mut TableReader<'_>, compaction_percent: u8) -> Retention {

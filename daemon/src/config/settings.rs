@@ -11,6 +11,7 @@ use rated_plugin::access::SecretSource;
 
 use super::ExposedSecret;
 use crate::ledger::Retention;
+use crate::ledger::sled::SledOptions;
 use crate::usage::{Metric, ScopeId};
 
 /// `rated.toml` with its `metrics.toml`, checked. Paths are absolute or relative to the working
@@ -247,5 +248,15 @@ pub struct LedgerConfig {
     pub cache_size_mib: u32,
     /// Most of the time, while the cycle is idle, that compaction works; 0 = never.
     pub compaction_percent: u8,
+    /// How many figures are kept when something is reprocessed, those of now counted.
+    pub keep_generations: u32,
     pub retention: Retention,
+}
+
+impl LedgerConfig {
+    /// How the ledger is opened.
+    pub fn options(&self) -> SledOptions {
+        let LedgerConfig { cache_size_mib, keep_generations, .. } = *self;
+        SledOptions { cache_size_mib, keep_generations }
+    }
 }

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use chrono::{DateTime, Utc};
 
+use super::care::{BackupPlan, BackupRead, VerifyStep};
 use super::changes::{
     NewReprocessing, Origin, Push, PushOutcome, Reprocessing, Reset, ResetOutcome, ScopeChange,
 };
+use super::differences::{DifferencePage, DifferenceQuery, Generation};
 use super::pages::{PageOf, SummaryPage};
 use crate::usage::{MetricId, Period, ScopeId, Sum};
 
@@ -102,6 +104,14 @@ pub trait Ledger: Send + Sync + 'static {
     /// that were replaced are kept out of every reader's sight.
     fn finish_reprocessing(&self, id: u64) -> Result<(), LedgerError>;
 
+    /// Finished reprocessings of which old figures are kept, in order of creation.
+    fn generations(&self) -> Result<Vec<Generation>, LedgerError>;
+
+    /// What figures were before they were rated again, and what they are since: by period, metric
+    /// and scope, each period as of one moment. [`LedgerError::NoGeneration`] = nothing is kept
+    /// from before that reprocessing.
+    fn differences(&self, query: &DifferenceQuery) -> Result<DifferencePage, LedgerError>;
+
     // ---- reading --------------------------------------------------------------------------------
 
     /// Sums of quantity and price by group. Groups without a row are not there. No particular
@@ -187,6 +197,29 @@ pub trait Ledger: Send + Sync + 'static {
     /// who asks for them gets [`LedgerError::RowsGone`], and sums stay as they were; or their sums
     /// are gone too, as if nothing had been there. [`Ledger::compact`] gives back the room.
     fn retain(&self, retention: Retention, now: DateTime<Utc>) -> Result<Retained, LedgerError>;
+
+    // ---- damage and loss ------------------------------------------------------------------------
+
+    /// One step of looking whether everything that was written is there and can be read: some MiB,
+    /// from [`VerifyStep::next`] of the step before on (`None` = from the begin). Damage is a
+    /// finding and no error. Changes go on meanwhile.
+    fn verify(&self, from: Option<&str>) -> Result<VerifyStep, LedgerError>;
+
+    /// Begins a copy of the ledger as it is at this moment. What it consists of is kept until
+    /// [`Ledger::end_backup`], or until another one begins, or until nobody has read of it for some
+    /// time. Changes wait while the records are written aside.
+    fn begin_backup(&self, now: DateTime<Utc>) -> Result<BackupPlan, LedgerError>;
+
+    /// A piece of a backup. [`LedgerError::NoBackup`] = it has ended.
+    fn read_backup(&self, read: &BackupRead) -> Result<Vec<u8>, LedgerError>;
+
+    /// The SHA-256 of what a backup's part begins with.
+    fn backup_digest(&self, read: &BackupRead) -> Result<[u8; 32], LedgerError>;
+
+    fn end_backup(&self, id: u64) -> Result<(), LedgerError>;
+
+    /// Ends a backup that nobody has read of for some time.
+    fn end_idle_backup(&self, now: DateTime<Utc>) -> Result<(), LedgerError>;
 }
 
 /// Not a `bool`: reads at the call.
@@ -517,6 +550,15 @@ pub enum LedgerError {
     },
     #[error("scope `{scope}` is being reprocessed from {start} to {end} already")]
     Overlaps { scope: ScopeId, start: DateTime<Utc>, end: DateTime<Utc> },
+    #[error(
+        "no figures are kept from before reprocessing {0}\n(hint: `ledger.keep_generations` says \
+         how many are)"
+    )]
+    NoGeneration(u64),
+    #[error("there is no backup {0} any more\n(hint: begin it anew; what is copied stays)")]
+    NoBackup(u64),
+    #[error("`{0}` is no position of a verification")]
+    NoPosition(String),
     #[error("there is no unfinished reprocessing {0}")]
     UnknownReprocessing(u64),
     #[error("scope `{0}` is not in the ledger")]

@@ -142,6 +142,41 @@ impl Ledger for KeysLedger {
         unreachable!("plugins reach keys only")
     }
 
+    fn generations(&self) -> Result<Vec<rated::ledger::Generation>> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn differences(
+        &self,
+        _: &rated::ledger::DifferenceQuery,
+    ) -> Result<rated::ledger::DifferencePage> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn verify(&self, _: Option<&str>) -> Result<rated::ledger::VerifyStep> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn begin_backup(&self, _: DateTime<Utc>) -> Result<rated::ledger::BackupPlan> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn read_backup(&self, _: &rated::ledger::BackupRead) -> Result<Vec<u8>> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn backup_digest(&self, _: &rated::ledger::BackupRead) -> Result<[u8; 32]> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn end_backup(&self, _: u64) -> Result<()> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn end_idle_backup(&self, _: DateTime<Utc>) -> Result<()> {
+        unreachable!("plugins reach keys only")
+    }
+
     fn size(&self) -> Result<LedgerSize> {
         unreachable!("plugins reach keys only")
     }

@@ -235,6 +235,38 @@ impl Ledger for FakeLedger {
         unimplemented!("the API forgets nothing")
     }
 
+    fn generations(&self) -> Result<Vec<Generation>, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn differences(&self, _: &DifferenceQuery) -> Result<DifferencePage, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn verify(&self, _: Option<&str>) -> Result<VerifyStep, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn begin_backup(&self, _: DateTime<Utc>) -> Result<BackupPlan, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn read_backup(&self, _: &BackupRead) -> Result<Vec<u8>, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn backup_digest(&self, _: &BackupRead) -> Result<[u8; 32], LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn end_backup(&self, _: u64) -> Result<(), LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn end_idle_backup(&self, _: DateTime<Utc>) -> Result<(), LedgerError> {
+        unreachable!("the API leaves backups alone")
+    }
+
     fn add_scopes(&self, _: &[NewScope]) -> Result<usize, LedgerError> {
         unreachable!("the API adds no scopes")
     }

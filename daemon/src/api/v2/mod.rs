@@ -2,6 +2,8 @@
 
 pub(crate) mod completeness;
 pub(crate) mod dataframes;
+pub(crate) mod differences;
+pub(crate) mod ledger;
 pub(crate) mod modules;
 pub(crate) mod reprocess;
 pub(crate) mod schema;

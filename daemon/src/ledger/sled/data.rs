@@ -44,7 +44,8 @@ const HEADER: Kind = Kind(b'D', 1);
 const ENTRY: Kind = Kind(b'E', 1);
 const MAGIC: &[u8] = b"rated data\n";
 /// Kind, version, magic and checksum.
-pub(super) const HEADER_SIZE: u64 = 2 + 11 + 4;
+pub(super) const HEADER_SIZE: u64 = HEADER_LEN as u64;
+const HEADER_LEN: usize = 2 + 11 + 4;
 
 /// A file with so many bytes gets no further extent.
 const FILE_SIZE_MAX: u64 = 64 << 20;
@@ -128,6 +129,13 @@ pub(super) struct FileEntry {
 impl FileEntry {
     const NEW: FileEntry = FileEntry { size: HEADER_SIZE, dead: 0 };
 
+    fn encode(self) -> Vec<u8> {
+        let mut record = Writer::framed(ENTRY);
+        record.uint(self.size);
+        record.uint(self.dead);
+        record.seal()
+    }
+
     /// Of slices, dead or alive.
     pub(super) fn content(self) -> u64 {
         self.size.saturating_sub(HEADER_SIZE)
@@ -194,14 +202,44 @@ pub(super) fn forget(stage: &mut Stage, file: FileId) {
 /// The records of files that a group has changed.
 pub(super) fn write_changed(stage: &mut Stage) {
     for file in std::mem::take(&mut stage.changed_files) {
-        let record = stage.catalog.files.get(&file).map(|entry| {
-            let mut record = Writer::framed(ENTRY);
-            record.uint(entry.size);
-            record.uint(entry.dead);
-            record.seal()
-        });
+        let record = stage.catalog.files.get(&file).map(|entry| entry.encode());
         stage.journaled.push(Write { table: Table::Files, key: file.key(), value: record });
     }
+}
+
+/// Deletes sums of days and months, and counts again what is dead in files: after records were
+/// lost.
+pub(super) fn count_anew(store: &Store) -> Result<(), LedgerError> {
+    let mut writes = Vec::new();
+    for entry in store.prefix(Table::Sums, &[]) {
+        writes.push(Write::remove(Table::Sums, entry?.0.to_vec()));
+    }
+    let mut live: BTreeMap<FileId, u64> = BTreeMap::new();
+    for (table, prefix_size) in [(Table::Slices, 0), (Table::Staged, 8), (Table::Generations, 8)] {
+        for entry in store.prefix(table, &[]) {
+            let (key, record) = entry?;
+            let wrong = |damage| damaged("a slice".to_owned(), damage);
+            let key = key.get(prefix_size..).unwrap_or_default();
+            let slice = Slice::decode(key, &record).map_err(wrong)?;
+            *live.entry(slice.data_file()).or_default() += slice.extent_size();
+        }
+    }
+    for (file, entry) in load(store)? {
+        let live = live.get(&file).copied().unwrap_or(0);
+        let dead = entry.content().saturating_sub(live);
+        let record = FileEntry { dead, ..entry }.encode();
+        writes.push(Write::put(Table::Files, file.key(), record));
+    }
+    store.journal(&writes)?;
+    store.apply(&writes)
+}
+
+pub(super) fn check_entry(key: &[u8], record: &[u8]) -> Result<(), Damage> {
+    FileId::from_key(key).ok_or(Damage("its key is not understood"))?;
+    let mut reader = Reader::framed(ENTRY, record)?;
+    reader.uint()?;
+    reader.uint()?;
+    reader.end()
 }
 
 /// What the ledger knows of its files, into a catalog.
@@ -267,6 +305,20 @@ impl DataFiles {
         Ok(())
     }
 
+    /// Of the files that are there, known or not.
+    pub(super) fn highest_number(&self) -> io::Result<Option<u32>> {
+        let mut highest = None;
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            let name = name.to_string_lossy();
+            if is_data_file(&name) {
+                let number = name.rsplit('.').next().and_then(|number| number.parse().ok());
+                highest = highest.max(number);
+            }
+        }
+        Ok(highest)
+    }
+
     /// Writes extents and syncs their files. After an error nothing of them is in the ledger, and
     /// the same places may be written again.
     pub(super) fn append(&self, extents: &[Extent]) -> io::Result<()> {
@@ -319,6 +371,18 @@ impl DataFiles {
         handle.read_exact_at(bytes, offset)
     }
 
+    /// How long a file is, if it begins as it should.
+    pub(super) fn check_header(&self, file: FileId) -> Result<u64, Damage> {
+        let mut header = [0; HEADER_LEN];
+        self.read(file, 0, &mut header).map_err(|_| Damage("it is missing or cannot be read"))?;
+        let mut reader = Reader::framed(HEADER, &header)?;
+        if reader.raw(MAGIC.len())? != MAGIC {
+            return Err(Damage("it does not begin as a data file does"));
+        }
+        let metadata = fs::metadata(self.path(file));
+        metadata.map(|metadata| metadata.len()).map_err(|_| Damage("it cannot be read"))
+    }
+
     /// A file that nobody reads any more. How many bytes it had.
     pub(super) fn remove(&self, file: FileId) -> io::Result<u64> {
         let mut open = self.lock();
@@ -349,6 +413,10 @@ impl DataFiles {
         let handle = Arc::new(handle);
         keep(&mut self.lock().to_write, file, &handle);
         Ok(handle)
+    }
+
+    pub(super) fn ledger_folder(&self) -> &Path {
+        self.folder.parent().expect("the folder of data files is below the ledger's")
     }
 
     fn path(&self, file: FileId) -> PathBuf {

@@ -151,6 +151,33 @@ fn split<'k>(stored: &'k [u8], instance: &str) -> Option<(&'k str, u16, u64)> {
     Some((key, part, u64::from_be_bytes(*revision)))
 }
 
+/// What stands at a key of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stored {
+    Revision,
+    /// In parts.
+    Value,
+}
+
+pub(super) fn kind_of(stored: &[u8]) -> Stored {
+    // Neither an instance nor a key has a NUL, and no key is empty.
+    let end = stored.iter().position(|byte| *byte == 0);
+    let is_revision = end.is_some_and(|end| stored.get(end + 1) == Some(&0));
+    if is_revision { Stored::Revision } else { Stored::Value }
+}
+
+pub(super) fn check_revision(bytes: &[u8]) -> Result<(), Damage> {
+    let mut record = Reader::framed(REVISION, bytes)?;
+    record.text()?;
+    record.int()?;
+    record.uint()?;
+    record.end()
+}
+
+pub(super) fn check_value(bytes: &[u8]) -> Result<(), Damage> {
+    Reader::framed(VALUE, bytes)?.u8().map(|_| ())
+}
+
 fn read(
     store: &Store,
     instance: &str,

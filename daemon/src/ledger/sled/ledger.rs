@@ -7,27 +7,32 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use super::backup::Backups;
 use super::catalog::Catalog;
 use super::compaction::Compactor;
 use super::data::DataFiles;
+use super::marks::Marks;
 use super::push::{self, Newcomers};
 use super::query::Reading;
 use super::queue::{Company, GroupError, Queue, Stage};
 use super::readers::{Presence, Readers};
+use super::reprocessing::Keeps;
+use super::seal::Seals;
 use super::slice::Slice;
 use super::store::{Store, store_error};
 use super::summary::Need;
 use super::texts::Texts;
 use super::{
-    commit, completeness, data, kv, load, raise, reprocessing, reset, rows, scopes, states,
-    summary, summary_page, swap,
+    LEDGER_VERSION, commit, completeness, data, kv, load, raise, reprocessing, reset, rows, scopes,
+    seal, states, summary, summary_page, swap, verify,
 };
 use crate::ledger::{
-    CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery, Cursors,
-    Enabled, Failure, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing,
-    NewScope, PageOf, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, Retained,
-    Retention, RowsGroup, RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryPage,
-    SummaryQuery,
+    BackupPlan, BackupRead, CollectorMapping, CommitOutcome, CompactionStep, Completeness,
+    CompletenessQuery, Cursors, DifferencePage, DifferenceQuery, Enabled, Failure, Finding,
+    Generation, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing, NewScope,
+    PageOf, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, Retained, Retention,
+    RowsGroup, RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryPage, SummaryQuery,
+    VerifyStep,
 };
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
@@ -39,11 +44,14 @@ use crate::usage::{MetricId, ScopeId};
 pub struct SledOptions {
     /// Memory for pages read or written lately.
     pub cache_size_mib: u32,
+    /// How many figures of a scope, metric and period are kept when it is reprocessed, those of
+    /// now counted; at least 1.
+    pub keep_generations: u32,
 }
 
 impl Default for SledOptions {
     fn default() -> SledOptions {
-        SledOptions { cache_size_mib: 64 }
+        SledOptions { cache_size_mib: 64, keep_generations: 2 }
     }
 }
 
@@ -74,15 +82,23 @@ pub enum OpenError {
         path.display()
     )]
     Version { path: PathBuf, found: u16, known: u16 },
-    #[error("the ledger in `{}` is damaged", path.display())]
+    #[error(
+        "the ledger in `{}` is damaged\n(hint: move it away, `rated ledger restore` makes it from \
+         a backup)",
+        path.display()
+    )]
     Sled {
         path: PathBuf,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    #[error("the ledger in `{}` is damaged in a way that sled does not expect", path.display())]
+    #[error(
+        "the ledger in `{}` is damaged in a way that sled does not expect\n(hint: move it away, \
+         `rated ledger restore` makes it from a backup)",
+        path.display()
+    )]
     Panic { path: PathBuf },
-    #[error("cannot read the ledger")]
+    #[error("cannot read the ledger\n(hint: `rated ledger verify` lists what is damaged)")]
     Read(#[from] LedgerError),
 }
 
@@ -96,6 +112,23 @@ impl OpenError {
             _ => OpenError::Folder { path, source },
         }
     }
+}
+
+/// Looks at the records of a ledger that cannot be opened because some of them are damaged.
+pub fn check_records(path: &Path, options: SledOptions) -> Result<Vec<Finding>, OpenError> {
+    let store = Store::open_to_look(path, options)?;
+    Ok(verify::check_all_records(&store)?)
+}
+
+/// Takes what is there for whole, once what is missing has been made up for: seals are made anew,
+/// sums of days and months are left to be made anew, and lost changes are not told any more.
+pub fn accept(path: &Path, options: SledOptions) -> Result<(), OpenError> {
+    let store = Store::open(path, options)?;
+    let marks = Marks::open(path).map_err(|source| OpenError::folder(path, source))?;
+    data::count_anew(&store)?;
+    Seals::forget_lost(&store)?;
+    Seals::make(&store, marks.last().max(1))?;
+    Ok(store.sync()?)
 }
 
 /// A [`Ledger`] in a folder.
@@ -117,6 +150,12 @@ pub(super) struct Inner {
     current: ArcSwap<Catalog>,
     version: AtomicU64,
     pub(super) readers: Readers,
+    pub(super) seals: Seals,
+    marks: Marks,
+    pub(super) backups: Mutex<Backups>,
+    pub(super) keep_generations: u32,
+    /// What was found at the start, for people.
+    troubles: Vec<String>,
 }
 
 /// What a reader sees until it ends.
@@ -130,12 +169,17 @@ impl SledLedger {
     /// Opens the ledger in a folder, or begins one there.
     pub fn open(path: &Path, options: SledOptions) -> Result<SledLedger, OpenError> {
         let store = Store::open(path, options)?;
-        let data = DataFiles::open(path).map_err(|source| OpenError::folder(path, source))?;
-        let removed = data.remove_strays(&data::load(&store)?);
-        removed.map_err(|source| OpenError::folder(path, source))?;
-        raise::raise(&store, &data)?;
-        let catalog = Arc::new(load::load(&store)?);
+        let folder_error = |source| OpenError::folder(path, source);
+        let data = DataFiles::open(path).map_err(folder_error)?;
+        let marks = Marks::open(path).map_err(folder_error)?;
+        let (seals, troubles) =
+            Inner::check(&store, &data, &marks).map_err(|error| match error {
+                CheckError::Ledger(error) => OpenError::Read(error),
+                CheckError::Folder(source) => folder_error(source),
+            })?;
+        let (catalog, skipped) = load::load(&store, data.highest_number().map_err(folder_error)?)?;
         let texts = Texts::load(&store)?;
+        let catalog = Arc::new(catalog);
         let inner = Arc::new(Inner {
             store,
             data,
@@ -144,8 +188,18 @@ impl SledLedger {
             catalog: RwLock::new(catalog),
             version: AtomicU64::new(0),
             readers: Readers::default(),
+            seals,
+            marks,
+            backups: Mutex::default(),
+            keep_generations: options.keep_generations,
+            troubles: troubles.into_iter().chain(skipped).collect(),
         });
         Ok(SledLedger { inner, queue: Queue::default(), compactor: Mutex::default() })
+    }
+
+    /// What the start has found to be missing or damaged, for the log.
+    pub fn troubles(&self) -> &[String] {
+        &self.inner.troubles
     }
 
     /// How many bytes the rows of a slice take in blocks, without storing it.
@@ -175,7 +229,54 @@ impl SledLedger {
     }
 }
 
+enum CheckError {
+    Ledger(LedgerError),
+    Folder(io::Error),
+}
+
+impl From<LedgerError> for CheckError {
+    fn from(error: LedgerError) -> CheckError {
+        CheckError::Ledger(error)
+    }
+}
+
 impl Inner {
+    /// Looks for what is missing before anything is deleted or changed; raises older formats.
+    fn check(
+        store: &Store,
+        data: &DataFiles,
+        marks: &Marks,
+    ) -> Result<(Seals, Vec<String>), CheckError> {
+        let mut troubles = Vec::new();
+        let mut seals = None;
+        if store.version_found == Some(LEDGER_VERSION)
+            && let Some((found, broken)) = Seals::load(store)?
+        {
+            troubles.extend(broken.iter().map(|group| group.damage().to_string()));
+            let is_whole = broken.is_empty();
+            store.set_broken(broken);
+            if is_whole {
+                found.note_checked(store)?;
+            }
+            found.note_lost(store, marks)?;
+            seals = Some(found);
+        }
+        troubles.extend(seal::list_lost(store)?.iter().map(verify::text_of_lost));
+        if troubles.is_empty() {
+            data.remove_strays(&data::load(store)?).map_err(CheckError::Folder)?;
+        }
+        raise::raise(store, data)?;
+        if let Some(seals) = seals {
+            return Ok((seals, troubles));
+        }
+        let seals = Seals::make(store, 1)?;
+        // None in a ledger of an older format.
+        if seals.note_lost(store, marks)? {
+            troubles.extend(seal::list_lost(store)?.iter().map(verify::text_of_lost));
+        }
+        Ok((seals, troubles))
+    }
+
     /// As long as it is held, no group gets to its place.
     pub(super) fn lock(&self) -> RwLockReadGuard<'_, Arc<Catalog>> {
         self.catalog.read().unwrap_or_else(PoisonError::into_inner)
@@ -209,7 +310,7 @@ impl Inner {
         })
     }
 
-    fn writing(&self) -> commit::Writing<'_> {
+    pub(super) fn writing(&self) -> commit::Writing<'_> {
         commit::Writing { store: &self.store, data: &self.data, texts: &self.texts }
     }
 
@@ -228,10 +329,14 @@ impl Inner {
         if stage.journaled.is_empty() && new_texts.early.is_empty() {
             return Ok(());
         }
+        let (writes, counts) = (&mut stage.journaled, &new_texts.counts);
+        let pending = self.seals.extend(&self.store, writes, counts)?;
         self.store.write_early(&new_texts.early)?;
         self.store.journal(&stage.journaled)?;
         self.texts.settle();
+        self.marks.put(pending.mark);
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        self.seals.settle(pending);
         self.store.apply(&stage.journaled)?;
         *catalog = Arc::new(stage.catalog);
         self.current.store(Arc::clone(&catalog));
@@ -332,8 +437,10 @@ impl Ledger for SledLedger {
         let presence = self.inner.readers.enter();
         let prepared = reprocessing::prepare(inner.writing(), &inner.catalog(), id, slices)?;
         drop(presence);
-        let change =
-            move |stage: &mut Stage| reprocessing::stage(inner.writing(), stage, id, prepared);
+        let keeps = if inner.keep_generations > 1 { Keeps::OldFigures } else { Keeps::Nothing };
+        let change = move |stage: &mut Stage| {
+            reprocessing::stage(inner.writing(), stage, (id, keeps), prepared)
+        };
         self.change_with(Company::Alone, change)
     }
 
@@ -350,6 +457,17 @@ impl Ledger for SledLedger {
         let inner = Arc::clone(&self.inner);
         let change = move |stage: &mut Stage| swap::finish(inner.writing(), stage, id);
         self.change_with(Company::Alone, change)
+    }
+
+    fn generations(&self) -> Result<Vec<Generation>, LedgerError> {
+        self.inner.generations()
+    }
+
+    fn differences(&self, query: &DifferenceQuery) -> Result<DifferencePage, LedgerError> {
+        match query.reprocessing {
+            Some(id) if !self.inner.has_generation(id)? => Err(LedgerError::NoGeneration(id)),
+            _ => self.inner.differences(query),
+        }
     }
 
     fn summarize(&self, query: &SummaryQuery) -> Result<Vec<SummaryGroup>, LedgerError> {
@@ -467,6 +585,31 @@ impl Ledger for SledLedger {
 
     fn retain(&self, retention: Retention, now: DateTime<Utc>) -> Result<Retained, LedgerError> {
         self.retain_step(retention, now)
+    }
+
+    fn verify(&self, from: Option<&str>) -> Result<VerifyStep, LedgerError> {
+        self.verify_step(from)
+    }
+
+    fn begin_backup(&self, now: DateTime<Utc>) -> Result<BackupPlan, LedgerError> {
+        self.inner.begin_backup(now)
+    }
+
+    fn read_backup(&self, read: &BackupRead) -> Result<Vec<u8>, LedgerError> {
+        self.inner.read_backup(read)
+    }
+
+    fn backup_digest(&self, read: &BackupRead) -> Result<[u8; 32], LedgerError> {
+        self.inner.backup_digest(read)
+    }
+
+    fn end_backup(&self, id: u64) -> Result<(), LedgerError> {
+        self.inner.end_backup(id)
+    }
+
+    fn end_idle_backup(&self, now: DateTime<Utc>) -> Result<(), LedgerError> {
+        self.inner.end_idle_backup(now);
+        Ok(())
     }
 
     fn size(&self) -> Result<LedgerSize, LedgerError> {

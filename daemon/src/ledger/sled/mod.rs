@@ -15,10 +15,11 @@
 //! 3. `journal`: ONE record with all other writes of the group (slices, cursors, counters, keys,
 //!    ends of data files …);
 //! 4. sync: sled's `flush`, then `fdatasync` of sled's log. **Now the group is in the ledger.**
-//! 5. the journal's writes go to their places while readers wait outside; the new cursors are
+//! 5. a mark beside sled says that it is (`marks`);
+//! 6. the journal's writes go to their places while readers wait outside; the new cursors are
 //!    shown.
 //!
-//! A start replays the journal (which changes nothing when step 5 was done). What stands behind the
+//! A start replays the journal (which changes nothing when step 6 was done). What stands behind the
 //! end of a data file is written over. So a group is there wholly or not at all, and readers only
 //! ever see what is durable. After step 1 has failed, on a full disk for example, the ledger is
 //! what it was; after a failed write of sled no further change is taken.
@@ -50,6 +51,11 @@
 //!   the last start is read again, and a damaged byte in that part of the log cannot be told from
 //!   its torn end. What follows it is lost as a whole, cursors included, so it is collected again;
 //!   but rows that compaction has moved since, and whose old file it has deleted, are damaged then.
+//! - A damaged byte in front of that end, but behind the last snapshot, ends its segment alone:
+//!   what follows in the segment is gone, what follows in the next ones is there. A record may so
+//!   be the one that it was before. No checksum notices either loss. Seals (`seal`) notice what is
+//!   not what was written, marks (`marks`) what was acknowledged and is not there; the daemon says
+//!   so at the start, deletes nothing from then on, and answers nothing of the records concerned.
 //! - Damage may make it panic; opening is guarded.
 //! - The lock on `db` may outlive the database by a moment, and its error cannot be told from
 //!   others: we hold a lock of our own (`lock`).
@@ -62,10 +68,11 @@
 //! - A key that is removed makes it write the rest of the leaf anew, so what is removed counts
 //!   between two syncs like what is written.
 //!
-//! # Stored format, version 4
+//! # Stored format, version 5
 //!
 //! Records of older versions are read as they are, and replaced when they change; a start raises
-//! the header to 4, and moves rows and sums out of sled (`raise`). Version 3 has them in trees
+//! the header to 5, moves rows and sums out of sled (`raise`) and makes seals. Version 4 has no
+//! trees `seals` and `generations` and no `root` in `meta`. Version 3 has rows and sums in trees
 //! `rollups` and `blocks`, slices that wait to be deleted in `removed`, no trees `files` and
 //! `sums`, and another version of the frame B. Version 2 has other versions of the frames I and B,
 //! no order of slices but that of their numbers. Version 1 has no trees `removed`, `pushes`,
@@ -101,6 +108,7 @@
 //!                                         `block` and `columns`
 //! files                                   see `data`
 //! sums                                    see `sums`
+//! seals; in meta "root" and "lost/"       see `seal`; beside sled: see `marks`
 //! texts                                   see `texts`
 //! chains   chain:u32be                    frame('H',1) { module:text revision:uint library:text }
 //! notes    metric:u32be note:u64be        frame('N',1) begin:int end:int attempts:uint at:int
@@ -109,6 +117,7 @@
 //! kv                                      see `kv`
 //! pushes                                  see `push`
 //! reprocessings, staged                   see `reprocessing`
+//! generations                             see `generations`
 //! states   "configured" | "standing"      frame('Q',1) { metric:uint }
 //!          "module/" name                 frame('U',1) enabled:u8 priority:int
 //!          "collector/" name              frame('V',1) enabled:u8
@@ -119,20 +128,21 @@
 //!
 //! tables of a write: 0 meta, 1 scopes, 2 metrics, 3 cursors, 4 slices, 5 rollups, 6 blocks,
 //! 7 texts, 8 kv, 9 states, 10 notes, 11 chains, 12 removed, 13 pushes,
-//! 14 reprocessings, 15 staged, 16 files, 17 sums
+//! 14 reprocessings, 15 staged, 16 files, 17 sums, 18 seals, 19 generations
 //! ```
 //!
 //! Example: the header is
 //!
 //! ```text
-//! 4c 01 72 61 74 65 64 20 6c 65 64 67 65 72 0a 04 df c0 f8 18
-//! L  1  r  a  t  e  d     l  e  d  g  e  r  \n 4  crc32
+//! 4c 01 72 61 74 65 64 20 6c 65 64 67 65 72 0a 05 49 f0 ff 6f
+//! L  1  r  a  t  e  d     l  e  d  g  e  r  \n 5  crc32
 //! ```
 //!
 //! A program refuses a header with a higher version than its own. Within a version trees, keys
 //! and records keep their meaning for ever; what changes gets a new version, and the old one
 //! is still read.
 
+mod backup;
 mod bits;
 mod block;
 mod catalog;
@@ -145,6 +155,7 @@ mod completeness;
 mod cursors;
 mod data;
 mod gather;
+mod generations;
 mod groups;
 mod hash;
 mod indexes;
@@ -152,6 +163,7 @@ mod kv;
 mod ledger;
 mod load;
 mod lookup;
+mod marks;
 mod merge;
 mod moving;
 mod numbers;
@@ -170,6 +182,7 @@ mod rollup;
 mod rows;
 mod runs;
 mod scopes;
+mod seal;
 mod slice;
 mod states;
 mod store;
@@ -181,11 +194,15 @@ mod swap;
 mod tests;
 mod texts;
 mod threads;
+mod verify;
+mod verify_parts;
+mod verify_records;
 
-pub use ledger::{OpenError, SledLedger, SledOptions};
+pub use backup::{RestoreError, restore_records};
+pub use ledger::{OpenError, SledLedger, SledOptions, accept, check_records};
 
 /// Version of the stored format; a ledger with a newer one is not opened.
-const LEDGER_VERSION: u16 = 4;
+const LEDGER_VERSION: u16 = 5;
 const HEADER_MAGIC: &[u8] = b"rated ledger\n";
 const COUNTERS_KEY: &[u8] = b"counters";
 /// Up to format 3: slices that were being written.

@@ -36,6 +36,10 @@ const DESCRIPTION_SIZE_MAX: usize = 4096;
 /// Longest author that is kept, bytes.
 const AUTHOR_SIZE_MAX: usize = 255;
 
+pub(super) fn check_record(bytes: &[u8]) -> Result<(), Damage> {
+    decode_digest(bytes).map(|_| ())
+}
+
 /// What is known of a push by its key. `None` = nothing.
 pub(super) fn known(store: &Store, key: &PushKey) -> Result<Option<PushOutcome>, LedgerError> {
     let Some(bytes) = store.get(Table::Pushes, key.key.as_bytes())? else { return Ok(None) };

@@ -72,11 +72,15 @@ impl<'a> Reading<'a> {
         end_secs: i64,
     ) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'a> {
         let range = time_bytes(begin_secs).to_vec()..time_bytes(end_secs).to_vec();
-        let entries = (begin_secs < end_secs).then(|| self.store.range(Table::Slices, range));
-        entries.into_iter().flatten().map(move |entry| {
+        let broken = self.store.broken_month(begin_secs, end_secs);
+        let broken = broken.map(|group| Err(group.damage()));
+        let is_read = begin_secs < end_secs && broken.is_none();
+        let entries = is_read.then(|| self.store.range(Table::Slices, range));
+        let slices = entries.into_iter().flatten().map(move |entry| {
             let (key, value) = entry?;
             self.slice(&key, &value)
-        })
+        });
+        broken.into_iter().chain(slices)
     }
 
     /// From a slice's key and record.
@@ -107,6 +111,11 @@ impl<'a> Reading<'a> {
         format!("slice of metric `{name}`, period {}", begin.format("%FT%TZ"))
     }
 
+    pub(super) fn place_of_slice(self, slice: &Slice) -> String {
+        let place = self.place_of_metric(slice.period.begin_secs(), slice.metric);
+        format!("{place}, file `data/{}`", slice.data_file())
+    }
+
     /// Names the scopes of a part, for an error.
     fn place(self, what: &str, slice: &Slice, part: &Part) -> String {
         let id = |number: ScopeNumber| match self.catalog.scopes.get(number as usize) {
@@ -115,11 +124,13 @@ impl<'a> Reading<'a> {
         };
         let (first, last) = (id(part.first_scope), id(part.last_scope));
         let metric = self.metric(slice);
-        let period = slice.period;
-        if first == last {
-            return format!("{what} of metric `{metric}`, period {period}, scope `{first}`");
-        }
-        format!("{what} of metric `{metric}`, period {period}, scopes `{first}` to `{last}`")
+        let (period, file) = (slice.period, slice.data_file());
+        let scopes = if first == last {
+            format!("scope `{first}`")
+        } else {
+            format!("scopes `{first}` to `{last}`")
+        };
+        format!("{what} of metric `{metric}`, period {period}, {scopes}, file `data/{file}`")
     }
 
     /// The entries of one part of a slice's rollups, without those that were removed.

@@ -54,6 +54,20 @@ pub(super) fn load(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerErr
     Ok(())
 }
 
+pub(super) fn check_record(key: &[u8], value: &[u8]) -> Result<(), Damage> {
+    if key.starts_with(MODULE_PREFIX) {
+        records::decode_module(value).map(|_| ())
+    } else if key.starts_with(COLLECTOR_PREFIX) {
+        records::decode_collector(value).map(|_| ())
+    } else if key.starts_with(MAPPING_PREFIX) {
+        records::decode_mapping(value).map(|_| ())
+    } else if key.starts_with(KV_PREFIX) {
+        super::kv::decode_head(value).map(|_| ())
+    } else {
+        records::decode_numbers(value).map(|_| ())
+    }
+}
+
 fn of_state(name: &str, damage: Damage) -> LedgerError {
     damaged(format!("state of `{name}`"), damage)
 }
@@ -153,12 +167,29 @@ pub(super) fn get_long(
     table: Table,
     key: &[u8],
 ) -> Result<Option<Vec<u8>>, LedgerError> {
+    join_parts(table, key, |part| store.get(table, part))
+}
+
+/// The same of a broken group too.
+pub(super) fn get_long_as_it_is(
+    store: &Store,
+    table: Table,
+    key: &[u8],
+) -> Result<Option<Vec<u8>>, LedgerError> {
+    join_parts(table, key, |part| store.get_as_it_is(table, part))
+}
+
+fn join_parts(
+    table: Table,
+    key: &[u8],
+    get: impl Fn(&[u8]) -> Result<Option<sled::IVec>, LedgerError>,
+) -> Result<Option<Vec<u8>>, LedgerError> {
     let wrong = |damage| damaged(format!("a part of {}", table.name()), damage);
     let mut bytes = Vec::new();
     let mut count = 1;
     let mut part = 0;
     while part < count {
-        let value = store.get(table, &part_key(key, part))?;
+        let value = get(&part_key(key, part))?;
         let Some(value) = value else {
             return if part == 0 { Ok(None) } else { Err(wrong(Damage("it is missing"))) };
         };

@@ -2,10 +2,14 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::codec::{self, Damage, Kind, Packed, Reader, Writer};
+use super::data::Month;
 use super::ledger::{OpenError, SledOptions};
+use super::seal::Group;
 use super::{HEADER_MAGIC, LEDGER_VERSION};
 use crate::ledger::LedgerError;
 
@@ -50,9 +54,11 @@ pub(super) enum Table {
     Staged = 15,
     Files = 16,
     Sums = 17,
+    Seals = 18,
+    Generations = 19,
 }
 
-const TABLES: [(Table, &str); 18] = [
+const TABLES: [(Table, &str); 20] = [
     (Table::Meta, "meta"),
     (Table::Scopes, "scopes"),
     (Table::Metrics, "metrics"),
@@ -71,11 +77,21 @@ const TABLES: [(Table, &str); 18] = [
     (Table::Staged, "staged"),
     (Table::Files, "files"),
     (Table::Sums, "sums"),
+    (Table::Seals, "seals"),
+    (Table::Generations, "generations"),
 ];
 
 impl Table {
     pub(super) fn name(self) -> &'static str {
         TABLES[self as usize].1
+    }
+
+    pub(super) fn from_number(number: u8) -> Option<Table> {
+        TABLES.get(usize::from(number)).map(|(table, _)| *table)
+    }
+
+    pub(super) fn all() -> impl Iterator<Item = Table> {
+        TABLES.iter().map(|(table, _)| *table)
     }
 }
 
@@ -118,24 +134,36 @@ pub(super) struct Store {
     log: File,
     /// Which half of the journal's keys is written next.
     journal_slot: std::sync::atomic::AtomicU8,
+    /// The version of the format that was found; `None` = the ledger was begun now.
+    pub(super) version_found: Option<u16>,
+    /// Groups of records that are not what was written: nobody is given anything of them.
+    broken: OnceLock<Vec<Group>>,
     /// Held until the end: one daemon for a folder.
     _lock: File,
 }
 
-const JOURNAL: &[u8] = b"journal";
+pub(super) const JOURNAL: &[u8] = b"journal";
 const JOURNAL_KIND: Kind = Kind(b'J', 2);
 /// About how many bytes of writes are packed together: well below what a packed column may have.
 const JOURNAL_PIECE_SIZE: usize = 8 << 20;
-const HEADER: &[u8] = b"header";
+pub(super) const HEADER: &[u8] = b"header";
 const HEADER_KIND: Kind = Kind(b'L', 1);
 
 impl Store {
     pub(super) fn open(path: &Path, options: SledOptions) -> Result<Store, OpenError> {
+        let store = Store::open_to_look(path, options)?;
+        store.replay_journal()?;
+        store.sync()?;
+        Ok(store)
+    }
+
+    /// With the last change perhaps not in its place.
+    pub(super) fn open_to_look(path: &Path, options: SledOptions) -> Result<Store, OpenError> {
         fs::create_dir_all(path).map_err(|source| OpenError::folder(path, source))?;
         let lock = lock_folder(path)?;
         remove_leftovers(path).map_err(|source| OpenError::folder(path, source))?;
         let db = open_sled(path, options)?;
-        check_header(&db, path)?;
+        let version_found = check_header(&db, path)?;
         let trees = TABLES.iter().map(|(_, name)| db.open_tree(name)).collect::<Result<_, _>>();
         let trees = trees.map_err(store_error)?;
         let log = OpenOptions::new().read(true).write(true).open(path.join("db"));
@@ -145,24 +173,53 @@ impl Store {
             trees,
             log,
             journal_slot: std::sync::atomic::AtomicU8::new(0),
+            version_found,
+            broken: OnceLock::new(),
             _lock: lock,
         };
         sync_folders(path).map_err(|source| OpenError::folder(path, source))?;
-        store.replay_journal()?;
-        store.sync()?;
         Ok(store)
     }
 
+    /// A record. Of a broken group nothing is given: an error says so.
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<sled::IVec>, LedgerError> {
+        match self.broken_at(table, key) {
+            Some(group) => Err(group.damage()),
+            None => self.get_as_it_is(table, key),
+        }
+    }
+
+    /// The same of a broken group too.
+    pub(super) fn get_as_it_is(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<sled::IVec>, LedgerError> {
         self.tree(table).get(key).map_err(|error| read_error(table, error))
     }
 
-    /// Keys and values in key order.
+    /// Keys and values in key order. Of slices the caller asks for broken months.
     pub(super) fn range(
         &self,
         table: Table,
-        range: impl std::ops::RangeBounds<Vec<u8>>,
+        range: impl RangeBounds<Vec<u8>>,
     ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> {
+        let begin = match range.start_bound() {
+            Bound::Included(begin) | Bound::Excluded(begin) => begin.as_slice(),
+            Bound::Unbounded => &[],
+        };
+        let broken = self.broken_at(table, begin).filter(|group| group.month().is_none());
+        let entries = broken.is_none().then(|| self.range_as_it_is(table, range));
+        entries.into_iter().flatten().chain(broken.map(|group| Err(group.damage())))
+    }
+
+    /// The same of a broken group too.
+    pub(super) fn range_as_it_is<R: RangeBounds<Vec<u8>>>(
+        &self,
+        table: Table,
+        range: R,
+    ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> + use<R>
+    {
         let entries = self.tree(table).range(range);
         entries.map(move |entry| entry.map_err(|error| read_error(table, error)))
     }
@@ -172,8 +229,63 @@ impl Store {
         table: Table,
         prefix: &[u8],
     ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> {
-        let entries = self.tree(table).scan_prefix(prefix);
-        entries.map(move |entry| entry.map_err(|error| read_error(table, error)))
+        let broken = self.broken_at(table, prefix).filter(|group| group.month().is_none());
+        let entries = broken.is_none().then(|| {
+            let entries = self.tree(table).scan_prefix(prefix);
+            entries.map(move |entry| entry.map_err(|error| read_error(table, error)))
+        });
+        entries.into_iter().flatten().chain(broken.map(|group| Err(group.damage())))
+    }
+
+    /// As damage would do it: no seal knows.
+    #[cfg(test)]
+    pub(super) fn put_as_it_is(&self, table: Table, key: &[u8], value: &[u8]) {
+        self.tree(table).insert(key, value).unwrap();
+    }
+
+    #[cfg(test)]
+    pub(super) fn remove_as_it_is(&self, table: Table, key: &[u8]) {
+        self.tree(table).remove(key).unwrap();
+    }
+
+    /// From now on nothing is given of these groups.
+    pub(super) fn set_broken(&self, groups: Vec<Group>) {
+        let is_first = self.broken.set(groups).is_ok();
+        debug_assert!(is_first, "a ledger is opened once");
+    }
+
+    pub(super) fn broken(&self) -> &[Group] {
+        self.broken.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn broken_at(&self, table: Table, key: &[u8]) -> Option<&Group> {
+        if self.broken().is_empty() {
+            return None;
+        }
+        let group = Group::of(table, key);
+        let is_it = |broken: &&Group| match (broken.table(), &group) {
+            (Some(Table::Meta), Some(group)) => *broken == group,
+            (Some(Table::Meta), None) => false,
+            // Who looks at all of a table looks at what is broken, too.
+            (found, _) if key.is_empty() => found == Some(table),
+            (_, Some(group)) => *broken == group,
+            (_, None) => {
+                let dictionary = broken.dictionary().map(u32::to_be_bytes);
+                table == Table::Texts && dictionary.is_some_and(|number| key.starts_with(&number))
+            }
+        };
+        self.broken().iter().find(is_it)
+    }
+
+    /// A month of slices that is broken and in which something in `[begin, end)` may begin.
+    pub(super) fn broken_month(&self, begin_secs: i64, end_secs: i64) -> Option<&Group> {
+        let meets = |group: &&Group| {
+            let month = group.month();
+            let meets =
+                |month: Month| month.begin_secs() < end_secs && begin_secs < month.end_secs();
+            month.is_some_and(meets)
+        };
+        self.broken().iter().find(meets)
     }
 
     pub(super) fn size_on_disk(&self) -> Result<u64, LedgerError> {
@@ -258,7 +370,14 @@ impl Store {
     }
 
     fn replay_journal(&self) -> Result<(), LedgerError> {
-        let Some(bytes) = self.get(Table::Meta, JOURNAL)? else { return Ok(()) };
+        let Some((slot, writes)) = self.last_journal()? else { return Ok(()) };
+        self.journal_slot.store((slot & 1) ^ 1, std::sync::atomic::Ordering::Relaxed);
+        self.apply(&writes)
+    }
+
+    /// What the last change wrote; a start writes it again.
+    pub(super) fn last_journal(&self) -> Result<Option<(u8, Vec<Write>)>, LedgerError> {
+        let Some(bytes) = self.get(Table::Meta, JOURNAL)? else { return Ok(None) };
         let damaged = |damage| damaged("journal".to_owned(), damage);
         let mut header = Reader::versioned(JOURNAL_KIND, &bytes).map_err(damaged)?.1;
         let slot = header.u8().map_err(damaged)?;
@@ -268,9 +387,7 @@ impl Store {
         } else {
             self.read_journal_parts(slot, parts, header)?
         };
-        let writes = decode_writes(&body).map_err(damaged)?;
-        self.journal_slot.store((slot & 1) ^ 1, std::sync::atomic::Ordering::Relaxed);
-        self.apply(&writes)
+        Ok(Some((slot, decode_writes(&body).map_err(damaged)?)))
     }
 
     fn read_journal_parts(
@@ -337,7 +454,8 @@ fn decode_writes(body: &[u8]) -> Result<Vec<Write>, Damage> {
     Ok(writes)
 }
 
-fn check_header(db: &sled::Db, path: &Path) -> Result<(), OpenError> {
+/// The version that was found, or none in a ledger that is new.
+fn check_header(db: &sled::Db, path: &Path) -> Result<Option<u16>, OpenError> {
     let meta = db.open_tree(Table::Meta.name()).map_err(store_error)?;
     let mut header = Writer::framed(HEADER_KIND);
     header.raw(HEADER_MAGIC);
@@ -345,20 +463,20 @@ fn check_header(db: &sled::Db, path: &Path) -> Result<(), OpenError> {
     let header = header.seal();
     let Some(bytes) = meta.get(HEADER).map_err(store_error)? else {
         meta.insert(HEADER, header).map_err(store_error)?;
-        return Ok(());
+        return Ok(None);
     };
     let place = || format!("header of `{}`", path.display());
     let found = read_header(&bytes).map_err(|damage| damaged(place(), damage))?;
     if found <= LEDGER_VERSION {
         // Records of older versions are read as they are; older programs must read no newer ones.
         meta.insert(HEADER, header).map_err(store_error)?;
-        return Ok(());
+        return Ok(Some(found));
     }
     Err(OpenError::Version { path: path.to_path_buf(), found, known: LEDGER_VERSION })
 }
 
 /// The version is read before anything that a version may change.
-fn read_header(bytes: &[u8]) -> Result<u16, Damage> {
+pub(super) fn read_header(bytes: &[u8]) -> Result<u16, Damage> {
     let mut reader = Reader::framed(HEADER_KIND, bytes)?;
     if reader.raw(HEADER_MAGIC.len())? != HEADER_MAGIC {
         return Err(Damage("it does not begin as a ledger does"));
@@ -376,13 +494,14 @@ fn lock_folder(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// What a killed start leaves behind, and sled would stumble over: half a snapshot (it takes it for
-/// the newest one and gives up), and a `conf` that never reached the disk.
+/// What a killed daemon leaves behind: records of a backup, and what sled would stumble over, half
+/// a snapshot (it takes it for the newest one and gives up) and a `conf` that is not on the disk.
 fn remove_leftovers(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
+        let is_half = name.starts_with("snap.") && name.ends_with(".generating");
+        if is_half || name == super::backup::SPOOL_NAME {
             fs::remove_file(path.join(&*name))?;
         }
     }

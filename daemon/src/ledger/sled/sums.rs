@@ -262,7 +262,7 @@ impl SledLedger {
 }
 
 /// What slices of one metric add up to; `None` = no rows.
-fn sum_of(
+pub(super) fn sum_of(
     reading: Reading<'_>,
     period: Period,
     metric: MetricNumber,
@@ -328,7 +328,7 @@ fn put(stage: &mut Stage, level: Level, sums: Vec<(Slice, Encoded)>) {
 
 impl Inner {
     /// What a stretch is summed up from, in a fixed order.
-    fn sources_of(
+    pub(super) fn sources_of(
         &self,
         catalog: &Catalog,
         level: Level,

@@ -21,6 +21,11 @@ pub(super) fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// The log is one of before: so would be what was acknowledged.
+pub(super) fn remove_marks(path: &Path) {
+    fs::remove_file(path.join("marks")).unwrap();
+}
+
 /// As `copy`, of a folder that may hold copies itself.
 pub(super) fn copy_files(from: &Path, to: &Path) {
     fs::create_dir_all(to.join("blobs")).unwrap();
@@ -104,6 +109,7 @@ fn a_kill_at_any_length_of_the_log_leaves_whole_groups() {
         copy(&live, &killed);
         let cut = usize::try_from(cut).unwrap();
         fs::write(killed.join("db"), &full[..cut]).unwrap();
+        remove_marks(&killed);
 
         let ledger = open(&killed);
 
@@ -152,6 +158,7 @@ fn a_power_cut_leaves_all_or_nothing_of_a_commit() {
                 }
             }
             fs::write(cut.join("db"), log).unwrap();
+            remove_marks(&cut);
 
             let reopened = open(&cut);
 
@@ -247,15 +254,15 @@ fn a_newer_format_is_refused() {
         let store = Store::open(folder.path(), SledOptions::default()).unwrap();
         let mut header = Writer::framed(Kind(b'L', 1));
         header.raw(b"rated ledger\n");
-        header.uint(5);
+        header.uint(6);
         store.apply(&[Write::put(Table::Meta, b"header".to_vec(), header.seal())]).unwrap();
         store.sync().unwrap();
     }
 
     let error = SledLedger::open(folder.path(), SledOptions::default()).unwrap_err();
 
-    assert!(matches!(error, OpenError::Version { found: 5, known: 4, .. }), "{error}");
-    assert!(error.to_string().contains("has format 5, this daemon knows up to 4"));
+    assert!(matches!(error, OpenError::Version { found: 6, known: 5, .. }), "{error}");
+    assert!(error.to_string().contains("has format 6, this daemon knows up to 5"));
 }
 
 #[test]
@@ -284,7 +291,7 @@ fn damage_is_found_and_named_and_the_rest_stays_readable() {
     let page = ledger.rows(&all_rows(0, 10)).unwrap_err();
 
     let place = "of metric `cpu (source_cpu)`, period 2026-11-01T01:00:00Z/2026-11-01T02:00:00Z, \
-                 scopes `ann` to `bob`: its checksum does not fit";
+                 scopes `ann` to `bob`, file `data/2026-11.0`: its checksum does not fit";
     assert_eq!(by_scope.to_string(), format!("damaged record in rollup {place}"));
     assert_eq!(by_flavor.to_string(), format!("damaged record in block {place}"));
     assert!(matches!(page, LedgerError::Damaged { .. }));
