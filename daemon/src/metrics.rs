@@ -168,6 +168,8 @@ pub struct Metrics {
     plugin_call_duration: Family<DurationLabels, Histogram>,
     plugin_panics: Family<InstanceLabels, Counter>,
     plugin_threads_lost: Counter,
+    plugin_process_deaths: Family<InstanceLabels, Counter>,
+    plugin_process_restarts: Family<InstanceLabels, Counter>,
     plugin_generations: Gauge,
     plugin_events: Family<PluginMetricLabels, Counter>,
     plugin_values: Family<PluginMetricLabels, Histogram>,
@@ -220,6 +222,8 @@ impl Metrics {
             plugin_call_duration: Family::new_with_constructor(short_durations),
             plugin_panics: Family::default(),
             plugin_threads_lost: Counter::default(),
+            plugin_process_deaths: Family::default(),
+            plugin_process_restarts: Family::default(),
             plugin_generations: Gauge::default(),
             plugin_events: Family::default(),
             plugin_values: Family::new_with_constructor(any_values),
@@ -337,6 +341,16 @@ impl Metrics {
             "plugin_threads_lost",
             "Threads written off because a call did not come back",
             self.plugin_threads_lost.clone(),
+        );
+        self.plain(
+            "plugin_process_deaths",
+            "Processes of plugins that ended without being asked to",
+            self.plugin_process_deaths.clone(),
+        );
+        self.plain(
+            "plugin_process_restarts",
+            "Processes of plugins started again after one that died, or after a panic",
+            self.plugin_process_restarts.clone(),
         );
         self.plain(
             "plugin_generations",
@@ -479,6 +493,17 @@ impl Metrics {
 
     pub fn plugin_thread_lost(&self) {
         self.plugin_threads_lost.inc();
+    }
+
+    /// It ended without being asked to, or was killed.
+    pub fn plugin_process_died(&self, instance: &str) {
+        let instance = instance.to_owned();
+        self.plugin_process_deaths.get_or_create(&InstanceLabels { instance }).inc();
+    }
+
+    pub fn plugin_process_restarted(&self, instance: &str) {
+        let instance = instance.to_owned();
+        self.plugin_process_restarts.get_or_create(&InstanceLabels { instance }).inc();
     }
 
     pub fn set_plugin_generations(&self, count: usize) {

@@ -67,6 +67,7 @@
 //! - [`decimal`] is where money is multiplied and rounded, and where texts become numbers.
 //! - [`access`] is how a server is reached: address, certificates, time limits, secrets.
 //! - [`testing`] is a host in memory and a conformance test.
+//! - [`isolation`] says what happens to a daemon when a plugin goes wrong, in either mode.
 //! - [`raw`] is the C interface below all this.
 //!
 //! # What is guaranteed
@@ -76,6 +77,8 @@
 //! - Components are called from several threads at once, one [`Batches`] from one thread at a time.
 //!   No thread of the daemon is asynchronous: blocking is fine.
 //! - A library is never unloaded; statics and threads' locals stay valid.
+//! - Whether a plugin runs in the daemon or in a process of its own is the operator's choice, and
+//!   the answers are the same.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -87,6 +90,7 @@ mod component;
 pub mod decimal;
 mod export;
 mod host;
+pub mod isolation;
 mod layout;
 mod number;
 pub mod raw;

@@ -30,6 +30,7 @@ use serde_json::Value;
 use self::client::{ClientError, Server};
 use crate::clock::SystemClock;
 use crate::config::ConfigError;
+use crate::plugin::RUNNER_COMMAND;
 
 /// How a subcommand ends; an error is printed once, as its chain.
 pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -103,6 +104,12 @@ enum Command {
     /// Make data to measure with
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Run a plugin for the daemon that starts this
+    #[command(name = RUNNER_COMMAND, hide = true)]
+    PluginRunner {
+        /// Which one, for people who list processes
+        label: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -147,6 +154,7 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
             summary::run(arguments, server, &SystemClock, environment)
         }
         Command::Bench(command) => bench::run(command, &SystemClock),
+        Command::PluginRunner { .. } => crate::plugin::run_runner().map_err(Into::into),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     eprintln!("rated: {}", chain(error.as_ref()));

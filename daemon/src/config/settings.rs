@@ -202,6 +202,8 @@ pub struct PluginsConfig {
     pub call_deadline_secs: u32,
     /// How much longer than its deadline a call may take before its thread is written off.
     pub call_grace_secs: u32,
+    /// What a plugin in a process of its own may take.
+    pub process_memory_mib: u32,
     /// By file name, such as `librated_hashmap.so`.
     pub libraries: BTreeMap<String, LibraryConfig>,
 }
@@ -214,6 +216,16 @@ pub struct LibraryConfig {
     pub trusted: bool,
 }
 
+/// Where an instance runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// In the daemon, on threads of it: the fastest.
+    #[default]
+    Thread,
+    /// In a process of its own, which may die alone.
+    Process,
+}
+
 /// One instance of a plugin's component.
 #[derive(Clone, PartialEq, Eq)]
 pub struct InstanceConfig {
@@ -221,6 +233,7 @@ pub struct InstanceConfig {
     pub plugin: Option<String>,
     /// Without it the daemon does not start.
     pub required: bool,
+    pub isolation: Isolation,
     /// The plugin's own keys. Numbers keep their digits.
     pub config: serde_json::Map<String, serde_json::Value>,
 }
@@ -231,6 +244,7 @@ impl fmt::Debug for InstanceConfig {
         f.debug_struct("InstanceConfig")
             .field("plugin", &self.plugin)
             .field("required", &self.required)
+            .field("isolation", &self.isolation)
             .field("config", &self.config.keys().collect::<Vec<_>>())
             .finish()
     }

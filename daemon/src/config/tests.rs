@@ -89,6 +89,11 @@ fn a_value_out_of_bounds_is_named_with_both_bounds() {
          (hint: so that every day begins with a period; 5760 and 7200 do)",
     );
     check(
+        "[collectors.host]\nisolation = \"proces\"",
+        "cannot read `rated.toml`: line 2: `collectors.host.isolation`: must be one of \
+         `thread`, `process`, got `proces`\n(hint: did you mean `process`?)",
+    );
+    check(
         "[collect.retry]\ndelay_secs_min = 60\ndelay_secs_max = 30",
         "cannot read `rated.toml`: line 3: `collect.retry.delay_secs_max`: \
          must not be below `delay_secs_min`",

@@ -19,7 +19,7 @@ pub const ABI: AbiVersion = AbiVersion { major: raw::ABI_MAJOR, minor: raw::ABI_
 /// Services of the table that every plugin gets.
 pub(super) const FEATURES: u64 = raw::FEATURE_KV | raw::FEATURE_HTTP;
 /// Most components of one library.
-const COMPONENTS_MAX: usize = 64;
+pub(super) const COMPONENTS_MAX: usize = 64;
 /// Longest text in a table (a sample configuration, a schema), bytes.
 const TEXT_SIZE_MAX: usize = 1024 * 1024;
 const NAME_SIZE_MAX: usize = 32;
@@ -118,7 +118,7 @@ fn check_features(required: u64) -> Result<()> {
     Err(LoadErrorKind::MissingFeatures(names.join(", ")))
 }
 
-fn check_name(name: &str) -> Result<()> {
+pub(super) fn check_name(name: &str) -> Result<()> {
     let mut bytes = name.bytes();
     let sound = bytes.next().is_some_and(|first| first.is_ascii_lowercase())
         && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
@@ -209,7 +209,7 @@ unsafe fn component(index: usize, pointer: *const ComponentDecl) -> Result<Compo
         .map_err(|reason| LoadErrorKind::ApiSchema { name: name.clone(), reason })?;
     // SAFETY: the caller's promise.
     let vtable = unsafe { vtable(kind, declared.vtable.cast(), &name) }?;
-    Ok(Component { info, api_paths, vtable })
+    Ok(Component { info, api_paths, vtable: Some(vtable) })
 }
 
 /// # Safety

@@ -18,7 +18,7 @@ use super::host_api::Services;
 use super::instance::{Place, Slot};
 use super::library::{Kind, Library, LibraryInfo};
 use super::module::Module;
-use crate::config::InstanceConfig;
+use crate::config::{InstanceConfig, Isolation};
 
 /// Immutable set of instances that work is done with from start to end.
 ///
@@ -183,7 +183,10 @@ pub(super) fn build(
             continue;
         };
         let json = serde_json::to_vec(&instance.config).expect("maps of texts are JSON");
-        let place = Place { library, component: index, required: instance.required, calls_max };
+        let is_apart = instance.isolation == Isolation::Process;
+        let process = is_apart.then(|| config.process_settings());
+        let required = instance.required;
+        let place = Place { library, component: index, required, process, calls_max };
         let slot = Arc::new(Slot::new(&name, &place, json, services));
         match slot.create() {
             Ok(()) => generation.add(slot),
@@ -215,12 +218,21 @@ fn wanted(
             let config = InstanceConfig {
                 plugin: None,
                 required: false,
+                isolation: Isolation::Thread,
                 config: Map::<String, Value>::new(),
             };
             wanted.push((Kind::Rating, name.clone(), config));
         }
     }
     wanted
+}
+
+/// Does everything that is wanted of a library run in processes of its own?
+pub(super) fn is_apart(library: &Library, config: &PluginConfig) -> bool {
+    library.components.iter().all(|component| {
+        let instances = config.instances_of(component.info.kind, &component.info.name);
+        instances.iter().all(|(_, isolation)| *isolation == Isolation::Process)
+    })
 }
 
 fn find<'a>(

@@ -236,8 +236,7 @@ impl PluginHost {
             Origin::Folders(copies) => files
                 .iter()
                 .filter_map(|(path, content)| {
-                    let config = self.config.library(path);
-                    let opened = load::open(path, content, copies, &config);
+                    let opened = self.open(path, content, copies);
                     keep(opened, Some(&content.sha256), &mut refused)
                 })
                 .collect(),
@@ -246,6 +245,19 @@ impl PluginHost {
         let libraries = self.start_new(unique, &mut refused, loaded);
         loaded.number += 1;
         generation::build(loaded.number, &libraries, refused, &self.config, &self.services)
+    }
+
+    /// Maps a library, unless all that is wanted of it runs elsewhere.
+    fn open(&self, path: &Path, content: &Content, copies: &Copies) -> Result<Library, LoadError> {
+        let config = self.config.library(path);
+        if self.config.isolated().next().is_some() {
+            let apart = (&self.config.process_settings(), &self.services);
+            let described = load::describe(path, content, copies, &config, apart)?;
+            if generation::is_apart(&described, &self.config) {
+                return Ok(described);
+            }
+        }
+        load::open(path, content, copies, &config)
     }
 
     /// Starts the libraries that are new in this process.
@@ -268,7 +280,8 @@ impl PluginHost {
                     Some(None) => return true,
                     Some(Some(reason)) => Some(reason.clone()),
                     None => {
-                        brought_code = true;
+                        // What runs elsewhere stays in nobody's memory.
+                        brought_code |= library.declaration.is_some();
                         let failed = load::start(library).err().map(|error| error.reason);
                         loaded.started.insert(copy, failed.clone());
                         failed

@@ -100,7 +100,9 @@ static void give(struct ArrowArray *out_array, struct ArrowSchema *out_schema) {
   static struct ArrowSchema column = {.format = "d:38,2", .name = "price"};
   static struct ArrowSchema *columns[] = {&column};
   static uint64_t prices[] = {125, 0};
-  static const void *buffers[] = {NULL, prices};
+  static uint64_t unaligned[3];
+  static const void *buffers[] = {NULL, NULL};
+  buffers[1] = prices;
   static struct ArrowArray values = {.length = 1, .n_buffers = 2, .buffers = buffers};
   static struct ArrowArray *children[] = {&values};
   static const void *no_nulls[] = {NULL};
@@ -132,6 +134,10 @@ static void give(struct ArrowArray *out_array, struct ArrowSchema *out_schema) {
   case 12: out_array->release = NULL; break;
   case 13: values.n_buffers = 1; break;
   case 14: values.length = -5; break;
+  /* Not aligned to anything; the bytes are right. */
+  case 15: buffers[1] = (char *)memcpy((char *)unaligned + 1, prices, sizeof(prices)); break;
+  /* Points to nothing. */
+  case 16: buffers[1] = (const void *)16; break;
   }
 }
 #endif

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rated::plugin::{GENERATIONS_MAX, InstanceConfig, PluginConfig, PluginHost, PluginHostError};
+use rated::plugin::{
+    GENERATIONS_MAX, InstanceConfig, Isolation, PluginConfig, PluginHost, PluginHostError,
+};
 use rated_plugin::AsOf;
 
 use crate::fixture::build;
@@ -139,7 +141,12 @@ fn a_library_that_a_configured_instance_needs_must_stay() {
     let mut config = world.config();
     config.plugin_dirs = vec![path.parent().unwrap().to_owned()];
     let plugin = Some("fixture".to_owned());
-    let instance = InstanceConfig { plugin, required: false, config: serde_json::Map::new() };
+    let instance = InstanceConfig {
+        plugin,
+        required: false,
+        isolation: Isolation::Thread,
+        config: serde_json::Map::new(),
+    };
     config.rating.insert("prices".to_owned(), instance);
     let host = PluginHost::start(config, world.services()).unwrap();
     assert!(host.generation().module("fixture").is_none(), "it is there under another name");
