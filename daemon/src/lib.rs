@@ -7,6 +7,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod cycle;
+mod fault;
 pub mod ledger;
 pub mod metrics;
 pub mod plugin;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rated_tests::{Config, Daemon, DataSet, build_folder, rated, run, summary, wait_until};
+use rated_tests::{Config, Daemon, DataSet, example_library, rated, run, summary, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -25,7 +25,8 @@ impl Site {
         let folder = TempDir::new().unwrap();
         let begin = DataSet::ending_lately(1, 1, 1, 4).begin;
         fs::create_dir(folder.path().join("plugins")).unwrap();
-        fs::copy(bad_plugin(), folder.path().join("plugins/libbad_plugin.so")).unwrap();
+        fs::copy(example_library("bad_plugin"), folder.path().join("plugins/libbad_plugin.so"))
+            .unwrap();
         Site { folder, begin }
     }
 
@@ -126,23 +127,6 @@ fn a_module_that_loses_rows_of_one_scope_stops_only_that_scope() {
     let rows = summary(&daemon, site.begin, site.end(), "project_id");
     assert_eq!(rows.len(), 2, "nothing of the third scope: {rows:?}");
     daemon.stop();
-}
-
-/// The example of this crate as a library; nobody else builds examples.
-fn bad_plugin() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-    let target = build_folder().parent().expect("target/<profile>").to_owned();
-    let mut command = Command::new("cargo");
-    command.args(["build", "--offline", "--example", "bad_plugin", "--manifest-path"]);
-    // What the runner of this test has set would make cargo build everything again.
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("CARGO_") && name != "CARGO_HOME" {
-            command.env_remove(name);
-        }
-    }
-    let (succeeded, text) = run(command.arg(manifest).env("CARGO_TARGET_DIR", &target));
-    assert!(succeeded, "{text}");
-    target.join("debug/examples/libbad_plugin.so")
 }
 
 /// Libraries in C with one thing wrong, by the fixture of the daemon's own tests.

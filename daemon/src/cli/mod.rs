@@ -6,6 +6,8 @@ mod check;
 mod client;
 mod credentials;
 mod import;
+#[cfg(debug_assertions)]
+mod kill_steps;
 mod logging;
 mod module;
 mod moment;
@@ -100,6 +102,10 @@ enum Command {
         #[command(flatten)]
         arguments: summary::SummaryArguments,
     },
+    /// Print the steps at which a test can kill the daemon: `RATED_KILL_AT=NAME:COUNT`
+    #[cfg(debug_assertions)]
+    #[command(hide = true)]
+    KillSteps,
     /// Make data to measure with
     #[command(subcommand)]
     Bench(bench::BenchCommand),
@@ -146,6 +152,8 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
         Command::Summary { server, arguments } => {
             summary::run(arguments, server, &SystemClock, environment)
         }
+        #[cfg(debug_assertions)]
+        Command::KillSteps => kill_steps::run(),
         Command::Bench(command) => bench::run(command, &SystemClock),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };

@@ -21,6 +21,7 @@ use crate::api;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
 use crate::cycle::{Cycle, CycleParts, CycleTask, Jitter, UpkeepParts, UpkeepTask};
+use crate::fault::{Step, passed};
 use crate::ledger::sled::{OpenError, SledLedger, SledOptions};
 use crate::ledger::{Ledger, LedgerError, ModuleState};
 use crate::metrics::Metrics;
@@ -82,6 +83,8 @@ enum ServeError {
 pub(super) fn run(path: &Path, print_bill: PrintBill, environment: &Environment) -> Outcome {
     let config = Config::load(path, environment.iter().cloned())?;
     logging::start(&config.daemon, environment)?;
+    #[cfg(debug_assertions)]
+    super::kill_steps::arm(environment)?;
     if let Some(exposed) = &config.exposed_secret {
         warn!(
             file = %exposed.file.display(),
@@ -122,6 +125,7 @@ async fn serve(config: Config, print_bill: PrintBill) -> Result<(), ServeError> 
         }
     };
     daemon.say_hello(address, begin.elapsed());
+    passed(Step::StartServing);
     let printer = (print_bill == PrintBill::Yes).then(|| daemon.print_bills(address));
     loop {
         match signals.next().await {
@@ -184,6 +188,7 @@ impl Daemon {
             metrics: Arc::clone(&metrics),
         };
         let plugins = start_plugins(PluginConfig::from(&*config), services).await?;
+        passed(Step::StartPluginsLoaded);
         let rating = Rating::new(Arc::clone(&ledger), plugins.clone(), module_defaults(&config));
         let parts = CycleParts {
             ledger: Arc::clone(&ledger),
@@ -303,15 +308,19 @@ impl Daemon {
 
     /// The cycle first, so that nothing new is asked; the ledger last.
     async fn stop(self) {
+        passed(Step::StopBegun);
         let begin = Instant::now();
         let grace = Duration::from_secs(self.config.daemon.shutdown_grace_secs.into());
         // Its step in flight is short.
         tokio::join!(self.cycle_task.stop(grace), self.upkeep.stop());
+        passed(Step::StopCycleEnded);
         let _ = self.api_stop.send(true);
         let left = grace.saturating_sub(begin.elapsed());
         // The API ends its connections by itself; what hangs there is not waited for.
         let is_api_ended = tokio::time::timeout(left.max(Duration::from_secs(1)), self.api).await;
+        passed(Step::StopApiEnded);
         self.plugins.stop(grace.saturating_sub(begin.elapsed())).await;
+        passed(Step::StopPluginsEnded);
         let duration_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
         info!(orderly = is_api_ended.is_ok(), duration_ms, "Stopped.");
     }

@@ -7,6 +7,7 @@ use tracing::warn;
 use super::collect::Worked;
 use super::failure::text_of;
 use super::plan::Slice;
+use crate::fault::{Step, passed};
 use crate::ledger::{CommitOutcome, Failure, Ledger, LedgerError, RatedSlice};
 use crate::metrics::Metrics;
 
@@ -40,6 +41,7 @@ pub(super) fn commit(
     metrics: &Metrics,
     finished: Vec<Finished>,
 ) -> Vec<(Finished, Outcome)> {
+    passed(Step::CycleCommitting);
     let mut ended = Vec::with_capacity(finished.len());
     match store(ledger, metrics, &finished) {
         Ok(outcomes) => ended.extend(finished.into_iter().zip(outcomes)),

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::elf;
 use super::error::{LoadError, LoadErrorKind};
 use crate::config::LibraryConfig;
+use crate::fault::{Step, passed};
 
 /// Longest library, bytes.
 const FILE_SIZE_MAX: u64 = 512 * 1024 * 1024;
@@ -133,7 +134,9 @@ impl Copies {
         file.write_all(bytes)?;
         file.sync_all()?;
         drop(file);
+        passed(Step::PluginCopyWritten);
         fs::rename(&unfinished, copy)?;
+        passed(Step::PluginCopyNamed);
         File::open(&self.dir)?.sync_all()
     }
 
@@ -145,6 +148,7 @@ impl Copies {
             let path = entry?.path();
             if !used.contains(&path) && is_copy(&path) {
                 fs::remove_file(&path)?;
+                passed(Step::PluginCopyRemoved);
                 removed += 1;
             }
         }

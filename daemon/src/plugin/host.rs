@@ -20,6 +20,7 @@ use super::library::{Declaration, Library};
 use super::load;
 use super::pool::{Pool, PoolLimits};
 use super::reload::ReloadReport;
+use crate::fault::{Step, passed};
 
 /// Most times that libraries are loaded in one process: their code stays in memory, about 1 MiB
 /// each time.
@@ -174,6 +175,7 @@ impl PluginHost {
             return Err(PluginHostError::Stopped);
         }
         self.current.store(Arc::new(generation));
+        passed(Step::PluginsSwapped);
         Ok(())
     }
 
@@ -245,7 +247,10 @@ impl PluginHost {
         let unique = generation::without_duplicates(opened, &mut refused);
         let libraries = self.start_new(unique, &mut refused, loaded);
         loaded.number += 1;
-        generation::build(loaded.number, &libraries, refused, &self.config, &self.services)
+        let built =
+            generation::build(loaded.number, &libraries, refused, &self.config, &self.services);
+        passed(Step::PluginsMade);
+        built
     }
 
     /// Starts the libraries that are new in this process.

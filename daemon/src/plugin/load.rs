@@ -13,6 +13,7 @@ use super::file::{self, Content, Copies};
 use super::host_api::{self, Context};
 use super::library::{Library, LibraryInfo};
 use crate::config::LibraryConfig;
+use crate::fault::{Step, passed};
 
 /// Keeps a library mapped whatever happens: threads, thread-local destructors and arrays that came
 /// out of it point into its code.
@@ -29,6 +30,7 @@ pub(super) fn open(
     let refuse = |reason| LoadError::new(path, reason);
     let copy = copies.keep(path, content)?;
     let declaration = map(&copy).map_err(refuse)?;
+    passed(Step::PluginMapped);
     // SAFETY: it comes from the entry function of a library, whose author promises what
     // `check::read` needs.
     let declared = unsafe { check::read(declaration) }.map_err(refuse)?;
@@ -85,5 +87,6 @@ pub(super) fn start(library: &Library) -> Result<(), LoadError> {
     if status != Status::Ok as u32 {
         return Err(LoadError::new(&library.info.path, LoadErrorKind::Start(status)));
     }
+    passed(Step::PluginStarted);
     Ok(())
 }

@@ -30,6 +30,7 @@ use super::runs::ScopeRuns;
 use super::slice::{Slice, SliceKey, time_bytes};
 use super::store::{Table, Write, damaged, store_error};
 use super::{merge, moving, reprocessing, sums};
+use crate::fault::{Step, passed};
 use crate::ledger::{Compacted, CompactionStep, LedgerError};
 
 /// Most rows, and most scopes, that one merge reads: a change of that size is one of the longest
@@ -172,6 +173,7 @@ impl SledLedger {
         }
         compactor.doomed.pop_front();
         let bytes_deleted = self.inner.data.remove(file).map_err(store_error)?;
+        passed(Step::CompactionFileDeleted);
         Ok(Some(CompactionStep { bytes_deleted, ..CompactionStep::default() }))
     }
 
@@ -245,6 +247,7 @@ fn replace(
         data::bury(stage, slice.data_file(), slice.extent_size());
         stage.journaled.push(Write::remove(Table::Slices, slice.key().bytes()));
     }
+    passed(Step::ChangeMerged);
     Ok(true)
 }
 

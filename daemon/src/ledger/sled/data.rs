@@ -38,6 +38,7 @@ use super::codec::{Damage, Kind, Reader, Writer};
 use super::queue::Stage;
 use super::slice::Slice;
 use super::store::{Store, Table, Write, damaged};
+use crate::fault::{Step, passed};
 use crate::ledger::LedgerError;
 
 const HEADER: Kind = Kind(b'D', 1);
@@ -246,7 +247,10 @@ impl DataFiles {
     pub(super) fn open(ledger: &Path) -> io::Result<DataFiles> {
         let folder = ledger.join("data");
         match fs::create_dir(&folder) {
-            Ok(()) => File::open(ledger)?.sync_all()?,
+            Ok(()) => {
+                passed(Step::StartDataFolderMade);
+                File::open(ledger)?.sync_all()?;
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
@@ -262,6 +266,7 @@ impl DataFiles {
             let name = name.to_string_lossy();
             if is_data_file(&name) && !known.contains(&*name) {
                 fs::remove_file(self.folder.join(&*name))?;
+                passed(Step::StartStrayRemoved);
             }
         }
         Ok(())
@@ -279,8 +284,10 @@ impl DataFiles {
             let file = self.to_write(file)?;
             for extent in extents {
                 file.write_all_at(&extent.bytes, extent.offset)?;
+                passed(Step::GroupExtentWritten);
             }
             file.sync_data()?;
+            passed(Step::GroupExtentsSynced);
         }
         Ok(())
     }
@@ -340,8 +347,10 @@ impl DataFiles {
         let mut options = OpenOptions::new();
         let handle = options.write(true).create(true).truncate(false).open(self.path(file))?;
         if handle.metadata()?.len() < HEADER_SIZE {
+            passed(Step::GroupFileMade);
             // First its name: should that fail, the next attempt comes here again.
             File::open(&self.folder)?.sync_all()?;
+            passed(Step::GroupFileNamed);
             let mut header = Writer::framed(HEADER);
             header.raw(MAGIC);
             handle.write_all_at(&header.seal(), 0)?;

@@ -16,6 +16,7 @@ use super::codec::{Damage, Kind, Reader, Writer};
 use super::queue::Stage;
 use super::store::{Store, Table, Write, damaged};
 use super::{catalog::Catalog, states};
+use crate::fault::{Step, passed};
 use crate::ledger::{KvEdit, LedgerError};
 
 const HEAD: Kind = Kind(b'K', 1);
@@ -72,6 +73,7 @@ pub(super) fn apply(stage: &mut Stage, instance: &str, edit: &KvEdit) -> Result<
         stage.journaled.extend(states::put_long(Table::Kv, &key, &record.seal()));
     }
     Arc::make_mut(&mut stage.catalog.kv_revisions).insert(instance.to_owned(), revision);
+    passed(Step::ChangeRules);
     Ok(revision)
 }
 

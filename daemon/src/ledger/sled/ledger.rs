@@ -22,6 +22,7 @@ use super::{
     commit, completeness, data, kv, load, raise, reprocessing, reset, rows, scopes, states,
     summary, summary_page, swap,
 };
+use crate::fault::{Step, passed};
 use crate::ledger::{
     CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery, Cursors,
     Enabled, Failure, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing,
@@ -136,6 +137,7 @@ impl SledLedger {
         raise::raise(&store, &data)?;
         let catalog = Arc::new(load::load(&store)?);
         let texts = Texts::load(&store)?;
+        passed(Step::StartLedgerLoaded);
         let inner = Arc::new(Inner {
             store,
             data,
@@ -233,9 +235,11 @@ impl Inner {
         self.texts.settle();
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
         self.store.apply(&stage.journaled)?;
+        passed(Step::GroupApplied);
         *catalog = Arc::new(stage.catalog);
         self.current.store(Arc::clone(&catalog));
         self.version.fetch_add(1, Ordering::Release);
+        passed(Step::GroupShown);
         Ok(())
     }
 }

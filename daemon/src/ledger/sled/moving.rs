@@ -12,6 +12,7 @@ use super::queue::{Company, Stage};
 use super::slice::{Slice, SliceKey};
 use super::store::{Table, Write, damaged};
 use super::{reprocessing, sums};
+use crate::fault::{Step, passed};
 use crate::ledger::LedgerError;
 
 /// A file is emptied when this part of it is dead …
@@ -74,6 +75,7 @@ impl SledLedger {
                 let is_empty = inner.records_in(file)?.is_empty();
                 if is_empty {
                     data::forget(stage, file);
+                    passed(Step::ChangeFileForgotten);
                 }
                 Ok(is_empty.then_some(file))
             };
@@ -83,6 +85,7 @@ impl SledLedger {
             for (record, extent) in moves {
                 inner.give_new_place(stage, record, extent)?;
             }
+            passed(Step::ChangeMoved);
             Ok(())
         })?;
         Ok(Moved { bytes, emptied: None })

@@ -20,6 +20,7 @@ use super::gather::too_much;
 use super::queue::Stage;
 use super::store::{Store, Table, Write, damaged};
 use super::{records, scopes};
+use crate::fault::{Step, passed};
 use crate::ledger::{LedgerError, Origin, Push, PushKey, PushOutcome, RatedSlice, ShapeErrorKind};
 use crate::usage::{MetricId, ScopeId};
 
@@ -101,6 +102,7 @@ impl Newcomers {
                 scopes::put(stage, ScopeEntry::pushed(id, &self.scope_key, self.at));
             }
         }
+        passed(Step::ChangeNewcomers);
         Ok(())
     }
 }
@@ -200,6 +202,7 @@ impl PreparedPush {
         for (label, encoded) in self.slices {
             commit::add_slice(stage, &label, encoded);
         }
+        passed(Step::ChangePush);
         Ok(PushOutcome::Stored { rows: self.rows })
     }
 }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::catalog::Catalog;
 use super::data::{Extent, FileId};
 use super::store::Write;
+use crate::fault::{Step, passed};
 use crate::ledger::LedgerError;
 
 /// What a group has changed so far, seen by the next change of the same group.
@@ -146,6 +147,7 @@ impl Queue {
         for deliver in deliveries {
             deliver(failure.clone());
         }
+        passed(Step::GroupTold);
     }
 
     pub(super) fn is_stopped(&self) -> bool {

@@ -25,6 +25,7 @@ use super::queue::Stage;
 use super::slice::{Slice, SliceKey};
 use super::store::{Store, Table, Write, damaged};
 use super::{records, states};
+use crate::fault::{Step, passed};
 use crate::ledger::{Fact, LedgerError, NewReprocessing, Origin, RatedSlice, Reprocessing};
 use crate::usage::ScopeId;
 
@@ -152,6 +153,7 @@ pub(super) fn add(stage: &mut Stage, new: &NewReprocessing) -> Result<u64, Ledge
         finished: false,
     };
     put(stage, id, entry);
+    passed(Step::ChangeReprocessingAdded);
     Ok(id)
 }
 
@@ -180,6 +182,7 @@ pub(super) fn advance(
         let entry = ReprocessingEntry { current, ..before.clone() };
         put(stage, id, entry);
     }
+    passed(Step::ChangeReprocessingAdvanced);
     Ok(())
 }
 
@@ -194,6 +197,7 @@ pub(super) fn postpone(stage: &mut Stage, id: u64, scopes: &[ScopeId]) -> Result
     let new_id = next_id(&stage.catalog);
     put(stage, id, ReprocessingEntry { scopes: stay.into(), ..before });
     put(stage, new_id, later);
+    passed(Step::ChangeReprocessingPostponed);
     Ok(new_id)
 }
 
@@ -345,5 +349,6 @@ pub(super) fn stage(
         let key = staged_key(id, slice.key());
         stage.journaled.push(Write::put(Table::Staged, key, slice.encode()));
     }
+    passed(Step::ChangeReprocessedStaged);
     Ok(())
 }

@@ -9,6 +9,7 @@ use super::query::{Reading, first_second};
 use super::queue::Stage;
 use super::slice::Slice;
 use super::{removal, reprocessing, scopes};
+use crate::fault::{Step, passed};
 use crate::ledger::{LedgerError, Reset, ResetOutcome};
 
 pub(super) fn reset(
@@ -46,6 +47,7 @@ pub(super) fn reset(
     for number in &numbers {
         set_back(stage, *number, reset);
     }
+    passed(Step::ChangeReset);
     Ok(ResetOutcome { scopes_reset: numbers.len(), rows_removed })
 }
 

@@ -17,6 +17,7 @@ use super::queue::{Company, Stage};
 use super::slice::{Slice, SliceKey, size_of_parts, time_bytes};
 use super::store::{Table, Write, damaged};
 use super::sums;
+use crate::fault::{Step, passed};
 use crate::ledger::{LedgerError, Retained, Retention};
 
 /// Most slices of one step.
@@ -63,6 +64,7 @@ impl SledLedger {
                 data::bury(stage, slice.data_file(), slice.extent_size());
                 stage.journaled.push(Write::remove(Table::Slices, slice.key().bytes()));
             }
+            passed(Step::ChangeSlicesForgotten);
             Ok(retained)
         })
     }
@@ -106,6 +108,7 @@ fn drop_blocks(
         retained.slices += 1;
         stage.journaled.push(Write::put(Table::Slices, slice.key().bytes(), slice.encode()));
     }
+    passed(Step::ChangeRowsForgotten);
     Ok(retained)
 }
 

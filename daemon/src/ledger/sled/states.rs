@@ -7,6 +7,7 @@ use super::codec::Damage;
 use super::queue::Stage;
 use super::records;
 use super::store::{Store, Table, VALUE_SIZE_MAX, Write, damaged};
+use crate::fault::{Step, passed};
 use crate::ledger::{CollectorMapping, Enabled, LedgerError, ModuleState};
 
 const CONFIGURED_KEY: &[u8] = b"configured";
@@ -91,6 +92,7 @@ pub(super) fn set_module(stage: &mut Stage, name: String, module: ModuleState) {
     let key = state_key(MODULE_PREFIX, &name);
     stage.journaled.push(Write::put(Table::States, key, records::encode_module(module)));
     Arc::make_mut(&mut stage.catalog.modules).insert(name, module);
+    passed(Step::ChangeModule);
 }
 
 pub(super) fn set_collector(stage: &mut Stage, collector: String, enabled: Enabled) {
@@ -98,6 +100,7 @@ pub(super) fn set_collector(stage: &mut Stage, collector: String, enabled: Enabl
     let key = state_key(COLLECTOR_PREFIX, &collector);
     stage.journaled.push(Write::put(Table::States, key, records::encode_collector(enabled)));
     Arc::make_mut(&mut stage.catalog.collectors).insert(collector, enabled);
+    passed(Step::ChangeCollector);
 }
 
 fn mapping_key(number: u64) -> Vec<u8> {
@@ -119,12 +122,14 @@ pub(super) fn set_mapping(stage: &mut Stage, mapping: CollectorMapping) {
     let record = records::encode_mapping(&mapping);
     stage.journaled.push(Write::put(Table::States, mapping_key(number), record));
     Arc::make_mut(&mut stage.catalog.mappings).insert(number, mapping);
+    passed(Step::ChangeMapping);
 }
 
 pub(super) fn remove_mapping(stage: &mut Stage, service: &str) -> bool {
     let Some(number) = number_of_mapping(&stage.catalog, service) else { return false };
     stage.journaled.push(Write::remove(Table::States, mapping_key(number)));
     Arc::make_mut(&mut stage.catalog.mappings).remove(&number);
+    passed(Step::ChangeMapping);
     true
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::codec::{self, Damage, Kind, Packed, Reader, Writer};
 use super::ledger::{OpenError, SledOptions};
 use super::{HEADER_MAGIC, LEDGER_VERSION};
+use crate::fault::{Step, passed};
 use crate::ledger::LedgerError;
 
 /// sled writes its log in pieces of this size; a value or a page of more than a quarter goes into a
@@ -133,11 +134,16 @@ impl Store {
     pub(super) fn open(path: &Path, options: SledOptions) -> Result<Store, OpenError> {
         fs::create_dir_all(path).map_err(|source| OpenError::folder(path, source))?;
         let lock = lock_folder(path)?;
+        passed(Step::StartLocked);
         remove_leftovers(path).map_err(|source| OpenError::folder(path, source))?;
+        passed(Step::StartLeftoversRemoved);
         let db = open_sled(path, options)?;
+        passed(Step::StartSledOpened);
         check_header(&db, path)?;
+        passed(Step::StartHeaderWritten);
         let trees = TABLES.iter().map(|(_, name)| db.open_tree(name)).collect::<Result<_, _>>();
         let trees = trees.map_err(store_error)?;
+        passed(Step::StartTreesOpened);
         let log = OpenOptions::new().read(true).write(true).open(path.join("db"));
         let log = log.map_err(|source| OpenError::folder(path, source))?;
         let store = Store {
@@ -148,8 +154,10 @@ impl Store {
             _lock: lock,
         };
         sync_folders(path).map_err(|source| OpenError::folder(path, source))?;
+        passed(Step::StartFoldersSynced);
         store.replay_journal()?;
         store.sync()?;
+        passed(Step::StartSynced);
         Ok(store)
     }
 
@@ -182,6 +190,10 @@ impl Store {
 
     /// Writes what no reader looks at yet.
     pub(super) fn write_early(&self, writes: &[Write]) -> Result<(), LedgerError> {
+        self.write_all(writes, Step::GroupWritingEarly)
+    }
+
+    fn write_all(&self, writes: &[Write], step: Step) -> Result<(), LedgerError> {
         let mut unsynced = 0;
         for write in writes {
             unsynced += write.size();
@@ -191,6 +203,7 @@ impl Store {
             }
             // What is removed makes sled move what stays beside it.
             unsynced += self.write_one(write)?;
+            passed(step);
         }
         Ok(())
     }
@@ -224,18 +237,22 @@ impl Store {
         header.count(parts);
         header.raw(rest);
         self.write_one(&Write::put(Table::Meta, JOURNAL.to_vec(), header.seal()))?;
-        self.sync()
+        passed(Step::GroupJournalWritten);
+        self.sync()?;
+        passed(Step::GroupDurable);
+        Ok(())
     }
 
     /// Puts journaled writes into their places. No sync at the end: until the next journal is
     /// durable, and with it all that was written before, this one is replayed at every start.
     pub(super) fn apply(&self, writes: &[Write]) -> Result<(), LedgerError> {
-        self.write_early(writes)
+        self.write_all(writes, Step::GroupApplying)
     }
 
     /// Everything written so far is on the disk when this returns.
     pub(super) fn sync(&self) -> Result<(), LedgerError> {
         self.db.flush().map_err(store_error)?;
+        passed(Step::GroupFlushed);
         self.log.sync_data().map_err(store_error)
     }
 
@@ -270,7 +287,10 @@ impl Store {
         };
         let writes = decode_writes(&body).map_err(damaged)?;
         self.journal_slot.store((slot & 1) ^ 1, std::sync::atomic::Ordering::Relaxed);
-        self.apply(&writes)
+        passed(Step::StartJournalRead);
+        self.write_all(&writes, Step::StartReplaying)?;
+        passed(Step::StartReplayed);
+        Ok(())
     }
 
     fn read_journal_parts(

@@ -31,6 +31,7 @@ use super::rollup::RollupEntry;
 use super::runs::ScopeRuns;
 use super::slice::{Slice, SliceKey, time_bytes};
 use super::store::{Store, Table, Write, damaged};
+use crate::fault::{Step, passed};
 use crate::ledger::{Fact, LedgerError, Origin};
 use crate::usage::Period;
 
@@ -256,6 +257,7 @@ impl SledLedger {
                 return Ok(false);
             }
             put(stage, level, sums);
+            passed(Step::ChangeSummedUp);
             Ok(true)
         })
     }

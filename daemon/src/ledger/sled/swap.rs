@@ -10,6 +10,7 @@ use super::rollup::RollupEntry;
 use super::slice::{Slice, SliceKey};
 use super::store::{Table, Write};
 use super::{removal, reprocessing};
+use crate::fault::{Step, passed};
 use crate::ledger::{Fact, LedgerError, Origin};
 use crate::usage::Period;
 
@@ -36,6 +37,7 @@ pub(super) fn finish(writing: Writing<'_>, stage: &mut Stage, id: u64) -> Result
         stage.journaled.push(Write::remove(Table::Staged, key));
     }
     reprocessing::put(stage, id, ReprocessingEntry { finished: true, ..entry.clone() });
+    passed(Step::ChangeSwapped);
     Ok(())
 }
 
