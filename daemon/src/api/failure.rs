@@ -233,6 +233,9 @@ impl From<LedgerError> for Failure {
                 text: "the data has been changed in between".to_owned(),
             },
             LedgerError::TooManyGroups { .. } => Failure::bad_request(log),
+            LedgerError::TooManyReprocessings { .. } => {
+                Failure::Refused { status: StatusCode::CONFLICT, text: log }
+            }
             LedgerError::RowsGone { .. } => Failure::Refused {
                 status: StatusCode::GONE,
                 text: format!("{log}; ask for later ones, or for sums by project, type and time"),

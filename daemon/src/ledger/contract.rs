@@ -517,6 +517,8 @@ pub enum LedgerError {
     },
     #[error("scope `{scope}` is being reprocessed from {start} to {end} already")]
     Overlaps { scope: ScopeId, start: DateTime<Utc>, end: DateTime<Utc> },
+    #[error("{max} reprocessings are not finished yet, no more are taken")]
+    TooManyReprocessings { max: usize },
     #[error("there is no unfinished reprocessing {0}")]
     UnknownReprocessing(u64),
     #[error("scope `{0}` is not in the ledger")]

@@ -31,6 +31,9 @@ use crate::usage::ScopeId;
 
 const REPROCESSING: Kind = Kind(b'T', 1);
 
+/// Most reprocessings that are under way or wait; each is looked at whenever one is chosen.
+pub(super) const UNFINISHED_MAX: usize = if cfg!(test) { 64 } else { 10_000 };
+
 fn encode(entry: &ReprocessingEntry) -> Vec<u8> {
     let mut writer = Writer::framed(REPROCESSING);
     for time in [entry.start, entry.end, entry.at] {
@@ -140,6 +143,10 @@ pub(super) fn add(stage: &mut Stage, new: &NewReprocessing) -> Result<u64, Ledge
             let scope = stage.catalog.scopes[*scope as usize].id.clone();
             return Err(LedgerError::Overlaps { scope, start: rival.start, end: rival.end });
         }
+    }
+    let open = stage.catalog.reprocessings.values().filter(|entry| !entry.finished).count();
+    if open >= UNFINISHED_MAX {
+        return Err(LedgerError::TooManyReprocessings { max: UNFINISHED_MAX });
     }
     let id = next_id(&stage.catalog);
     let entry = ReprocessingEntry {
