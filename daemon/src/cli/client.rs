@@ -55,6 +55,18 @@ impl Server {
         Server { url, ca_file: None }
     }
 
+    /// Whether somebody says where the daemon listens.
+    pub(super) fn is_said(&self, environment: &Environment) -> bool {
+        let mut variables = environment.iter();
+        self.url.is_some()
+            || variables.any(|(name, value)| name == URL_VARIABLE && !value.is_empty())
+    }
+
+    /// The same with another address.
+    pub(super) fn moved_to(&self, url: String) -> Server {
+        Server { url: Some(url), ca_file: self.ca_file.clone() }
+    }
+
     /// Who asks stands in the environment.
     pub(super) fn client(&self, environment: &Environment) -> Result<Client, ClientError> {
         let variable = |wanted: &str| {
@@ -206,6 +218,20 @@ impl Client {
         let text = text.unwrap_or_else(|| format!("`{}` refuses", self.address()));
         let path = url.path().to_owned();
         Err(ClientError::Refused { status: status.as_u16(), text, method, path })
+    }
+
+    /// An answer that is no JSON.
+    pub(super) fn text(&self, path: &[&str]) -> Result<String, ClientError> {
+        let url = self.url(path, &[]);
+        let request = self.http.get(url.clone());
+        let (status, bytes) = self.runtime.block_on(send(request, self.address()))?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if status.is_success() {
+            return Ok(text);
+        }
+        let (status, path) = (status.as_u16(), url.path().to_owned());
+        let text = format!("`{}` refuses", self.address());
+        Err(ClientError::Refused { status, text, method: Method::GET, path })
     }
 
     /// All pages of a list that has a limit and an offset; `members` names the list.

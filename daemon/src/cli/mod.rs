@@ -5,6 +5,7 @@ mod bill;
 mod check;
 mod client;
 mod credentials;
+mod doctor;
 mod import;
 #[cfg(debug_assertions)]
 mod kill_steps;
@@ -16,6 +17,7 @@ mod prices;
 mod reprocess;
 mod scope;
 mod serve;
+mod service;
 mod summary;
 mod table;
 mod terminal;
@@ -58,6 +60,20 @@ enum Command {
     Check {
         #[command(flatten)]
         file: ConfigFile,
+    },
+    /// Look at everything around the daemon, and say what is wrong and what to do
+    ///
+    /// Configuration, plugins, sources, state folder, disk, clock, limits, certificate, and the
+    /// running daemon's health. Run it as the daemon's user. Ends with 0 = nothing failed, though
+    /// there may be warnings; 1 = something failed; 2 = the configuration cannot be used.
+    Doctor {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(flatten)]
+        server: Server,
+        /// Print the findings as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Make tokens for machines that call the API
     #[command(subcommand)]
@@ -136,6 +152,10 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
             serve::run(&file.path, print_bill, environment)
         }
         Command::Check { file } => check::run(&file.path, environment),
+        Command::Doctor { file, server, json } => {
+            let form = if *json { doctor::Form::Json } else { doctor::Form::Text };
+            doctor::run(&file.path, form, server, environment)
+        }
         Command::Token(command) => token::run(command),
         Command::Plugin(command) => plugin::run(command, environment),
         Command::Module { server, command } => module::run(command, server, environment),

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use super::service::ServiceManager;
 use super::{Environment, Outcome, PrintBill, bill, chain, logging};
 use crate::api;
 use crate::clock::{Clock, SystemClock};
@@ -102,7 +103,8 @@ pub(super) fn run(path: &Path, print_bill: PrintBill, environment: &Environment)
         );
     }
     let runtime = Builder::new_multi_thread().enable_all().build().map_err(ServeError::Threads)?;
-    let outcome = runtime.block_on(serve(config, print_bill));
+    let manager = Arc::new(ServiceManager::of(environment));
+    let outcome = runtime.block_on(serve(config, print_bill, manager));
     end(runtime);
     Ok(outcome?)
 }
@@ -112,7 +114,11 @@ fn end(runtime: Runtime) {
     runtime.shutdown_timeout(HANGING_THREADS_TIMEOUT);
 }
 
-async fn serve(config: Config, print_bill: PrintBill) -> Result<(), ServeError> {
+async fn serve(
+    config: Config,
+    print_bill: PrintBill,
+    manager: Arc<ServiceManager>,
+) -> Result<(), ServeError> {
     let begin = Instant::now();
     let mut signals = Signals::new().map_err(ServeError::Signals)?;
     let listener = listen(&config).await?;
@@ -126,12 +132,14 @@ async fn serve(config: Config, print_bill: PrintBill) -> Result<(), ServeError> 
     };
     daemon.say_hello(address, begin.elapsed());
     passed(Step::StartServing);
+    let signs_of_life = manager.ready();
     let printer = (print_bill == PrintBill::Yes).then(|| daemon.print_bills(address));
     loop {
         match signals.next().await {
             Asked::Reload => daemon.reload(),
             Asked::Stop(name) => {
                 info!(signal = name, "Stopping.");
+                manager.stopping();
                 break;
             }
         }
@@ -145,6 +153,9 @@ async fn serve(config: Config, print_bill: PrintBill) -> Result<(), ServeError> 
         printer.abort();
     }
     daemon.stop().await;
+    if let Some(signs) = signs_of_life {
+        signs.abort();
+    }
     Ok(())
 }
 

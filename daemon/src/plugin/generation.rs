@@ -20,6 +20,15 @@ use super::library::{Kind, Library, LibraryInfo};
 use super::module::Module;
 use crate::config::InstanceConfig;
 
+/// What an instance says when it is asked whether it can work.
+#[derive(Debug)]
+pub struct Checked {
+    pub kind: Kind,
+    pub name: String,
+    /// An error is the reason why not.
+    pub outcome: Result<(), String>,
+}
+
 /// Immutable set of instances that work is done with from start to end.
 ///
 /// An instance in it may be made anew after a panic or be disabled; none is added or taken away.
@@ -74,6 +83,17 @@ impl Generation {
     /// What is not there, and why.
     pub fn refused(&self) -> &[Refusal] {
         &self.refused
+    }
+
+    /// Asks every instance whether its outside world answers, all at once; waits for them.
+    pub fn ask_all(&self) -> Vec<Checked> {
+        let answers = ask_all(&self.slots, None);
+        let checked = |(index, outcome): (usize, Result<(), CallError>)| {
+            let slot = &self.slots[index];
+            let outcome = outcome.map_err(|error| error.error.message);
+            Checked { kind: slot.kind(), name: slot.name().to_owned(), outcome }
+        };
+        answers.into_iter().map(checked).collect()
     }
 
     /// Is an instance missing that making all of them anew might bring back?

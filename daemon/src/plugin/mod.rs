@@ -47,7 +47,7 @@ pub use error::{
     AbiVersion, CallError, LoadError, LoadErrorKind, PluginHostError, Refusal, RefusedSubject,
 };
 pub use fetcher::{Fetcher, SCOPES_MAX};
-pub use generation::Generation;
+pub use generation::{Checked, Generation};
 pub use host::{GENERATIONS_MAX, PluginHost};
 pub use inspect::{Inspected, Inspection, inspect, inspect_file};
 pub use library::{ComponentInfo, Kind, LibraryInfo};
