@@ -5,6 +5,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -340,7 +341,9 @@ impl Daemon {
 async fn open_ledger(config: Arc<Config>) -> Result<Arc<dyn Ledger>, ServeError> {
     let open = move || -> Result<Arc<dyn Ledger>, ServeError> {
         let state_dir = &config.daemon.state_dir;
-        std::fs::create_dir_all(state_dir).map_err(|error| {
+        // What people pay is for nobody else to read.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
+        made.map_err(|error| {
             let path = state_dir.clone();
             ServeError::StateDir { path, error }
         })?;

@@ -42,6 +42,11 @@ impl Scenario for Reloading {
         Ok(())
     }
 
+    /// Each life waits a second for the source that failed.
+    fn more_kills(&self) -> u64 {
+        3
+    }
+
     fn picture(&self, client: &mut Client) -> Driven<String> {
         picture(client, &self.0.range())
     }

@@ -13,7 +13,6 @@ use crate::client::{Client, Driven, Gone};
 /// More kills of each scenario than one at each of its steps.
 const MORE_KILLS: &str = "RATED_TEST_KILLS";
 const SEED: &str = "RATED_TEST_SEED";
-const MORE_KILLS_DEFAULT: u64 = 8;
 const SEED_DEFAULT: u64 = 20_261_126;
 
 const SIGKILL: i32 = 9;
@@ -70,6 +69,11 @@ pub(crate) trait Scenario {
         folder: &Path,
         acknowledged: &mut Acknowledged,
     ) -> Driven<()>;
+
+    /// Kills beside those at its own steps, if nobody says how many.
+    fn more_kills(&self) -> u64 {
+        8
+    }
 
     /// What is compared at the end.
     fn picture(&self, client: &mut Client) -> Driven<String>;
@@ -180,7 +184,7 @@ pub(crate) fn kill_everywhere(scenario: &dyn Scenario, own_steps: &[&str]) {
         plan.push(((*step).to_owned(), 1));
     }
     let all: Vec<(&String, &u64)> = passes.iter().collect();
-    for _ in 0..variable(MORE_KILLS).unwrap_or(MORE_KILLS_DEFAULT) {
+    for _ in 0..variable(MORE_KILLS).unwrap_or_else(|| scenario.more_kills()) {
         let (step, count) = all[random.below(all.len() as u64)];
         plan.push((step.clone(), 1 + random.below(*count) as u64));
     }

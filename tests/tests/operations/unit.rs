@@ -78,6 +78,28 @@ fn the_unit_gives_a_stop_more_time_than_the_daemon_takes() {
     assert!(value("WatchdogSec=") >= 10);
 }
 
+/// What `pyscripts` puts around a script, seen with `strace`; without one of these it refuses to
+/// run any.
+#[test]
+fn the_unit_leaves_room_for_the_walls_around_scripts() {
+    let unit = unit();
+    let of = |name: &str| -> Vec<String> {
+        let lines = unit.lines().filter_map(|line| line.strip_prefix(name));
+        let words = lines.flat_map(|line| line.trim_start_matches('~').split_whitespace());
+        words.map(str::to_owned).collect()
+    };
+
+    let calls = of("SystemCallFilter=");
+    for call in ["mount", "pivot_root", "umount2", "capset", "sethostname", "@system-service"] {
+        assert!(calls.iter().any(|allowed| allowed == call), "{call}: {calls:?}");
+    }
+    let namespaces = of("RestrictNamespaces=");
+    assert_eq!(namespaces, ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"]);
+    for wrong in ["ProtectHostname=", "PrivateUsers=", "NoExecPaths="] {
+        assert!(!unit.lines().any(|line| line.starts_with(wrong)), "{wrong}");
+    }
+}
+
 #[test]
 fn a_service_manager_is_told_that_it_serves_lives_and_stops() {
     let folder = TempDir::new().unwrap();

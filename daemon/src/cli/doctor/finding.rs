@@ -38,15 +38,26 @@ pub(super) struct Note {
 
 impl Note {
     pub(super) fn ok(text: String) -> Note {
-        Note { level: Level::Ok, text, hint: String::new() }
+        Note::new(Level::Ok, text, "")
     }
 
     pub(super) fn warn(text: String, hint: &str) -> Note {
-        Note { level: Level::Warn, text, hint: hint.to_owned() }
+        Note::new(Level::Warn, text, hint)
     }
 
     pub(super) fn fail(text: String, hint: &str) -> Note {
-        Note { level: Level::Fail, text, hint: hint.to_owned() }
+        Note::new(Level::Fail, text, hint)
+    }
+
+    /// An error brings its own hints, each on a line; they hold where nothing better is known.
+    fn new(level: Level, text: String, hint: &str) -> Note {
+        let (text, own) = match text.split_once("\n(hint: ") {
+            Some((text, hints)) => (text.to_owned(), hints.replace(")\n(hint: ", "; ")),
+            None => (text, String::new()),
+        };
+        let own = own.strip_suffix(')').unwrap_or(&own);
+        let hint = if hint.is_empty() { own } else { hint }.to_owned();
+        Note { level, text, hint }
     }
 }
 
@@ -96,8 +107,7 @@ impl Findings {
                 Level::Warn => style.bold(&word),
                 Level::Fail => style.red(&word),
             };
-            // A problem of the configuration may bring its own hint, on a line of its own.
-            lines.push(format!("{word}  {name}: {}", note.text.replace('\n', "\n      ")));
+            lines.push(format!("{word}  {name}: {}", note.text));
             if !note.hint.is_empty() {
                 lines.push(format!("      (hint: {})", note.hint));
             }
@@ -116,6 +126,20 @@ impl Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hints_of_an_error_hold_where_nothing_better_is_known() {
+        let text = "nobody answers\n(hint: does it run?)\n(hint: where?)";
+
+        let own = Note::fail(text.to_owned(), "");
+        let better = Note::fail(text.to_owned(), "start it");
+
+        assert_eq!(
+            (own.text.as_str(), own.hint.as_str()),
+            ("nobody answers", "does it run?; where?")
+        );
+        assert_eq!((better.text.as_str(), better.hint.as_str()), ("nobody answers", "start it"));
+    }
 
     #[test]
     fn findings_say_what_to_do_in_both_forms() {

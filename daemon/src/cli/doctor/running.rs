@@ -51,7 +51,7 @@ pub(super) fn examine(
     match client.get(&["readyz"], &[]) {
         Ok(ready) => health(config, &ready, clock.now(), findings),
         Err(error) if holder.is_none() => {
-            findings.add("daemon", Note::warn(chain(&error), "it does not run"));
+            findings.add("daemon", Note::warn(chain(&error), ""));
         }
         Err(error) => {
             let hint = "it runs and does not answer, or not to you; RATED_TOKEN or RATED_USER and \
