@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 mod amount;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod moment;
 mod price_rule;
 mod prices;
