@@ -144,6 +144,8 @@ mod compaction;
 mod completeness;
 mod cursors;
 mod data;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gather;
 mod groups;
 mod hash;

@@ -48,7 +48,7 @@ fn outcome(digest: [u8; 32], key: &PushKey) -> PushOutcome {
     if digest == key.digest { PushOutcome::Known } else { PushOutcome::KeyTaken }
 }
 
-fn decode_digest(bytes: &[u8]) -> Result<[u8; 32], Damage> {
+pub(super) fn decode_digest(bytes: &[u8]) -> Result<[u8; 32], Damage> {
     let digest = Reader::framed(PUSH, bytes)?.raw(32)?;
     digest.try_into().map_err(|_| Damage("its digest is too short"))
 }

@@ -30,7 +30,7 @@ use crate::usage::ScopeId;
 
 const REPROCESSING: Kind = Kind(b'T', 1);
 
-fn encode(entry: &ReprocessingEntry) -> Vec<u8> {
+pub(super) fn encode(entry: &ReprocessingEntry) -> Vec<u8> {
     let mut writer = Writer::framed(REPROCESSING);
     for time in [entry.start, entry.end, entry.at] {
         records::write_time(&mut writer, time);
@@ -50,7 +50,7 @@ fn encode(entry: &ReprocessingEntry) -> Vec<u8> {
     writer.seal()
 }
 
-fn decode(bytes: &[u8]) -> Result<ReprocessingEntry, Damage> {
+pub(super) fn decode(bytes: &[u8]) -> Result<ReprocessingEntry, Damage> {
     let mut reader = Reader::framed(REPROCESSING, bytes)?;
     let mut entry = ReprocessingEntry {
         start: records::read_time(&mut reader)?,

@@ -299,7 +299,7 @@ fn journal_part_key(slot: u8, index: u32) -> Vec<u8> {
 }
 
 /// Packed, in pieces.
-fn encode_writes(writes: &[Write]) -> Vec<u8> {
+pub(super) fn encode_writes(writes: &[Write]) -> Vec<u8> {
     let mut body = Writer::new();
     let mut piece = Writer::new();
     for write in writes {
@@ -318,7 +318,7 @@ fn encode_writes(writes: &[Write]) -> Vec<u8> {
     body.into_bytes()
 }
 
-fn decode_writes(body: &[u8]) -> Result<Vec<Write>, Damage> {
+pub(super) fn decode_writes(body: &[u8]) -> Result<Vec<Write>, Damage> {
     let mut pieces = Reader::new(body);
     let mut writes = Vec::new();
     while !pieces.is_empty() {

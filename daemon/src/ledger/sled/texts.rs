@@ -21,7 +21,7 @@ use super::records;
 use super::store::{Store, Table, Write, damaged};
 use crate::ledger::LedgerError;
 
-const CHUNK: Kind = Kind(b'X', 1);
+pub(super) const CHUNK: Kind = Kind(b'X', 1);
 const CHUNK_TEXTS_MAX: u32 = 1024;
 const CHUNK_SIZE_MAX: usize = 32 << 10;
 /// A dictionary that has so many chunks is left behind: its texts would fill the memory.
@@ -313,7 +313,7 @@ fn stored_size(text: &str) -> usize {
     text.len() + 3
 }
 
-fn decode_chunk(bytes: &[u8]) -> Result<Vec<Arc<str>>, Damage> {
+pub(super) fn decode_chunk(bytes: &[u8]) -> Result<Vec<Arc<str>>, Damage> {
     let mut record = Reader::framed(CHUNK, bytes)?;
     let texts = Packed::read(&mut record)?.unpack()?;
     let mut texts = Reader::new(&texts);
