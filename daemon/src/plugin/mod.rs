@@ -27,6 +27,8 @@ mod fetcher;
 mod ffi;
 mod file;
 mod find;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod generation;
 mod host;
 mod host_api;
