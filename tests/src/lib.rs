@@ -19,6 +19,7 @@ mod postgres;
 mod process;
 mod prometheus;
 mod python;
+mod spoiler;
 mod template;
 mod usage;
 
@@ -36,5 +37,6 @@ pub(crate) use postgres::{Postgres, let_everybody_through};
 pub use process::*;
 pub use prometheus::*;
 pub use python::*;
+pub use spoiler::*;
 pub(crate) use template::copy_template;
 pub use usage::*;
