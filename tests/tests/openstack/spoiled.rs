@@ -96,7 +96,7 @@ fn spoiled_answers_of_gnocchi_delay_what_they_touch() {
     let projects = format!("{login}resource_types = [\"instance\"]\n");
     let daemon = cloud.start_daemon(&cloud.config_with(&login, "gnocchi", &projects));
 
-    let mut spoiled = 0;
+    let mut answers = 0;
     for (hour, (fault, one_project, reason)) in cases.iter().enumerate() {
         println!("hour {hour}: {fault:?}");
         wait_until(&format!("the record of {fault:?}"), || {
@@ -107,14 +107,14 @@ fn spoiled_answers_of_gnocchi_delay_what_they_touch() {
         let found = states(&daemon, &cloud)[&key].1.clone();
         assert!(found.contains(reason), "{fault:?}: {found}");
         assert_eq!(cloud.actual_bill(&daemon), bill_without(&cloud, (hour, *one_project)));
-        spoiled += spoiler.order(order(hour + 1));
+        answers += spoiler.order(order(hour + 1));
     }
     cloud.wait_until_rated(&daemon);
 
     assert!(is_so(&states(&daemon, &cloud), None));
     assert_eq!(cloud.actual_bill(&daemon), cloud.expected_bill());
     let memory = daemon.process.memory_peak();
-    println!("{} faults, {spoiled} answers, at most {} MiB", cases.len(), memory >> 20);
+    println!("{} faults, {answers} answers, at most {} MiB", cases.len(), memory >> 20);
     assert!(memory < MEMORY_MAX, "{memory} bytes");
     daemon.stop();
 }
