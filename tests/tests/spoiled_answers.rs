@@ -66,10 +66,11 @@ fn value(text: &str) -> Fault {
 
 /// In each hour one fault for each spoiled metric.
 fn cases() -> Vec<(usize, [Case; SPOILED])> {
+    [broken_connections(), other_answers()].concat()
+}
+
+fn broken_connections() -> Vec<(usize, [Case; SPOILED])> {
     let html = "<html><body>Please log in</body></html>";
-    let partial = r#"{"status":"success","data":{"resultType":"vector","result":[]},
-        "warnings":["remote read: one store did not answer"]}"#;
-    let error = |kind: &str| format!(r#"{{"status":"error","errorType":"{kind}","error":"e"}}"#);
     vec![
         (
             0,
@@ -107,6 +108,14 @@ fn cases() -> Vec<(usize, [Case; SPOILED])> {
                 one_scope(Fault::TwiceBut(series(), "/value/1", json!("1")), "came twice"),
             ],
         ),
+    ]
+}
+
+fn other_answers() -> Vec<(usize, [Case; SPOILED])> {
+    let partial = r#"{"status":"success","data":{"resultType":"vector","result":[]},
+        "warnings":["remote read: one store did not answer"]}"#;
+    let error = |kind: &str| format!(r#"{{"status":"error","errorType":"{kind}","error":"e"}}"#);
+    vec![
         (
             5,
             [
@@ -144,7 +153,8 @@ fn cases() -> Vec<(usize, [Case; SPOILED])> {
 struct Site {
     data: DataSet,
     folder: TempDir,
-    prometheus: Prometheus,
+    /// Ends with the site.
+    _prometheus: Prometheus,
     spoiler: Spoiler,
 }
 
@@ -155,7 +165,7 @@ impl Site {
         let prometheus = Prometheus::start(folder.path(), &data.open_metrics());
         let spoiler = Spoiler::start(&prometheus.url);
         std::fs::write(folder.path().join("metrics.toml"), data.metrics_toml()).unwrap();
-        Site { data, folder, prometheus, spoiler }
+        Site { data, folder, _prometheus: prometheus, spoiler }
     }
 
     fn start(&self) -> Daemon {
