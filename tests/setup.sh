@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the tests need: a real Prometheus with its promtool (Debian package `prometheus`), the programs of a
-# PostgreSQL server (`postgresql`) for Gnocchi's index, and Python environments (`python3`, `python3-venv`): the
+# PostgreSQL server (`postgresql`) for Gnocchi's index, `fusermount3` (`fuse3`) to mount the disk whose power is cut when
+# one is not root, and Python environments (`python3`, `python3-venv`): the
 # clients that tests/requirements.txt names, the Keystone and Gnocchi of tests/openstack-requirements.txt, and the DuckDB
 # of daemon/benches/requirements.txt. With the argument `bench`, what `make bench` needs instead: Prometheus, `wrk`, `curl`
 # and DuckDB's environment.
@@ -53,8 +54,9 @@ fi
 if [ "$wanted" = bench ]; then
     have wrk || missing="$missing wrk"
     have curl || missing="$missing curl"
-elif ! have_postgresql; then
-    missing="$missing postgresql"
+else
+    have_postgresql || missing="$missing postgresql"
+    have fusermount3 || missing="$missing fuse3"
 fi
 if ! can_make_environments; then
     missing="$missing python3 python3-venv"

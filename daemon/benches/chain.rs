@@ -5,7 +5,9 @@
 //! one computed row by row before anything is timed.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::hint::black_box;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::{Decimal128Array, RecordBatch};
@@ -16,7 +18,7 @@ use rated::clock::SystemClock;
 use rated::ledger::sled::{SledLedger, SledOptions};
 use rated::ledger::{KvEdit, Ledger, ModuleState};
 use rated::metrics::Metrics;
-use rated::plugin::{HostServices, PluginConfig, PluginHost};
+use rated::plugin::{HostServices, InstanceConfig, Isolation, PluginConfig, PluginHost};
 use rated::rating::{Chain, Rating};
 use rated_plugin::{Edit, Purpose, RateRequest, UsageBuilder};
 use rust_decimal::Decimal;
@@ -149,8 +151,14 @@ struct World {
     _folder: tempfile::TempDir,
 }
 
+/// The module's library, which cargo has built beside this program.
+fn library() -> PathBuf {
+    let program = std::env::current_exe().expect("a running program has a path");
+    program.with_file_name("librated_hashmap.so")
+}
+
 impl World {
-    fn new() -> World {
+    fn new(isolation: Isolation) -> World {
         let folder = tempfile::tempdir().expect("a folder for temporary files");
         let ledger = SledLedger::open(folder.path(), SledOptions::default()).expect("opens");
         let edits = rules();
@@ -165,8 +173,24 @@ impl World {
             runtime: runtime.handle().clone(),
             metrics: Arc::new(Metrics::new()),
         };
-        let config = PluginConfig::new(folder.path());
-        let host = PluginHost::with_embedded(vec![rated_hashmap::plugin_decl()], config, services);
+        let mut config = PluginConfig::new(folder.path());
+        let host = match isolation {
+            Isolation::Thread => {
+                let declarations = vec![rated_hashmap::plugin_decl()];
+                PluginHost::with_embedded(declarations, config, services)
+            }
+            Isolation::Process => {
+                let plugins = folder.path().join("found");
+                fs::create_dir(&plugins).expect("a folder of its own");
+                fs::copy(library(), plugins.join("hashmap.so")).expect("cargo has built it");
+                let (plugin, own) = (None, serde_json::Map::new());
+                let instance = InstanceConfig { plugin, required: true, isolation, config: own };
+                config.rating.insert("hashmap".to_owned(), instance);
+                config.plugin_dirs = vec![plugins];
+                config.runner = env!("CARGO_BIN_EXE_rated").into();
+                PluginHost::start(config, services)
+            }
+        };
         let host = Arc::new(host.expect("the module is sound"));
         let on = ModuleState { enabled: true, priority: 1 };
         let rating = Rating::new(ledger, host, BTreeMap::from([("hashmap".to_owned(), on)]));
@@ -189,8 +213,23 @@ impl World {
     }
 }
 
+/// The same call, with the module in a process of its own.
+fn apart(criterion: &mut Criterion) {
+    let world = World::new(Isolation::Process);
+    let mut group = criterion.benchmark_group("chain, module in a process");
+    for (rows, quantities) in [(1, 1), (ROWS, 97), (ROWS, ROWS)] {
+        let batch = &batch(rows, quantities);
+        world.check(batch, quantities);
+        group.throughput(Throughput::Elements(rows as u64));
+        group.bench_function(format!("{rows} rows, {quantities} quantities"), |bencher| {
+            bencher.iter(|| world.runtime.block_on(world.rate(black_box(batch))));
+        });
+    }
+    group.finish();
+}
+
 fn chain(criterion: &mut Criterion) {
-    let world = World::new();
+    let world = World::new(Isolation::Thread);
     let mut group = criterion.benchmark_group("chain");
     for (rows, quantities) in [(1, 1), (ROWS, 1), (ROWS, 97), (ROWS, ROWS)] {
         let batch = &batch(rows, quantities);
@@ -214,5 +253,5 @@ fn chain(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, chain);
+criterion_group!(benches, chain, apart);
 criterion_main!(benches);

@@ -36,7 +36,9 @@ fn push(ledger: &SledLedger, cloud: &Cloud, hour: u32) {
 }
 
 fn open(path: &Path, cloud: &Cloud) -> SledLedger {
-    let ledger = SledLedger::open(path, SledOptions { cache_size_mib: 256 }).unwrap();
+    let ledger =
+        SledLedger::open(path, SledOptions { cache_size_mib: 256, ..SledOptions::default() })
+            .unwrap();
     bench::announce(cloud, &ledger).unwrap();
     ledger
 }

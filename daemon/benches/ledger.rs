@@ -33,7 +33,7 @@ fn slice(cloud: &Cloud, hour: u32) -> RatedSlice {
 }
 
 fn open(path: &Path) -> SledLedger {
-    SledLedger::open(path, SledOptions { cache_size_mib: 256 }).unwrap()
+    SledLedger::open(path, SledOptions { cache_size_mib: 256, ..SledOptions::default() }).unwrap()
 }
 
 fn bench_convert(criterion: &mut Criterion) {

@@ -64,6 +64,7 @@ pub enum PluginCall {
     Scopes,
     Prepare,
     Rate,
+    Explain,
     Handle,
 }
 
@@ -156,6 +157,8 @@ pub struct Metrics {
     cursor_lag: Gauge,
     ledger_bytes: Gauge,
     ledger_rows: Gauge,
+    ledger_free: Gauge,
+    ledger_takes_changes: Gauge,
     compaction_step_duration: Histogram,
     compaction_failures: Counter,
     compaction_slices_merged: Counter,
@@ -168,6 +171,8 @@ pub struct Metrics {
     plugin_call_duration: Family<DurationLabels, Histogram>,
     plugin_panics: Family<InstanceLabels, Counter>,
     plugin_threads_lost: Counter,
+    plugin_process_deaths: Family<InstanceLabels, Counter>,
+    plugin_process_restarts: Family<InstanceLabels, Counter>,
     plugin_generations: Gauge,
     plugin_events: Family<PluginMetricLabels, Counter>,
     plugin_values: Family<PluginMetricLabels, Histogram>,
@@ -208,6 +213,8 @@ impl Metrics {
             cursor_lag: Gauge::default(),
             ledger_bytes: Gauge::default(),
             ledger_rows: Gauge::default(),
+            ledger_free: Gauge::default(),
+            ledger_takes_changes: Gauge::default(),
             compaction_step_duration: short_durations(),
             compaction_failures: Counter::default(),
             compaction_slices_merged: Counter::default(),
@@ -220,6 +227,8 @@ impl Metrics {
             plugin_call_duration: Family::new_with_constructor(short_durations),
             plugin_panics: Family::default(),
             plugin_threads_lost: Counter::default(),
+            plugin_process_deaths: Family::default(),
+            plugin_process_restarts: Family::default(),
             plugin_generations: Gauge::default(),
             plugin_events: Family::default(),
             plugin_values: Family::new_with_constructor(any_values),
@@ -280,6 +289,14 @@ impl Metrics {
         let bytes = self.ledger_bytes.clone();
         self.registry.register_with_unit("ledger_size", "Ledger on disk", Unit::Bytes, bytes);
         self.plain("ledger_rows", "Rated rows in the ledger", self.ledger_rows.clone());
+        let free = self.ledger_free.clone();
+        let help = "Left on the disk of the ledger";
+        self.registry.register_with_unit("ledger_disk_free", help, Unit::Bytes, free);
+        self.plain(
+            "ledger_takes_changes",
+            "1; 0 = the disk is full or a write has failed",
+            self.ledger_takes_changes.clone(),
+        );
     }
 
     fn register_compaction(&mut self) {
@@ -337,6 +354,16 @@ impl Metrics {
             "plugin_threads_lost",
             "Threads written off because a call did not come back",
             self.plugin_threads_lost.clone(),
+        );
+        self.plain(
+            "plugin_process_deaths",
+            "Processes of plugins that ended without being asked to",
+            self.plugin_process_deaths.clone(),
+        );
+        self.plain(
+            "plugin_process_restarts",
+            "Processes of plugins started again after one that died, or after a panic",
+            self.plugin_process_restarts.clone(),
         );
         self.plain(
             "plugin_generations",
@@ -434,6 +461,17 @@ impl Metrics {
         self.ledger_rows.set(gauge_value(rows));
     }
 
+    /// `None` = the system does not say; then what it said last stays.
+    pub fn set_ledger_room(&self, bytes_free: Option<u64>) {
+        if let Some(bytes) = bytes_free {
+            self.ledger_free.set(gauge_value(bytes));
+        }
+    }
+
+    pub fn set_ledger_takes_changes(&self, takes_changes: bool) {
+        self.ledger_takes_changes.set(i64::from(takes_changes));
+    }
+
     pub fn compaction_stepped(
         &self,
         result: &Result<CompactionStep, LedgerError>,
@@ -479,6 +517,17 @@ impl Metrics {
 
     pub fn plugin_thread_lost(&self) {
         self.plugin_threads_lost.inc();
+    }
+
+    /// It ended without being asked to, or was killed.
+    pub fn plugin_process_died(&self, instance: &str) {
+        let instance = instance.to_owned();
+        self.plugin_process_deaths.get_or_create(&InstanceLabels { instance }).inc();
+    }
+
+    pub fn plugin_process_restarted(&self, instance: &str) {
+        let instance = instance.to_owned();
+        self.plugin_process_restarts.get_or_create(&InstanceLabels { instance }).inc();
     }
 
     pub fn set_plugin_generations(&self, count: usize) {
@@ -594,6 +643,7 @@ impl PluginCall {
             PluginCall::Scopes => "scopes",
             PluginCall::Prepare => "prepare",
             PluginCall::Rate => "rate",
+            PluginCall::Explain => "explain",
             PluginCall::Handle => "handle",
         }
     }

@@ -1,4 +1,4 @@
-/* The interface between the rating daemon `rated` and its plugins, version 1.0.
+/* The interface between the rating daemon `rated` and its plugins, version 1.1.
  * Generated from plugin-api/src/raw/; do not edit. See plugin-api/README.md for what each call must do. */
 
 #ifndef RATED_PLUGIN_H
@@ -50,7 +50,7 @@ struct ArrowArray {
 
 // How many appended fields the plugin may use; a daemon loads every plugin whose minor is not
 // above its own.
-#define RATED_ABI_MINOR 0
+#define RATED_ABI_MINOR 1
 
 // `RatedPluginDecl.flags`: built so that a panic unwinds (required; the guard cannot work without
 // it).
@@ -501,6 +501,21 @@ typedef struct RatedRatingVTable {
                         const struct RatedRequest *request,
                         struct RatedResponse *response,
                         struct RatedError *error);
+  // Since 1.1; null = gives no reasons. How `rate` comes to the prices of `rows` rows from
+  // `first_row` on. Moves the two input structs in as `rate` does; on OK writes JSON, UTF-8:
+  // `{"rows": [[step, ...], ...]}` with `step` = `{"sets": name, "operation": "take" | "add" |
+  // "multiply" | "max", "operands": [{"name": name, "rule": {"kind", "id", ...}, "value":
+  // decimal}, ...], "result": decimal}`. Decimals are texts; the numbers `qty` and `price` (so
+  // far) are set before the first step, after the last one `price` is the row's price.
+  RatedStatus (*explain)(const void *rater,
+                         const struct RatedCall *call,
+                         const struct RatedRate *request,
+                         struct ArrowArray *array,
+                         struct ArrowSchema *schema,
+                         size_t first_row,
+                         size_t rows,
+                         struct RatedBuffer *out_json,
+                         struct RatedError *error);
 } RatedRatingVTable;
 
 #endif  /* RATED_PLUGIN_H */

@@ -1,9 +1,14 @@
 //! The traits a plugin author implements.
 
+use std::ops::Range;
+
 use arrow_array::RecordBatch;
 use serde::de::DeserializeOwned;
 
-use crate::{AsOf, Batches, Call, CollectRequest, Host, RateRequest, Request, Response, Result};
+use crate::{
+    AsOf, Batches, Call, CollectRequest, Error, Explanation, Host, RateRequest, Request, Response,
+    Result, Status,
+};
 
 /// What every collector, fetcher and rating module has: a name, a configuration, a way to make it.
 ///
@@ -249,4 +254,78 @@ pub trait Rater: Send + Sync + 'static {
     /// One price for each row of `usage` (schema `usage/1` with the column `price`, the price so
     /// far), in the same order, as a batch of schema `price/1` (see [`crate::PriceBatch`]).
     fn rate(&self, call: &Call, request: &RateRequest, usage: &RecordBatch) -> Result<RecordBatch>;
+
+    /// How [`Rater::rate`] comes to the prices of some rows of the same batch, as steps. The daemon
+    /// asks when somebody wants to know why a price is what it is; it computes the steps again, and
+    /// tells nobody a reason that does not lead to the price.
+    ///
+    /// [`crate::Status::Unsupported`], which is the default, means that the module gives no
+    /// reasons: then the daemon tells its name, the revision of its rules, and the price before and
+    /// after it.
+    ///
+    /// ```
+    /// use std::ops::Range;
+    ///
+    /// use rated_plugin::decimal::{add_half_even, multiply_half_even};
+    /// use rated_plugin::*;
+    ///
+    /// struct Price(Decimal);
+    ///
+    /// impl Rater for Price {
+    ///     fn rate(&self, _: &Call, _: &RateRequest, usage: &RecordBatch) -> Result<RecordBatch> {
+    ///         let usage = UsageBatch::new(usage)?;
+    ///         let price = |row| {
+    ///             let amount = multiply_half_even(usage.qty_at(row), self.0)?;
+    ///             add_half_even(usage.price_at(row), amount)
+    ///         };
+    ///         let prices: Option<Vec<Decimal>> = (0..usage.rows()).map(price).collect();
+    ///         PriceBatch::from_prices(&prices.ok_or_else(|| Error::bad_data("too large"))?)
+    ///     }
+    ///
+    ///     fn explain(
+    ///         &self,
+    ///         _: &Call,
+    ///         _: &RateRequest,
+    ///         usage: &RecordBatch,
+    ///         rows: Range<usize>,
+    ///     ) -> Result<Explanation> {
+    ///         let usage = UsageBatch::new(usage)?;
+    ///         let steps = |row| {
+    ///             let mut steps = Steps::new(usage.qty_at(row), usage.price_at(row));
+    ///             let unit = Given::Rule(Rule::new("price", "price"), self.0);
+    ///             steps.push("amount", Operation::Multiply, [Given::Number(QTY), unit])?;
+    ///             let sum = [Given::Number(PRICE), Given::Number("amount")];
+    ///             steps.push(PRICE, Operation::Add, sum)?;
+    ///             Ok(steps.finish())
+    ///         };
+    ///         Ok(Explanation { rows: rows.map(steps).collect::<Result<_>>()? })
+    ///     }
+    /// }
+    /// # struct Module;
+    /// # #[derive(serde::Deserialize)]
+    /// # #[serde(deny_unknown_fields)]
+    /// # struct Settings {}
+    /// # impl Component for Module {
+    /// #     const NAME: &'static str = "priced";
+    /// #     const SUMMARY: &'static str = "One price";
+    /// #     const SAMPLE_CONFIG: &'static str = "";
+    /// #     type Config = Settings;
+    /// #     fn create(_: Settings, _: Host) -> Result<Module> { Ok(Module) }
+    /// # }
+    /// # impl RatingModule for Module {
+    /// #     type Rater = Price;
+    /// #     fn prepare(&self, _: &Call, _: AsOf) -> Result<Price> { Ok(Price(Decimal::TEN)) }
+    /// # }
+    /// # rated_plugin::testing::conformance(rated_plugin::declare! { rating_modules: [Module] });
+    /// ```
+    fn explain(
+        &self,
+        call: &Call,
+        request: &RateRequest,
+        usage: &RecordBatch,
+        rows: Range<usize>,
+    ) -> Result<Explanation> {
+        let _ = (call, request, usage, rows);
+        Err(Error::new(Status::Unsupported, "this module gives no reasons"))
+    }
 }

@@ -29,7 +29,7 @@ locked! {
     ComponentDecl: 104, vtable at 96;
     CollectorVTable: 40, collect at 32;
     FetcherVTable: 40, scopes at 32;
-    RatingVTable: 64, handle at 56;
+    RatingVTable: 72, explain at 64;
     RawBatches: 32, private_data at 24;
     RawCollect: 72, end_ns at 64;
     RawRate: 48, end_ns at 40;

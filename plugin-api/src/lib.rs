@@ -65,8 +65,10 @@
 //! - [`Host`] is what the daemon lends: log, clock, key-value store, metrics, HTTP. [`Call`] says
 //!   when an answer is due and whether it is still wanted.
 //! - [`decimal`] is where money is multiplied and rounded, and where texts become numbers.
+//! - [`Explanation`] is how prices came about, in [`Steps`] that the daemon computes again.
 //! - [`access`] is how a server is reached: address, certificates, time limits, secrets.
 //! - [`testing`] is a host in memory and a conformance test.
+//! - [`isolation`] says what happens to a daemon when a plugin goes wrong, in either mode.
 //! - [`raw`] is the C interface below all this.
 //!
 //! # What is guaranteed
@@ -76,6 +78,8 @@
 //! - Components are called from several threads at once, one [`Batches`] from one thread at a time.
 //!   No thread of the daemon is asynchronous: blocking is fine.
 //! - A library is never unloaded; statics and threads' locals stay valid.
+//! - Whether a plugin runs in the daemon or in a process of its own is the operator's choice, and
+//!   the answers are the same.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
@@ -85,8 +89,10 @@ mod batches;
 mod builder;
 mod component;
 pub mod decimal;
+mod explain;
 mod export;
 mod host;
+pub mod isolation;
 mod layout;
 mod number;
 pub mod raw;
@@ -100,6 +106,7 @@ pub use batches::*;
 pub use builder::*;
 pub use component::*;
 pub use decimal::{SCALE_MAX, decimal_at, decimal_column};
+pub use explain::*;
 pub use host::*;
 pub use request::*;
 pub use status::*;

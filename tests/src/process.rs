@@ -42,6 +42,15 @@ impl Process {
         self.child.id()
     }
 
+    /// Most memory that it ever had, bytes, as the kernel counts it.
+    pub fn memory_peak(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.id());
+        let status = std::fs::read_to_string(path).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        kib.expect("the kernel says so") * 1024
+    }
+
     /// Everything printed so far, both streams.
     pub fn output(&self) -> String {
         self.output.lock().unwrap_or_else(PoisonError::into_inner).clone()

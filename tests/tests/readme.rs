@@ -107,6 +107,12 @@ fn the_commands_of_the_readme_work() {
                 let (succeeded, text) = rated(&["check", "--config", file.to_str().unwrap()]);
                 assert!(succeeded, "{command}: {text}");
             }
+            ["target/release/rated", "doctor", "--config", file] => {
+                let file = root().join(file);
+                let arguments = ["doctor", "--config", file.to_str().unwrap()];
+                let (succeeded, text) = rated_asks(&run.url, &arguments);
+                assert!(succeeded, "{command}: {text}");
+            }
             ["target/release/rated", ref rest @ ..] => {
                 let (succeeded, text) = rated_asks(&run.url, rest);
                 assert!(succeeded, "{command}: {text}");

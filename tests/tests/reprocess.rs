@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use rated_tests::{
     Config, Daemon, DataSet, Exact, Prometheus, actual_bill, enter_price_list, expected_bill, get,
-    wait_until,
+    rated_asks, wait_until,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -169,7 +169,35 @@ fn readers_see_all_of_the_old_or_all_of_the_new_totals() {
         bill.keys().filter(of_scope).map(|key| bill[key]).collect()
     };
     assert_eq!(untouched(&after), untouched(&expected_bill(&site.data, 0..site.data.hours)));
+    the_difference_is_the_surcharge(&site);
     site.daemon.stop();
+}
+
+/// As an operator compares the figures of before with those since.
+fn the_difference_is_the_surcharge(site: &Site) {
+    let url = &site.daemon.url;
+    let price = |bill: &Bill| bill.values().fold(Exact::default(), |sum, (_, price)| sum + *price);
+    let before = price(&expected_bill(&site.data, 0..site.data.hours));
+    let since = price(&site.new_bill());
+
+    let (is_same, table) = rated_asks(url, &["reprocess", "diff"]);
+    let (_, lines) = rated_asks(url, &["reprocess", "diff", "--json", "--all", "--id", "1"]);
+
+    let shown: Vec<&str> = table.lines().take(4).chain(table.lines().rev().take(2)).collect();
+    println!("{}", shown.join("\n"));
+    assert!(!is_same && table.contains(" figures are others now"), "{table}");
+    let total = lines.lines().find(|line| line.contains("total_price")).unwrap();
+    let total: Value = serde_json::from_str(total).unwrap();
+    let total = &total["total_price"];
+    assert_eq!(before + Exact::parse(total["difference"].as_str().unwrap()), since);
+    let rows = lines.lines().filter(|line| line.contains("\"difference\"")).count() - 1;
+    assert_eq!(rows, (LAST_HOUR - FIRST_HOUR + 1) * 2 * site.data.metrics);
+    let (is_same, none) = rated_asks(url, &["reprocess", "diff", &DataSet::scope_id(2)]);
+    assert!(is_same, "{none}");
+    let (is_known, unknown) = rated_asks(url, &["reprocess", "diff", "--id", "77"]);
+    assert!(!is_known && unknown.contains("no figures are kept from before reprocessing 77"));
+    let (_, list) = rated_asks(url, &["reprocess", "generations"]);
+    assert!(list.contains("a surcharge"), "{list}");
 }
 
 #[test]

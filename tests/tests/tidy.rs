@@ -129,6 +129,40 @@ fn unsafe_code_stands_where_it_may() {
     none("unsafe code outside its places", &found);
 }
 
+/// The binaries of `daemon/fuzz` are no crate roots of ours: all they have is one call of a macro
+/// that exports a function to LLVM's fuzzer, which is unsafe code. What is fuzzed is in the crates.
+#[test]
+fn every_fuzzer_is_one_call_and_has_a_corpus_that_a_test_runs_over() {
+    let tests: String = ["daemon/src/fuzz.rs", "plugins/"]
+        .iter()
+        .flat_map(|place| files("fuzz.rs").into_iter().filter(move |file| file.starts_with(place)))
+        .map(|file| read(&file))
+        .collect();
+    let mut wrong = Vec::new();
+    for file in files(".rs").into_iter().filter(|file| file.starts_with("daemon/fuzz/")) {
+        let text = read(&file);
+        let name = Path::new(&file).file_stem().unwrap().to_string_lossy().into_owned();
+        if text.contains("unsafe") || text.lines().count() > 10 || !text.contains("fuzz_target!") {
+            wrong.push(format!("{file}: more than one call of `fuzz_target!`"));
+        }
+        let corpus = root().join("daemon/fuzz/corpus").join(&name);
+        if fs::read_dir(&corpus).map_or(0, Iterator::count) == 0 {
+            wrong.push(format!("{file}: no corpus"));
+        }
+        if !tests.contains(&name) {
+            wrong.push(format!("{file}: no test runs over its corpus"));
+        }
+    }
+    let corpora = root().join("daemon/fuzz/corpus");
+    for entry in fs::read_dir(corpora).unwrap() {
+        let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+        if !root().join(format!("daemon/fuzz/fuzz_targets/{name}.rs")).exists() {
+            wrong.push(format!("daemon/fuzz/corpus/{name}: no fuzzer"));
+        }
+    }
+    none("fuzzers", &wrong);
+}
+
 #[test]
 fn every_plugin_folder_has_the_same_shape() {
     let mut missing = Vec::new();
@@ -165,7 +199,8 @@ fn the_licences_of_dependencies_agree_with_ours() {
     let tools = ["cbindgen"];
     let version = output(Command::new("rustc").arg("-vV"));
     let platform = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
-    // What is built here is here; what other platforms need may not be.
+    // What is built here is here; what other platforms need may not be. Fuzzers have a workspace of
+    // their own, of which nothing is given away: it is not looked at.
     let metadata = output(
         Command::new(env!("CARGO"))
             .args(["metadata", "--format-version", "1", "--locked", "--offline"])

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::authentication::Authentication;
 use super::backend::{CycleView, Plugins};
@@ -23,6 +23,9 @@ pub const BLOCKING_CALLS_MAX: usize = 16;
 /// Most jobs at once that read a body piece by piece, and most that write an answer so: a slow
 /// caller holds one of these threads for a while, and none of the others.
 pub const LONG_CALLS_MAX: usize = 8;
+
+/// Most audits at once: each keeps a processor busy.
+const AUDITS_MAX: usize = 1;
 
 /// What a job that takes as long as its caller does with him. Callers who read slowly keep nobody
 /// from pushing.
@@ -53,6 +56,7 @@ pub struct Context {
     turns: Arc<Semaphore>,
     reading_turns: Arc<Semaphore>,
     writing_turns: Arc<Semaphore>,
+    audit_turn: Arc<Semaphore>,
 }
 
 /// The parts of a [`Context`].
@@ -105,6 +109,7 @@ impl Context {
             turns,
             reading_turns: long_turns(),
             writing_turns: long_turns(),
+            audit_turn: Arc::new(Semaphore::new(AUDITS_MAX)),
         }
     }
 
@@ -136,6 +141,11 @@ impl Context {
     {
         let ledger = Arc::clone(&self.ledger);
         self.block(move || job(&*ledger)).await
+    }
+
+    /// Leave to rate everything again, until it is dropped; `None` = somebody else does.
+    pub(crate) fn audit_turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.audit_turn).try_acquire_owned().ok()
     }
 
     /// Runs a job that takes as long as a caller sends or reads.

@@ -232,14 +232,26 @@ impl From<LedgerError> for Failure {
                 status: StatusCode::CONFLICT,
                 text: "the data has been changed in between".to_owned(),
             },
-            LedgerError::TooManyGroups { .. } => Failure::bad_request(log),
+            LedgerError::TooManyReprocessings { .. } => {
+                Failure::Refused { status: StatusCode::CONFLICT, text: log }
+            }
+            LedgerError::TooManyGroups { .. } | LedgerError::NoPosition(_) => {
+                Failure::bad_request(log)
+            }
             LedgerError::RowsGone { .. } => Failure::Refused {
                 status: StatusCode::GONE,
                 text: format!("{log}; ask for later ones, or for sums by project, type and time"),
             },
-            LedgerError::Store(_) | LedgerError::Stopped | LedgerError::Damaged { .. } => {
-                Failure::store(log)
-            }
+            LedgerError::NoBackup(_) | LedgerError::NoGeneration(_) => Failure::not_found(log),
+            LedgerError::Store(_)
+            | LedgerError::Stopped
+            | LedgerError::Closed
+            | LedgerError::Damaged { .. } => Failure::store(log),
+            LedgerError::DiskFull { .. } => Failure::Broken {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                text: "the daemon's disk is full; nothing was changed",
+                log,
+            },
             // No handler asks for what these refuse, or it has looked before.
             LedgerError::Overlaps { .. }
             | LedgerError::UnknownReprocessing(_)

@@ -24,6 +24,8 @@ mod dates;
 mod docs;
 mod etag;
 mod failure;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod host;
 mod kept;
 mod negotiate;
@@ -36,7 +38,7 @@ mod root;
 mod router;
 mod routes;
 mod serve;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod tests;
 mod tls;
 mod turns;

@@ -110,6 +110,15 @@ impl Outgoing {
         self.sent == Sent::InVain
     }
 
+    /// Sends what was written so far, however little it is: somebody waits for it.
+    pub(crate) fn send_now(&mut self) -> io::Result<()> {
+        if !self.chunk.is_empty() {
+            let chunk = std::mem::take(&mut self.chunk);
+            self.put(Part::Chunk(chunk));
+        }
+        if self.is_stopped() { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+    }
+
     fn end(mut self, result: Result<(), Failure>) {
         let rest = std::mem::take(&mut self.chunk);
         match (result, self.sent) {

@@ -64,7 +64,10 @@ pub(crate) async fn ready(context: &Context, call: &Call) -> Result<Answer, Fail
 pub(crate) async fn metrics(context: &Context, _: &Call) -> Result<Answer, Failure> {
     if let Ok(size) = context.ledger(Ledger::size).await {
         context.metrics.set_ledger_size(size.bytes_on_disk, size.rows);
+        context.metrics.set_ledger_room(size.bytes_free);
     }
+    let takes_changes = context.ledger(Ledger::takes_changes).await;
+    context.metrics.set_ledger_takes_changes(takes_changes.is_ok());
     Ok(Answer::text(metrics::CONTENT_TYPE, context.metrics.encode()))
 }
 

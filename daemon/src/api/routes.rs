@@ -5,7 +5,10 @@ use super::policy;
 use super::router::{Access, BodyUse, Endpoint, Route};
 use super::v1::dataframes as frames;
 use super::v1::{collector, info, module_config, quote, rating, report};
-use super::v2::{completeness, dataframes, modules, reprocess, scope, summary};
+use super::v2::{
+    audit, completeness, dataframes, differences, explain, ledger, modules, reprocess, scope,
+    summary,
+};
 use super::{docs, root};
 
 /// Largest body where nothing else is said.
@@ -157,10 +160,20 @@ pub(crate) static ROUTES: &[Route] = &[
         PATCH => scope::change if PATCH_SCOPE,
         PUT => scope::reset if RESET_SCOPES),
     route!("/v2/completeness", GET => completeness::completeness if GET_COMPLETENESS),
+    route!("/v2/explain", GET => explain::explain if GET_EXPLAIN),
+    route!("/v2/audit", GET => audit::audit if AUDIT),
     route!("/v2/task/reprocesses",
         GET => reprocess::list if GET_REPROCESSES,
         POST => reprocess::schedule if POST_REPROCESSES),
     route!("/v2/task/reprocesses/{scope_id}", GET => reprocess::list_of_scope if GET_REPROCESSES),
+    route!("/v2/ledger/generations", GET => differences::generations if GET_REPROCESSES),
+    route!("/v2/ledger/differences", GET => differences::differences if GET_REPROCESSES),
+    route!("/v2/ledger/verify", GET => ledger::verify if VERIFY_LEDGER),
+    route!("/v2/ledger/backups", POST => ledger::begin_backup if BACK_UP_LEDGER),
+    route!("/v2/ledger/backups/{id}", DELETE => ledger::end_backup if BACK_UP_LEDGER),
+    route!("/v2/ledger/backups/{id}/digest", GET => ledger::digest if BACK_UP_LEDGER),
+    route!("/v2/ledger/backups/{id}/records", GET => ledger::records if BACK_UP_LEDGER),
+    route!("/v2/ledger/backups/{id}/files/{name}", GET => ledger::file if BACK_UP_LEDGER),
     route!("/v2/rating/modules", GET => modules::modules if V2_LIST_MODULES),
     route!("/v2/rating/modules/{id}",
         GET => modules::module if V2_GET_MODULE,

@@ -16,7 +16,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DaemonConfig, Problem, ProblemKind, Sections};
 use crate::ledger::sled::{SledLedger, SledOptions};
 use crate::metrics::Metrics;
-use crate::plugin::{HostServices, Kind, PluginConfig, PluginHost, Refusal, RefusedSubject};
+use crate::plugin::{
+    Checked, HostServices, Kind, LibraryInfo, PluginConfig, PluginHost, Refusal, RefusedSubject,
+};
 
 /// How many things are wrong; they have been printed.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +36,7 @@ pub(super) fn run(path: &Path, environment: &Environment) -> Outcome {
         &DaemonConfig { log: "error".to_owned(), ..config.daemon.clone() },
         environment,
     )?;
-    let policy = Policy::load(config.api.policy.as_deref());
-    let refusals = ask_plugins(&config)?;
-    let mut problems: Vec<String> =
-        refusals.iter().map(|refusal| explain(refusal, &config, &sections)).collect();
-    problems.extend(policy.err().map(|error| chain(&error)));
-    problems.extend(check_doors(&config));
+    let Examination { problems, .. } = examine(&config, &sections, Sources::LeftAlone)?;
     if let Some(exposed) = &config.exposed_secret {
         println!(
             "{}: warning: everybody on this machine can read the secret `{}`\n\
@@ -54,6 +51,37 @@ pub(super) fn run(path: &Path, environment: &Environment) -> Outcome {
         return Ok(());
     }
     report(&problems)
+}
+
+/// Whether those outside are asked whether they answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sources {
+    Asked,
+    LeftAlone,
+}
+
+/// What trying a configuration out has shown.
+#[derive(Debug, Default)]
+pub(super) struct Examination {
+    pub(super) problems: Vec<String>,
+    pub(super) libraries: Vec<LibraryInfo>,
+    /// Of the instances that could be made.
+    pub(super) answers: Vec<Checked>,
+}
+
+pub(super) fn examine(
+    config: &Config,
+    sections: &Sections,
+    sources: Sources,
+) -> Result<Examination, Box<dyn std::error::Error + Send + Sync>> {
+    let mut examination = Examination::default();
+    let refusals = ask_plugins(config, sources, &mut examination)?;
+    let refused = refusals.iter().map(|refusal| explain(refusal, config, sections));
+    examination.problems.extend(refused);
+    let policy = Policy::load(config.api.policy.as_deref());
+    examination.problems.extend(policy.err().map(|error| chain(&error)));
+    examination.problems.extend(check_doors(config));
+    Ok(examination)
 }
 
 /// What is wrong with the files that say who may come in.
@@ -74,7 +102,11 @@ fn report(problems: &[impl fmt::Display]) -> Outcome {
 }
 
 /// What the plugins that are there refuse, or that they are not there.
-fn ask_plugins(config: &Config) -> Result<Vec<Refusal>, Box<dyn std::error::Error + Send + Sync>> {
+fn ask_plugins(
+    config: &Config,
+    sources: Sources,
+    found: &mut Examination,
+) -> Result<Vec<Refusal>, Box<dyn std::error::Error + Send + Sync>> {
     let folder = TempDir::new()?;
     let mut wanted = PluginConfig::from(config);
     folder.path().clone_into(&mut wanted.state_dir);
@@ -84,7 +116,7 @@ fn ask_plugins(config: &Config) -> Result<Vec<Refusal>, Box<dyn std::error::Erro
 
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let options = SledOptions { cache_size_mib: config.ledger.cache_size_mib };
+    let options = SledOptions { disk_reserve_mib: 0, ..config.ledger.options() };
     let services = HostServices {
         ledger: Arc::new(SledLedger::open(&folder.path().join("ledger"), options)?),
         clock: Arc::new(SystemClock),
@@ -92,7 +124,13 @@ fn ask_plugins(config: &Config) -> Result<Vec<Refusal>, Box<dyn std::error::Erro
         metrics: Arc::new(Metrics::new()),
     };
     let host = PluginHost::start(wanted, services)?;
-    let refused = host.generation().refused().to_vec();
+    let generation = host.generation();
+    let refused = generation.refused().to_vec();
+    found.libraries = generation.libraries().to_vec();
+    if sources == Sources::Asked {
+        found.answers = generation.ask_all();
+    }
+    drop(generation);
     runtime.block_on(host.stop(Duration::from_secs(config.plugins.call_grace_secs.into())));
     Ok(refused)
 }
@@ -119,7 +157,7 @@ fn explain(refusal: &Refusal, config: &Config, sections: &Sections) -> String {
     problem.to_string()
 }
 
-fn summary(config: &Config) -> String {
+pub(super) fn summary(config: &Config) -> String {
     format!(
         "{}: fine: {}, {}, {}, {}",
         config.source.display(),
@@ -130,6 +168,6 @@ fn summary(config: &Config) -> String {
     )
 }
 
-fn counted(count: usize, one: &str) -> String {
+pub(super) fn counted(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }

@@ -4,15 +4,19 @@
 
 use std::error::Error;
 use std::io;
+use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
-use reqwest::{Certificate, Method, StatusCode, Url};
+use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{Environment, UsageError, credentials};
+use crate::config::Config;
 
 /// Where the daemon listens when nothing else is said.
 const URL_DEFAULT: &str = "http://127.0.0.1:8889";
@@ -24,6 +28,9 @@ const CA_FILE_VARIABLE: &str = "RATED_CA_FILE";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For one answer as a whole; a reset of many scopes takes its time.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
+/// For an answer in lines as a whole: an audit of years takes its time.
+const LINES_TIMEOUT: Duration = Duration::from_hours(7 * 24);
+const LATE: &str = "no answer in time";
 /// Largest answer that is read, bytes.
 const ANSWER_SIZE_MAX: usize = 256 * 1024 * 1024;
 /// Characters of an answer that is not ours, shown in an error.
@@ -53,6 +60,37 @@ impl Server {
     /// What an argument of another name says.
     pub(super) fn at(url: Option<String>) -> Server {
         Server { url, ca_file: None }
+    }
+
+    /// Does somebody say where the daemon listens?
+    pub(super) fn is_given(&self, environment: &Environment) -> bool {
+        let is_set = |(name, value): &(String, String)| name == URL_VARIABLE && !value.is_empty();
+        self.url.is_some() || environment.iter().any(is_set)
+    }
+
+    /// The daemon of that configuration, unless somebody says another one; `None` = nobody does,
+    /// and it listens on a port that only the system knows.
+    pub(super) fn client_for(
+        &self,
+        config: &Config,
+        environment: &Environment,
+    ) -> Result<Option<Client>, ClientError> {
+        if self.is_given(environment) {
+            return self.client(environment).map(Some);
+        }
+        let listen = config.api.listen;
+        if listen.port() == 0 {
+            return Ok(None);
+        }
+        let scheme = if config.api.tls.is_some() { "https" } else { "http" };
+        let host = match listen.ip() {
+            ip if ip.is_unspecified() => "localhost".to_owned(),
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        let url = Some(format!("{scheme}://{host}:{}", listen.port()));
+        let server = Server { url, ca_file: self.ca_file.clone() };
+        server.client(environment).map(Some)
     }
 
     /// Who asks stands in the environment.
@@ -202,10 +240,95 @@ impl Client {
             }
             return serde_json::from_str(&text).map_err(|_| self.strange(&text));
         }
-        let text = serde_json::from_str(&text).ok().as_ref().and_then(explanation);
+        Err(self.refused((status, bytes.as_slice()), method, &url))
+    }
+
+    /// An answer that is no document.
+    pub(super) fn bytes(&self, path: &[&str], query: &Query<'_>) -> Result<Vec<u8>, ClientError> {
+        let url = self.url(path, query);
+        let request = self.http.request(Method::GET, url.clone());
+        let (status, bytes) = self.runtime.block_on(send(request, self.address()))?;
+        if status.is_success() {
+            return Ok(bytes);
+        }
+        Err(self.refused((status, &bytes), Method::GET, &url))
+    }
+
+    /// An answer in lines of JSON, given to `visit` as they come until it breaks. It takes as long
+    /// as it takes, but no pause of it may be longer than a whole answer.
+    pub(super) fn lines(
+        &self,
+        path: &[&str],
+        query: &Query<'_>,
+        visit: &mut dyn FnMut(&Value) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let url = self.url(path, query);
+        let request = self.http.get(url.clone()).header(ACCEPT, "application/x-ndjson, */*;q=0.1");
+        let request = request.timeout(LINES_TIMEOUT);
+        self.runtime.block_on(async {
+            let mut answer = self.begun(request).await?;
+            if answer.status() != StatusCode::OK {
+                let status = answer.status();
+                let mut bytes = Vec::new();
+                while let Some(chunk) = self.next_chunk(&mut answer).await? {
+                    bytes.extend_from_slice(&chunk);
+                    self.check_size(&bytes)?;
+                }
+                return Err(self.refused((status, bytes.as_slice()), Method::GET, &url));
+            }
+            let mut rest: Vec<u8> = Vec::new();
+            while let Some(chunk) = self.next_chunk(&mut answer).await? {
+                rest.extend_from_slice(&chunk);
+                self.check_size(&rest)?;
+                while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = rest.drain(..=end).collect();
+                    let text = String::from_utf8_lossy(&line);
+                    let line = serde_json::from_str(&text).map_err(|_| self.strange(&text))?;
+                    if visit(&line).is_break() {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn begun(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let sent = tokio::time::timeout(ANSWER_TIMEOUT, request.send()).await;
+        let url = self.address().to_owned();
+        match sent {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(ClientError::Unreachable { url, reason: innermost(&error) }),
+            Err(_) => Err(ClientError::Unreachable { url, reason: LATE.to_owned() }),
+        }
+    }
+
+    async fn next_chunk(&self, answer: &mut Response) -> Result<Option<Bytes>, ClientError> {
+        let url = self.address().to_owned();
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => Err(ClientError::BrokenOff { url, reason: innermost(&error) }),
+            Err(_) => Err(ClientError::BrokenOff { url, reason: LATE.to_owned() }),
+        }
+    }
+
+    fn check_size(&self, bytes: &[u8]) -> Result<(), ClientError> {
+        if bytes.len() > ANSWER_SIZE_MAX {
+            return Err(ClientError::TooLong { url: self.address().to_owned() });
+        }
+        Ok(())
+    }
+
+    fn refused(
+        &self,
+        (status, body): (StatusCode, &[u8]),
+        method: Method,
+        url: &Url,
+    ) -> ClientError {
+        let text = serde_json::from_slice(body).ok().as_ref().and_then(explanation);
         let text = text.unwrap_or_else(|| format!("`{}` refuses", self.address()));
         let path = url.path().to_owned();
-        Err(ClientError::Refused { status: status.as_u16(), text, method, path })
+        ClientError::Refused { status: status.as_u16(), text, method, path }
     }
 
     /// All pages of a list that has a limit and an offset; `members` names the list.
@@ -317,7 +440,7 @@ async fn send(
 /// The last cause says most: `Connection refused`.
 fn innermost(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return "no answer in time".to_owned();
+        return LATE.to_owned();
     }
     let mut innermost: &dyn Error = error;
     while let Some(source) = innermost.source() {

@@ -5,7 +5,12 @@ mod bill;
 mod check;
 mod client;
 mod credentials;
+mod differences;
+mod doctor;
 mod import;
+#[cfg(debug_assertions)]
+mod kill_steps;
+mod ledger;
 mod logging;
 mod module;
 mod moment;
@@ -14,6 +19,7 @@ mod prices;
 mod reprocess;
 mod scope;
 mod serve;
+mod service;
 mod summary;
 mod table;
 mod terminal;
@@ -30,6 +36,7 @@ use serde_json::Value;
 use self::client::{ClientError, Server};
 use crate::clock::SystemClock;
 use crate::config::ConfigError;
+use crate::plugin::RUNNER_COMMAND;
 
 /// How a subcommand ends; an error is printed once, as its chain.
 pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
@@ -56,6 +63,20 @@ enum Command {
     Check {
         #[command(flatten)]
         file: ConfigFile,
+    },
+    /// Look at everything around the daemon, and say what is wrong and what to do
+    ///
+    /// Configuration, plugins, sources, state folder, disk, clock, limits, certificate, and the
+    /// running daemon's health. Run it as the daemon's user. Ends with 0 = nothing failed, though
+    /// there may be warnings; 1 = something failed; 2 = the configuration cannot be used.
+    Doctor {
+        #[command(flatten)]
+        file: ConfigFile,
+        #[command(flatten)]
+        server: Server,
+        /// Print the findings as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Make tokens for machines that call the API
     #[command(subcommand)]
@@ -84,6 +105,13 @@ enum Command {
         #[command(subcommand)]
         command: reprocess::ReprocessCommand,
     },
+    /// Check and prove what is in the ledger, back it up and restore it
+    Ledger {
+        #[command(flatten)]
+        server: Server,
+        #[command(subcommand)]
+        command: ledger::LedgerCommand,
+    },
     /// Read, edit and apply the price list of the running daemon
     Prices {
         #[command(flatten)]
@@ -100,9 +128,19 @@ enum Command {
         #[command(flatten)]
         arguments: summary::SummaryArguments,
     },
+    /// Print the steps at which a test can kill the daemon: `RATED_KILL_AT=NAME:COUNT`
+    #[cfg(debug_assertions)]
+    #[command(hide = true)]
+    KillSteps,
     /// Make data to measure with
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Run a plugin for the daemon that starts this
+    #[command(name = RUNNER_COMMAND, hide = true)]
+    PluginRunner {
+        /// Which one, for people who list processes
+        label: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -122,7 +160,8 @@ pub enum PrintBill {
 /// Names and values; read in `main` only.
 pub type Environment = [(String, String)];
 
-/// Runs the subcommand. 0 = fine, 1 = failed, 2 = bad usage or configuration.
+/// Runs the subcommand. 0 = fine, 1 = failed, 2 = bad usage or configuration, or an audit that
+/// could not be done.
 pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     let outcome = match &arguments.command {
         Command::Serve { file, print_bill } => {
@@ -130,6 +169,10 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
             serve::run(&file.path, print_bill, environment)
         }
         Command::Check { file } => check::run(&file.path, environment),
+        Command::Doctor { file, server, json } => {
+            let form = if *json { doctor::Form::Json } else { doctor::Form::Text };
+            doctor::run(&file.path, form, server, environment)
+        }
         Command::Token(command) => token::run(command),
         Command::Plugin(command) => plugin::run(command, environment),
         Command::Module { server, command } => module::run(command, server, environment),
@@ -139,6 +182,9 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
         Command::Reprocess { server, command } => {
             reprocess::run(command, server, &SystemClock, environment)
         }
+        Command::Ledger { server, command } => {
+            ledger::run(command, server, &SystemClock, environment)
+        }
         Command::Prices { server, command } => {
             prices::run(command, server, &SystemClock, environment)
         }
@@ -146,12 +192,16 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
         Command::Summary { server, arguments } => {
             summary::run(arguments, server, &SystemClock, environment)
         }
+        #[cfg(debug_assertions)]
+        Command::KillSteps => kill_steps::run(),
         Command::Bench(command) => bench::run(command, &SystemClock),
+        Command::PluginRunner { .. } => crate::plugin::run_runner().map_err(Into::into),
     };
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     eprintln!("rated: {}", chain(error.as_ref()));
     let is_usage = error.is::<ConfigError>()
         || error.is::<UsageError>()
+        || error.is::<ledger::AuditUndone>()
         || error.downcast_ref::<ClientError>().is_some_and(ClientError::is_usage);
     if is_usage { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
@@ -160,6 +210,11 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct UsageError(String);
+
+/// `1 place is`, `2 places are`
+fn how_many_are(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what} is") } else { format!("{count} {what}s are") }
+}
 
 /// A value of the API as a cell: texts without quotes, null as nothing.
 fn text(value: &Value) -> String {

@@ -7,7 +7,9 @@ use rated_plugin::testing;
 
 use super::{ConfigFile, Environment, Outcome};
 use crate::config::Config;
-use crate::plugin::{self, ComponentInfo, Inspected, Inspection, Kind, LoadError, PluginConfig};
+use crate::plugin::{
+    self, ComponentInfo, Inspected, Inspection, Isolation, Kind, LoadError, PluginConfig,
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum PluginCommand {
@@ -58,8 +60,9 @@ enum PluginError {
 
 /// Every library that a daemon with that configuration would load, and those it would refuse.
 fn list(config: &Config) -> Outcome {
-    let inspection = plugin::inspect(&PluginConfig::from(config))?;
-    write_list(&inspection, &mut io::stdout().lock())?;
+    let config = PluginConfig::from(config);
+    let inspection = plugin::inspect(&config)?;
+    write_list(&inspection, &config, &mut io::stdout().lock())?;
     Ok(())
 }
 
@@ -94,7 +97,11 @@ fn open(file: &Path) -> Result<Inspected, PluginError> {
         .map_err(PluginError::Refused)
 }
 
-fn write_list(inspection: &Inspection, out: &mut impl Write) -> io::Result<()> {
+fn write_list(
+    inspection: &Inspection,
+    config: &PluginConfig,
+    out: &mut impl Write,
+) -> io::Result<()> {
     for library in &inspection.libraries {
         let info = library.info();
         writeln!(out, "{} {}  {}", info.name, info.version, info.path.display())?;
@@ -102,6 +109,13 @@ fn write_list(inspection: &Inspection, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "    built with {}", info.built_with)?;
         for component in &info.components {
             writeln!(out, "    {} `{}`: {}", component.kind, component.name, component.summary)?;
+            for (instance, isolation) in config.instances_of(component.kind, &component.name) {
+                let place = match isolation {
+                    Isolation::Thread => "in the daemon",
+                    Isolation::Process => "in a process of its own",
+                };
+                writeln!(out, "        `{instance}`, {place}")?;
+            }
         }
     }
     for refused in &inspection.refused {

@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, Server};
+use super::differences::{self, DiffArguments};
 use super::moment::{self, Moment};
 use super::scope::Selection;
 use super::table::{Align, Table, printable};
@@ -43,6 +44,15 @@ pub(super) enum ReprocessCommand {
         #[arg(long)]
         wait: bool,
     },
+    /// Compare figures from before they were rated again with those since; exit code 1 = some are
+    /// others
+    Diff(DiffArguments),
+    /// List finished tasks of which `diff` knows the old figures
+    Generations {
+        /// Print the API's answer
+        #[arg(long)]
+        json: bool,
+    },
     /// List what is and was reprocessed, the newest first
     List {
         /// Only of these
@@ -61,6 +71,10 @@ pub(super) fn run(
 ) -> Outcome {
     let client = server.client(environment)?;
     match command {
+        ReprocessCommand::Diff(arguments) => {
+            differences::run(arguments, &client, clock, environment)
+        }
+        ReprocessCommand::Generations { json } => differences::list(&client, *json, environment),
         ReprocessCommand::List { scopes, json } => {
             let answer = client.get_all(&TASKS, &query(scopes), "results")?;
             let text = if *json {

@@ -5,6 +5,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,19 +17,19 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use super::ledger::LEDGER_DIR;
+use super::service::ServiceManager;
 use super::{Environment, Outcome, PrintBill, bill, chain, logging};
 use crate::api;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
 use crate::cycle::{Cycle, CycleParts, CycleTask, Jitter, UpkeepParts, UpkeepTask};
-use crate::ledger::sled::{OpenError, SledLedger, SledOptions};
-use crate::ledger::{Ledger, LedgerError, ModuleState};
+use crate::fault::{Step, passed};
+use crate::ledger::sled::{OpenError, SledOpener};
+use crate::ledger::{Ledger, LedgerError, ModuleState, ReopeningLedger};
 use crate::metrics::Metrics;
 use crate::plugin::{HostServices, PluginConfig, PluginHost, PluginHostError};
 use crate::rating::Rating;
-
-/// The ledger's folder below the state folder.
-const LEDGER_DIR: &str = "ledger";
 
 /// How long threads that hang in a call may hold up the end of the process.
 const HANGING_THREADS_TIMEOUT: Duration = Duration::from_millis(200);
@@ -82,6 +83,8 @@ enum ServeError {
 pub(super) fn run(path: &Path, print_bill: PrintBill, environment: &Environment) -> Outcome {
     let config = Config::load(path, environment.iter().cloned())?;
     logging::start(&config.daemon, environment)?;
+    #[cfg(debug_assertions)]
+    super::kill_steps::arm(environment)?;
     if let Some(exposed) = &config.exposed_secret {
         warn!(
             file = %exposed.file.display(),
@@ -99,7 +102,8 @@ pub(super) fn run(path: &Path, print_bill: PrintBill, environment: &Environment)
         );
     }
     let runtime = Builder::new_multi_thread().enable_all().build().map_err(ServeError::Threads)?;
-    let outcome = runtime.block_on(serve(config, print_bill));
+    let manager = Arc::new(ServiceManager::of(environment));
+    let outcome = runtime.block_on(serve(config, print_bill, manager));
     end(runtime);
     Ok(outcome?)
 }
@@ -109,7 +113,11 @@ fn end(runtime: Runtime) {
     runtime.shutdown_timeout(HANGING_THREADS_TIMEOUT);
 }
 
-async fn serve(config: Config, print_bill: PrintBill) -> Result<(), ServeError> {
+async fn serve(
+    config: Config,
+    print_bill: PrintBill,
+    manager: Arc<ServiceManager>,
+) -> Result<(), ServeError> {
     let begin = Instant::now();
     let mut signals = Signals::new().map_err(ServeError::Signals)?;
     let listener = listen(&config).await?;
@@ -122,12 +130,15 @@ async fn serve(config: Config, print_bill: PrintBill) -> Result<(), ServeError> 
         }
     };
     daemon.say_hello(address, begin.elapsed());
+    passed(Step::StartServing);
+    let signs_of_life = manager.ready();
     let printer = (print_bill == PrintBill::Yes).then(|| daemon.print_bills(address));
     loop {
         match signals.next().await {
             Asked::Reload => daemon.reload(),
             Asked::Stop(name) => {
                 info!(signal = name, "Stopping.");
+                manager.stopping();
                 break;
             }
         }
@@ -141,6 +152,9 @@ async fn serve(config: Config, print_bill: PrintBill) -> Result<(), ServeError> 
         printer.abort();
     }
     daemon.stop().await;
+    if let Some(signs) = signs_of_life {
+        signs.abort();
+    }
     Ok(())
 }
 
@@ -184,6 +198,7 @@ impl Daemon {
             metrics: Arc::clone(&metrics),
         };
         let plugins = start_plugins(PluginConfig::from(&*config), services).await?;
+        passed(Step::StartPluginsLoaded);
         let rating = Rating::new(Arc::clone(&ledger), plugins.clone(), module_defaults(&config));
         let parts = CycleParts {
             ledger: Arc::clone(&ledger),
@@ -303,15 +318,19 @@ impl Daemon {
 
     /// The cycle first, so that nothing new is asked; the ledger last.
     async fn stop(self) {
+        passed(Step::StopBegun);
         let begin = Instant::now();
         let grace = Duration::from_secs(self.config.daemon.shutdown_grace_secs.into());
         // Its step in flight is short.
         tokio::join!(self.cycle_task.stop(grace), self.upkeep.stop());
+        passed(Step::StopCycleEnded);
         let _ = self.api_stop.send(true);
         let left = grace.saturating_sub(begin.elapsed());
         // The API ends its connections by itself; what hangs there is not waited for.
         let is_api_ended = tokio::time::timeout(left.max(Duration::from_secs(1)), self.api).await;
+        passed(Step::StopApiEnded);
         self.plugins.stop(grace.saturating_sub(begin.elapsed())).await;
+        passed(Step::StopPluginsEnded);
         let duration_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
         info!(orderly = is_api_ended.is_ok(), duration_ms, "Stopped.");
     }
@@ -320,13 +339,15 @@ impl Daemon {
 async fn open_ledger(config: Arc<Config>) -> Result<Arc<dyn Ledger>, ServeError> {
     let open = move || -> Result<Arc<dyn Ledger>, ServeError> {
         let state_dir = &config.daemon.state_dir;
-        std::fs::create_dir_all(state_dir).map_err(|error| {
+        // What people pay is for nobody else to read.
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
+        made.map_err(|error| {
             let path = state_dir.clone();
             ServeError::StateDir { path, error }
         })?;
-        let options = SledOptions { cache_size_mib: config.ledger.cache_size_mib };
-        let ledger = SledLedger::open(&state_dir.join(LEDGER_DIR), options);
-        Ok(Arc::new(ledger.map_err(ServeError::Open)?))
+        let options = config.ledger.options();
+        let opener = SledOpener { path: state_dir.join(LEDGER_DIR), options };
+        Ok(Arc::new(ReopeningLedger::open(opener).map_err(ServeError::Open)?))
     };
     tokio::task::spawn_blocking(open).await.map_err(|_| ServeError::Panicked)?
 }

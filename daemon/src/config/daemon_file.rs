@@ -10,9 +10,9 @@ use super::document::Value;
 use super::problem::{Place, ProblemKind, Refusal, nearest};
 use super::reader::{Field, TableReader, did_you_mean, into_text};
 use super::{
-    CollectConfig, Config, DaemonConfig, InstanceConfig, LedgerConfig, LibraryConfig, LogFormat,
-    ModuleDefaults, PluginsConfig, RetryConfig, STATIC_FETCHER, Start, api_section, schedule,
-    source,
+    CollectConfig, Config, DaemonConfig, InstanceConfig, Isolation, LedgerConfig, LibraryConfig,
+    LogFormat, ModuleDefaults, PluginsConfig, RetryConfig, STATIC_FETCHER, Start, api_section,
+    schedule, source,
 };
 use crate::ledger::Retention;
 use crate::usage::{CALENDAR_ATTRIBUTES, Period, ScopeId};
@@ -110,6 +110,8 @@ fn read_plugins(mut section: TableReader<'_>) -> PluginsConfig {
     let call_deadline_secs = section.integer("call_deadline_secs", 1..=3600, 60, hint);
     let hint = "`call_grace_secs` is in seconds";
     let call_grace_secs = section.integer("call_grace_secs", 1..=600, 10, hint);
+    let hint = "`process_memory_mib` is in MiB, for each plugin in a process of its own";
+    let process_memory_mib = section.integer("process_memory_mib", 64..=1_048_576, 1024, hint);
     let mut libraries = BTreeMap::new();
     for (name, mut library) in section.table("libraries").into_tables() {
         let sha256 = library.take("sha256", |value| {
@@ -125,17 +127,27 @@ fn read_plugins(mut section: TableReader<'_>) -> PluginsConfig {
     }
     section.finish();
     let threads = usize::try_from(threads).expect("at most 1024");
-    PluginsConfig { threads, call_deadline_secs, call_grace_secs, libraries }
+    PluginsConfig { threads, call_deadline_secs, call_grace_secs, process_memory_mib, libraries }
 }
 
 fn read_ledger(mut section: TableReader<'_>) -> LedgerConfig {
     let hint = "`cache_size_mib` is in MiB";
     let cache_size_mib = section.integer("cache_size_mib", 16..=1_048_576, 64, hint);
+    let hint = "`disk_reserve_mib` is in MiB; 0 = none";
+    let disk_reserve_mib = section.integer("disk_reserve_mib", 0..=1_048_576, 64, hint);
     let hint = "`compaction_percent` is a share of the time; 0 = never";
     let compaction_percent = section.integer("compaction_percent", 0..=100, 10_u8, hint);
+    let hint = "`keep_generations` counts the figures of now, too; 1 = none from before";
+    let keep_generations = section.integer("keep_generations", 1..=100, 2_u32, hint);
     let retention = read_retention(&mut section, compaction_percent);
     section.finish();
-    LedgerConfig { cache_size_mib, compaction_percent, retention }
+    LedgerConfig {
+        cache_size_mib,
+        disk_reserve_mib,
+        compaction_percent,
+        keep_generations,
+        retention,
+    }
 }
 
 fn read_retention(section: &mut TableReader<'_>, compaction_percent: u8) -> Retention {
@@ -163,12 +175,20 @@ fn read_retention(section: &mut TableReader<'_>, compaction_percent: u8) -> Rete
     Retention { rows_months, sums_months }
 }
 
-fn read_instance(section: &mut TableReader<'_>) -> (Option<String>, bool) {
+/// The options that every instance has; the plugin's own are read last.
+fn read_instance(section: &mut TableReader<'_>) -> InstanceConfig {
     let plugin = section.text("plugin").map(|field| {
         check_name(section, &field);
         field.value
     });
-    (plugin, section.boolean("required", true))
+    let required = section.boolean("required", true);
+    let isolation = section.choice(
+        "isolation",
+        &["thread", "process"],
+        &[Isolation::Thread, Isolation::Process],
+        Isolation::Thread,
+    );
+    InstanceConfig { plugin, required, isolation, config: serde_json::Map::new() }
 }
 
 /// Names of instances and components: they stand in logs, in URLs and in the ledger.
@@ -197,9 +217,9 @@ fn read_named(section: TableReader<'_>) -> Vec<(String, TableReader<'_>)> {
 fn read_instances(section: TableReader<'_>) -> BTreeMap<String, InstanceConfig> {
     let mut instances = BTreeMap::new();
     for (name, mut section) in read_named(section) {
-        let (plugin, required) = read_instance(&mut section);
+        let instance = read_instance(&mut section);
         let config = section.into_json();
-        instances.insert(name, InstanceConfig { plugin, required, config });
+        instances.insert(name, InstanceConfig { config, ..instance });
     }
     instances
 }
@@ -232,14 +252,14 @@ type Rating = (BTreeMap<String, InstanceConfig>, BTreeMap<String, ModuleDefaults
 fn read_rating(section: TableReader<'_>) -> Rating {
     let (mut rating, mut defaults) = (BTreeMap::new(), BTreeMap::new());
     for (name, mut section) in read_named(section) {
-        let (plugin, required) = read_instance(&mut section);
+        let instance = read_instance(&mut section);
         let enabled = section.boolean("enabled", true);
         let hint = "modules with a higher `priority` rate first";
         let bounds = -1_000_000..=1_000_000;
         let priority = section.integer("priority", bounds, 1_i64, hint);
         defaults.insert(name.clone(), ModuleDefaults { enabled, priority });
         let config = section.into_json();
-        rating.insert(name, InstanceConfig { plugin, required, config });
+        rating.insert(name, InstanceConfig { config, ..instance });
     }
     (rating, defaults)
 }
@@ -391,7 +411,12 @@ fn read_fetcher_names(
 }
 
 fn unconfigured() -> InstanceConfig {
-    InstanceConfig { plugin: None, required: true, config: serde_json::Map::new() }
+    InstanceConfig {
+        plugin: None,
+        required: true,
+        isolation: Isolation::Thread,
+        config: serde_json::Map::new(),
+    }
 }
 
 pub(super) fn missing_instance<'a>(

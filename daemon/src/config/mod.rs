@@ -10,6 +10,8 @@ mod api_section;
 mod auth_section;
 mod daemon_file;
 mod document;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod metrics_file;
 mod number;
 mod problem;

@@ -11,6 +11,7 @@ use rated_plugin::access::SecretSource;
 
 use super::ExposedSecret;
 use crate::ledger::Retention;
+use crate::ledger::sled::SledOptions;
 use crate::usage::{Metric, ScopeId};
 
 /// `rated.toml` with its `metrics.toml`, checked. Paths are absolute or relative to the working
@@ -202,6 +203,8 @@ pub struct PluginsConfig {
     pub call_deadline_secs: u32,
     /// How much longer than its deadline a call may take before its thread is written off.
     pub call_grace_secs: u32,
+    /// What a plugin in a process of its own may take.
+    pub process_memory_mib: u32,
     /// By file name, such as `librated_hashmap.so`.
     pub libraries: BTreeMap<String, LibraryConfig>,
 }
@@ -214,6 +217,16 @@ pub struct LibraryConfig {
     pub trusted: bool,
 }
 
+/// Where an instance runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// In the daemon, on threads of it: the fastest.
+    #[default]
+    Thread,
+    /// In a process of its own, which may die alone.
+    Process,
+}
+
 /// One instance of a plugin's component.
 #[derive(Clone, PartialEq, Eq)]
 pub struct InstanceConfig {
@@ -221,6 +234,7 @@ pub struct InstanceConfig {
     pub plugin: Option<String>,
     /// Without it the daemon does not start.
     pub required: bool,
+    pub isolation: Isolation,
     /// The plugin's own keys. Numbers keep their digits.
     pub config: serde_json::Map<String, serde_json::Value>,
 }
@@ -231,6 +245,7 @@ impl fmt::Debug for InstanceConfig {
         f.debug_struct("InstanceConfig")
             .field("plugin", &self.plugin)
             .field("required", &self.required)
+            .field("isolation", &self.isolation)
             .field("config", &self.config.keys().collect::<Vec<_>>())
             .finish()
     }
@@ -245,7 +260,19 @@ pub struct ModuleDefaults {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerConfig {
     pub cache_size_mib: u32,
+    /// What changes leave of the disk; 0 = they may fill it.
+    pub disk_reserve_mib: u32,
     /// Most of the time, while the cycle is idle, that compaction works; 0 = never.
     pub compaction_percent: u8,
+    /// How many figures are kept when something is reprocessed, those of now counted.
+    pub keep_generations: u32,
     pub retention: Retention,
+}
+
+impl LedgerConfig {
+    /// How the ledger is opened.
+    pub fn options(&self) -> SledOptions {
+        let LedgerConfig { cache_size_mib, disk_reserve_mib, keep_generations, .. } = *self;
+        SledOptions { cache_size_mib, disk_reserve_mib, keep_generations }
+    }
 }

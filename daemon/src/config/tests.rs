@@ -57,6 +57,7 @@ fn an_empty_file_is_the_default() {
     assert_eq!(config.collect.slice_scopes_max, 1000);
     assert_eq!(config.collect.slices_in_flight_max, 8);
     assert_eq!(config.ledger.cache_size_mib, 64);
+    assert_eq!(config.ledger.disk_reserve_mib, 64);
     assert_eq!(config.ledger.compaction_percent, 10);
 }
 
@@ -87,6 +88,11 @@ fn a_value_out_of_bounds_is_named_with_both_bounds() {
         "[collect]\nperiod_secs = 7000",
         "cannot read `rated.toml`: line 2: `collect.period_secs`: must divide 86400, got 7000\n\
          (hint: so that every day begins with a period; 5760 and 7200 do)",
+    );
+    check(
+        "[collectors.host]\nisolation = \"proces\"",
+        "cannot read `rated.toml`: line 2: `collectors.host.isolation`: must be one of \
+         `thread`, `process`, got `proces`\n(hint: did you mean `process`?)",
     );
     check(
         "[collect.retry]\ndelay_secs_min = 60\ndelay_secs_max = 30",

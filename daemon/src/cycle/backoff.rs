@@ -16,6 +16,12 @@ impl BackOff {
         BackOff { min_ms, max_ms: min_ms.max(u64::from(bounds.delay_secs_max) * 1000) }
     }
 
+    /// The same, for something that may be asked again sooner.
+    pub(super) fn up_to(self, secs_max: u32) -> BackOff {
+        let max_ms = self.max_ms.min(u64::from(secs_max) * 1000);
+        BackOff { min_ms: self.min_ms.min(max_ms), max_ms }
+    }
+
     /// Between half of `min x 2^(attempts - 1)` and all of it, where that is not above the cap.
     pub(super) fn delay(&self, attempts: u32, jitter: &mut Jitter) -> TimeDelta {
         let doublings = attempts.saturating_sub(1).min(63);

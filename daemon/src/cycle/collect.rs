@@ -16,6 +16,7 @@ use super::plan::Slice;
 use super::rate::{Rows, lost};
 use super::run::Stop;
 use super::sources::Sources;
+use crate::fault::{Step, passed};
 use crate::ledger::RatedSlice;
 use crate::metrics::Stage;
 use crate::rating::{CallFailure, Chain, Rating, RatingError};
@@ -131,6 +132,7 @@ impl Worker {
         let mut period = slice.period;
         loop {
             let answer = self.ask(slice, period, ids).await;
+            passed(Step::CycleCollected);
             let is_lost =
                 answer.as_ref().is_err_and(|failure| failure::of_collect(failure) == Verdict::Lost);
             if is_lost && worked.periods_collected > 0 {
@@ -236,6 +238,7 @@ impl Worker {
         let isolates = |error: &RatingError| matches!(failure::of_rating(error), Verdict::Scope(_));
         let first = rate(scopes.clone()).await;
         let rated = bisect(scopes, first, RATE_CALLS_MAX, isolates, rate).await;
+        passed(Step::CycleRated);
         for (scopes, rated) in rated.done {
             worked.done.extend(scopes);
             worked.rated.push(rated);

@@ -1,5 +1,6 @@
 //! Finished slices go into the ledger, several in one commit so that they share one sync.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use tracing::warn;
@@ -7,6 +8,7 @@ use tracing::warn;
 use super::collect::Worked;
 use super::failure::text_of;
 use super::plan::Slice;
+use crate::fault::{Step, passed};
 use crate::ledger::{CommitOutcome, Failure, Ledger, LedgerError, RatedSlice};
 use crate::metrics::Metrics;
 
@@ -40,6 +42,7 @@ pub(super) fn commit(
     metrics: &Metrics,
     finished: Vec<Finished>,
 ) -> Vec<(Finished, Outcome)> {
+    passed(Step::CycleCommitting);
     let mut ended = Vec::with_capacity(finished.len());
     match store(ledger, metrics, &finished) {
         Ok(outcomes) => ended.extend(finished.into_iter().zip(outcomes)),
@@ -79,7 +82,10 @@ fn store(
     let mut outcomes = if slices.is_empty() {
         Vec::new().into_iter()
     } else {
-        let (result, duration) = timed(|| ledger.commit(slices));
+        // The ledger is opened again after a panic; what was to be stored is tried again.
+        let commit = || catch_unwind(AssertUnwindSafe(|| ledger.commit(slices)));
+        let panicked = |_| Err(LedgerError::Store("the ledger panicked".into()));
+        let (result, duration) = timed(|| commit().unwrap_or_else(panicked));
         metrics.commit_ended(&result, duration);
         result?.into_iter()
     };

@@ -12,6 +12,10 @@ pub(super) const UNKNOWN_ATTEMPTS_MAX: u32 = 5;
 /// three in ten minutes that disable the instance for everybody.
 pub(super) const PANIC_DELAY: TimeDelta = TimeDelta::minutes(6);
 
+/// Longest wait for the ledger: it says by itself, and without a source being asked, whether it
+/// takes changes.
+const LEDGER_DELAY_SECS_MAX: u32 = 10;
+
 /// What can be held back by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
@@ -110,7 +114,7 @@ impl Holds {
         let mut until = old.and_then(|old| old.until);
         if !repeated {
             attempts = attempts.saturating_add(1);
-            until = self.until(attempts, &failed);
+            until = self.until(&subject, attempts, &failed);
         }
         let hold = Hold { attempts, since, failed_at: failed.at, until, reason: failed.reason };
         self.by_subject.entry(subject).or_insert(hold)
@@ -137,8 +141,16 @@ impl Holds {
         attempts.map(|hold| hold.attempts).max().unwrap_or(0)
     }
 
-    fn until(&mut self, attempts: u32, failed: &Failed) -> Option<DateTime<Utc>> {
+    fn until(
+        &mut self,
+        subject: &Subject,
+        attempts: u32,
+        failed: &Failed,
+    ) -> Option<DateTime<Utc>> {
         let delay = match failed.reaction {
+            Reaction::Retry if *subject == Subject::Ledger => {
+                self.back_off.up_to(LEDGER_DELAY_SECS_MAX).delay(attempts, &mut self.jitter)
+            }
             Reaction::Retry => self.back_off.delay(attempts, &mut self.jitter),
             Reaction::RetryFew if attempts < UNKNOWN_ATTEMPTS_MAX => {
                 self.back_off.delay(attempts, &mut self.jitter)
@@ -207,7 +219,7 @@ mod tests {
 
         let hold = holds.get(&Subject::Ledger).unwrap();
         assert_eq!((hold.attempts, hold.since, hold.failed_at), (2, at(60), at(160)));
-        assert!(hold.until.unwrap() >= at(170) && hold.until.unwrap() <= at(180), "{hold:?}");
+        assert!(hold.until.unwrap() >= at(165) && hold.until.unwrap() <= at(170), "{hold:?}");
     }
 
     #[test]

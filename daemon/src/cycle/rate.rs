@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
-use rated_plugin::{Error, Purpose, RateRequest};
+use rated_plugin::{Purpose, RateRequest};
 
 use crate::ledger::{Fact, RatedSlice, SliceScope};
 use crate::rating::{Chain, RatingError};
@@ -42,7 +42,10 @@ impl Rows {
         let mut rated = Vec::with_capacity(batches.len());
         for batch in batches {
             let batch = with_unit(&batch, &self.metric.unit).map_err(RatingError::Rows)?;
-            rate_batch(&self.chain, &request, &self.scope_key, batch, &mut rated).await?;
+            let parts = self.chain.rate_in_parts(&request, Some(&self.scope_key), batch).await?;
+            for (part, prices) in parts {
+                rated.push(with_decimals(&part, "price", prices).map_err(RatingError::Rows)?);
+            }
         }
         Ok(RatedSlice {
             metric: self.metric.id.clone(),
@@ -110,39 +113,6 @@ fn only(
     }
     let mask: BooleanArray = codes.iter().map(|code| Some(keep(code))).collect();
     filter_record_batch(batch, &mask).map(Some).map_err(shape)
-}
-
-/// Rates the batch, in halves where a module asks for fewer rows at a time.
-async fn rate_batch(
-    chain: &Chain,
-    request: &RateRequest,
-    scope_key: &str,
-    batch: RecordBatch,
-    rated: &mut Vec<RecordBatch>,
-) -> Result<(), RatingError> {
-    let mut left = vec![batch];
-    while let Some(batch) = left.pop() {
-        match chain.rate(request, Some(scope_key), &batch).await {
-            Ok(prices) => {
-                rated.push(with_decimals(&batch, "price", prices).map_err(RatingError::Rows)?);
-            }
-            Err(error) if asks_for_less(&error) && batch.num_rows() > 1 => {
-                let half = batch.num_rows() / 2;
-                left.push(batch.slice(half, batch.num_rows() - half));
-                left.push(batch.slice(0, half));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-fn asks_for_less(error: &RatingError) -> bool {
-    match error {
-        RatingError::Call { failure, .. } => failure.error.split,
-        RatingError::Rows(Error { split, .. }) => *split,
-        _ => false,
-    }
 }
 
 /// What the ledger shall know of a period that can never be collected.

@@ -25,6 +25,7 @@ use super::plan::Slice;
 use super::settle::{retry_text, source};
 use super::staging::{Answer, Ask, AskFailure, Seen, ask};
 use crate::config::CollectConfig;
+use crate::fault::{Step, passed};
 use crate::ledger::{Ledger, RatedSlice, Reprocessing};
 use crate::metrics::{Metrics, ReprocessingOutcome, SliceOutcome, Stage};
 use crate::usage::{Period, ScopeId};
@@ -321,6 +322,7 @@ impl Reprocess {
     }
 
     fn worked(&mut self, slice: &Slice, worked: Worked, now: DateTime<Utc>) {
+        passed(Step::ReprocessWorked);
         let is_failed = worked.rated.is_empty();
         let outcome = if is_failed { SliceOutcome::Failed } else { SliceOutcome::Stored };
         self.metrics.reprocessed_slice_ended(outcome);

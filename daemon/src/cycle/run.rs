@@ -24,6 +24,7 @@ use super::status::{Cycle, CycleStatus};
 use super::world::{Synced, read_world};
 use crate::clock::Clock;
 use crate::config::CollectConfig;
+use crate::fault::{Step, passed};
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::Metrics;
 use crate::rating::{ChainKey, Rating};
@@ -78,6 +79,7 @@ impl Cycle {
         tokio::task::spawn_blocking(move || ledger.set_metrics(&ids))
             .await
             .map_err(|error| LedgerError::Store(error.into()))??;
+        passed(Step::StartMetricsSet);
         let (stop, stopping) = watch::channel(Stop::No);
         let (status, status_seen) = watch::channel(CycleStatus::default());
         let wake = Arc::new(Notify::new());
@@ -286,6 +288,7 @@ impl Runner {
         if self.tally.is_none() {
             let (slices, rows, failures) = (0, 0, 0);
             self.tally = Some(Tally { begin: now, slices, rows, failures, lost: BTreeMap::new() });
+            passed(Step::CycleBegun);
             self.status.send_modify(|status| {
                 status.is_running = true;
                 status.begin = Some(now);
@@ -408,6 +411,7 @@ impl Runner {
     }
 
     fn synced(&mut self, synced: Synced, now: DateTime<Utc>) {
+        passed(Step::CycleSynced);
         self.plan.sync(synced.world);
         if self.stamp.as_ref().is_some_and(|stamp| *stamp != synced.stamp) {
             info!("Plugins, rules or states have changed, what failed is tried again.");

@@ -11,6 +11,7 @@ use super::hold::{Failed, Hold, Reaction, Subject};
 use super::plan::Slice;
 use super::run::{Runner, Tally};
 use super::status::{TROUBLES_MAX, Trouble};
+use crate::fault::{Step, passed};
 use crate::ledger::Failure;
 use crate::metrics::{SliceOutcome, Stage};
 use crate::usage::Period;
@@ -99,6 +100,7 @@ impl Runner {
 
     pub(super) fn committed(&mut self, committed: Vec<(Finished, Outcome)>) {
         let now = self.clock.now();
+        passed(Step::CycleCommitted);
         self.is_sync_overtaken |= self.is_syncing;
         for (finished, outcome) in committed {
             let Finished { slice, worked, .. } = &finished;
@@ -199,6 +201,7 @@ impl Runner {
         outcome: Result<Found, FetchFailure>,
         now: DateTime<Utc>,
     ) {
+        passed(Step::CycleFetched);
         self.fetchers_asked.remove(&fetcher);
         let subject = Subject::Fetcher(fetcher.clone());
         match outcome {
@@ -253,6 +256,7 @@ impl Runner {
 
     pub(super) fn end_cycle(&mut self, now: DateTime<Utc>) {
         let Some(tally) = self.tally.take() else { return };
+        passed(Step::CycleEnded);
         self.publish_lag(now);
         let duration = (now - tally.begin).to_std().unwrap_or_default();
         self.metrics.cycle_ended(duration);

@@ -8,6 +8,7 @@ use super::commit::is_of_the_data;
 use super::failure::text_of;
 use super::world::{Routes, routes};
 use crate::config::CollectConfig;
+use crate::fault::{Step, passed};
 use crate::ledger::{Ledger, LedgerError, RatedSlice, Reprocessing};
 use crate::usage::ScopeId;
 
@@ -92,8 +93,10 @@ fn answer(ledger: &dyn Ledger, collect: &CollectConfig, ask: Ask) -> Result<Answ
                 Some(ledger.postpone_reprocessing(id, &put_off)?)
             };
             ledger.advance_reprocessing(id, begin)?;
+            passed(Step::ReprocessPeriodStaged);
             if is_last {
                 ledger.finish_reprocessing(id)?;
+                passed(Step::ReprocessSwapped);
             }
             Ok(Answer::PeriodEnded { put_off_as, is_finished: is_last })
         }

@@ -106,9 +106,13 @@ impl Upkeep {
         if self.forgets {
             return self.forget().await;
         }
-        let ledger = Arc::clone(&self.parts.ledger);
+        let (ledger, now) = (Arc::clone(&self.parts.ledger), self.parts.clock.now());
         let begin = Instant::now();
-        let stepped = tokio::task::spawn_blocking(move || ledger.compact()).await;
+        let step = move || {
+            ledger.end_idle_backup(now)?;
+            ledger.compact()
+        };
+        let stepped = tokio::task::spawn_blocking(step).await;
         let duration = begin.elapsed();
         let result = stepped.unwrap_or_else(|panic| Err(LedgerError::Store(panic.into())));
         self.parts.metrics.compaction_stepped(&result, duration);
@@ -124,7 +128,13 @@ impl Upkeep {
             }
             Err(error) => {
                 warn!(error = text_of(&error), "Compaction of the ledger failed.");
-                if matches!(error, LedgerError::Damaged { .. }) { share } else { REST }
+                match error {
+                    LedgerError::Damaged { .. } => share,
+                    LedgerError::DiskFull { .. } | LedgerError::Stopped | LedgerError::Closed => {
+                        PAUSE_MAX
+                    }
+                    _ => REST,
+                }
             }
         }
     }

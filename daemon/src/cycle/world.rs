@@ -30,6 +30,8 @@ pub(super) async fn read_world(
     let generation = sources.generation();
     let key = rating.key_now().await.map_err(|error| text_of(&error))?;
     let read = move || {
+        // What could not be stored is not collected either.
+        ledger.takes_changes().map_err(|error| text_of(&error))?;
         let (bytes_on_disk, rows) = match ledger.size() {
             Ok(size) => (size.bytes_on_disk, size.rows),
             Err(_) => (0, 0),

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use chrono::{DateTime, Utc};
 
+use super::care::{BackupPlan, BackupRead, VerifyStep};
 use super::changes::{
     NewReprocessing, Origin, Push, PushOutcome, Reprocessing, Reset, ResetOutcome, ScopeChange,
 };
+use super::differences::{DifferencePage, DifferenceQuery, Generation};
 use super::pages::{PageOf, SummaryPage};
 use crate::usage::{MetricId, Period, ScopeId, Sum};
 
@@ -102,6 +104,14 @@ pub trait Ledger: Send + Sync + 'static {
     /// that were replaced are kept out of every reader's sight.
     fn finish_reprocessing(&self, id: u64) -> Result<(), LedgerError>;
 
+    /// Finished reprocessings of which old figures are kept, in order of creation.
+    fn generations(&self) -> Result<Vec<Generation>, LedgerError>;
+
+    /// What figures were before they were rated again, and what they are since: by period, metric
+    /// and scope, each period as of one moment. [`LedgerError::NoGeneration`] = nothing is kept
+    /// from before that reprocessing.
+    fn differences(&self, query: &DifferenceQuery) -> Result<DifferencePage, LedgerError>;
+
     // ---- reading --------------------------------------------------------------------------------
 
     /// Sums of quantity and price by group. Groups without a row are not there. No particular
@@ -127,6 +137,10 @@ pub trait Ledger: Send + Sync + 'static {
     /// Per scope, metric and period of a time range what is known: collected, zero, no data,
     /// failed.
     fn completeness(&self, query: &CompletenessQuery) -> Result<Vec<Completeness>, LedgerError>;
+
+    /// Checksums of the libraries that rated what is or was in the ledger, the newest first. From
+    /// memory.
+    fn libraries(&self) -> Result<Vec<String>, LedgerError>;
 
     // ---- states that operators set --------------------------------------------------------------
 
@@ -170,7 +184,8 @@ pub trait Ledger: Send + Sync + 'static {
 
     // ---- housekeeping ---------------------------------------------------------------------------
 
-    /// Whether changes are taken at all; [`LedgerError::Stopped`] after a write has failed.
+    /// Whether changes are taken at all: [`LedgerError::Stopped`] after a write has failed,
+    /// [`LedgerError::DiskFull`] when there is no room for any.
     fn takes_changes(&self) -> Result<(), LedgerError>;
     fn size(&self) -> Result<LedgerSize, LedgerError>;
 
@@ -187,6 +202,29 @@ pub trait Ledger: Send + Sync + 'static {
     /// who asks for them gets [`LedgerError::RowsGone`], and sums stay as they were; or their sums
     /// are gone too, as if nothing had been there. [`Ledger::compact`] gives back the room.
     fn retain(&self, retention: Retention, now: DateTime<Utc>) -> Result<Retained, LedgerError>;
+
+    // ---- damage and loss ------------------------------------------------------------------------
+
+    /// One step of looking whether everything that was written is there and can be read: some MiB,
+    /// from [`VerifyStep::next`] of the step before on (`None` = from the begin). Damage is a
+    /// finding and no error. Changes go on meanwhile.
+    fn verify(&self, from: Option<&str>) -> Result<VerifyStep, LedgerError>;
+
+    /// Begins a copy of the ledger as it is at this moment. What it consists of is kept until
+    /// [`Ledger::end_backup`], or until another one begins, or until nobody has read of it for some
+    /// time. Changes wait while the records are written aside.
+    fn begin_backup(&self, now: DateTime<Utc>) -> Result<BackupPlan, LedgerError>;
+
+    /// A piece of a backup. [`LedgerError::NoBackup`] = it has ended.
+    fn read_backup(&self, read: &BackupRead) -> Result<Vec<u8>, LedgerError>;
+
+    /// The SHA-256 of what a backup's part begins with.
+    fn backup_digest(&self, read: &BackupRead) -> Result<[u8; 32], LedgerError>;
+
+    fn end_backup(&self, id: u64) -> Result<(), LedgerError>;
+
+    /// Ends a backup that nobody has read of for some time.
+    fn end_idle_backup(&self, now: DateTime<Utc>) -> Result<(), LedgerError>;
 }
 
 /// Not a `bool`: reads at the call.
@@ -382,9 +420,13 @@ pub struct RowsPage {
 pub struct RowsGroup {
     pub period: Period,
     pub metric_type: String,
+    /// As the source calls the metric; of pushed rows the type again.
+    pub metric_name: String,
     pub unit: String,
     pub description: Option<String>,
     pub origin: Origin,
+    /// What rated them, in the order of the chain; nobody = free, or pushed.
+    pub rated_by: Arc<[RatedBy]>,
     /// Empty = the rows have no scope: theirs is [`ScopeId::nobody`].
     pub scope_key: String,
     /// Schema `usage/1` with `price`.
@@ -443,6 +485,8 @@ pub struct KvEdit {
 pub struct LedgerSize {
     pub bytes_on_disk: u64,
     pub rows: u64,
+    /// What is left of its disk; `None` = the system does not say.
+    pub bytes_free: Option<u64>,
 }
 
 /// What a step of [`Ledger::compact`] did.
@@ -505,8 +549,17 @@ pub enum LedgerError {
     #[error("the store failed")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// After a failed write nobody knows what is on disk until the ledger is opened again.
-    #[error("the store takes no more changes after a failed write\n(hint: restart the daemon)")]
+    #[error("the store takes no changes after a failed write, until it has been opened again")]
     Stopped,
+    /// Between the two.
+    #[error("the ledger is being opened again after a failed write")]
+    Closed,
+    /// Nothing has been changed; there may be room again.
+    #[error(
+        "the disk has {free_mib} MiB left, of which {reserve_mib} MiB are kept free\n(hint: \
+         `ledger.disk_reserve_mib` says how much)"
+    )]
+    DiskFull { free_mib: u64, reserve_mib: u64 },
     #[error("damaged record in {place}: {detail}")]
     Damaged { place: String, detail: String },
     #[error("the batch of metric `{metric}` does not have the shape that the ledger keeps")]
@@ -517,6 +570,17 @@ pub enum LedgerError {
     },
     #[error("scope `{scope}` is being reprocessed from {start} to {end} already")]
     Overlaps { scope: ScopeId, start: DateTime<Utc>, end: DateTime<Utc> },
+    #[error(
+        "no figures are kept from before reprocessing {0}\n(hint: `ledger.keep_generations` says \
+         how many are)"
+    )]
+    NoGeneration(u64),
+    #[error("there is no backup {0} any more\n(hint: begin it anew; what is copied stays)")]
+    NoBackup(u64),
+    #[error("`{0}` is no position of a verification")]
+    NoPosition(String),
+    #[error("{max} reprocessings are not finished yet, no more are taken")]
+    TooManyReprocessings { max: usize },
     #[error("there is no unfinished reprocessing {0}")]
     UnknownReprocessing(u64),
     #[error("scope `{0}` is not in the ledger")]

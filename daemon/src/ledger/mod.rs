@@ -3,11 +3,17 @@
 //! [`Ledger`] is a contract; `sled/` keeps it on one machine. It speaks of commits and queries,
 //! never of trees and keys, so that another engine can keep it too.
 
+mod care;
 mod changes;
 mod contract;
+mod differences;
 mod pages;
+mod reopening;
 pub mod sled;
 
+pub use care::*;
 pub use changes::*;
 pub use contract::*;
+pub use differences::*;
 pub use pages::*;
+pub use reopening::{Opener, ReopeningLedger};

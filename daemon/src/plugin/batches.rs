@@ -17,11 +17,11 @@ use super::ffi::ErrorSlot;
 use super::instance::Frame;
 
 /// Most columns of a batch.
-const COLUMNS_MAX: i64 = 1024;
+pub(super) const COLUMNS_MAX: usize = 1024;
 /// Where `struct ArrowSchema` says how many columns it has: the reading code believes any number.
 const SCHEMA_CHILDREN_OFFSET: usize = 32;
 /// Most batches of one answer.
-const BATCHES_MAX: usize = 10_000;
+pub(super) const BATCHES_MAX: usize = 10_000;
 
 /// How far what comes back is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) unsafe fn import_schema(schema: &FFI_ArrowSchema) -> Result<SchemaRef
     // SAFETY: a reference to the whole struct, whose layout is that of the Arrow C Data Interface.
     let columns =
         unsafe { std::ptr::from_ref(schema).byte_add(SCHEMA_CHILDREN_OFFSET).cast::<i64>().read() };
-    if !(0..=COLUMNS_MAX).contains(&columns) {
+    if !usize::try_from(columns).is_ok_and(|columns| columns <= COLUMNS_MAX) {
         let message = format!("{columns} columns, 0 to {COLUMNS_MAX} are accepted");
         return Err(Error::bad_data(message));
     }

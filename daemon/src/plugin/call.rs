@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::collections::hash_map::RandomState;
 use std::ffi::c_void;
+use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -22,18 +23,33 @@ pub(super) struct CallState {
     /// On the machine's clock that only goes forward; set when the call starts.
     deadline: OnceLock<Instant>,
     number: u64,
+    interrupt: Mutex<Option<Arc<dyn Interrupt>>>,
+}
+
+/// Told by a call that runs elsewhere; never waits.
+pub(super) trait Interrupt: fmt::Debug + Send + Sync {
+    /// Nobody waits for the answer any more.
+    fn cancelled(&self);
+    /// Its time and its grace are over: it must end at once.
+    fn kill(&self);
 }
 
 impl CallState {
     pub(super) fn new() -> CallState {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        CallState::numbered(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// With the number that it has elsewhere.
+    pub(super) fn numbered(number: u64) -> CallState {
         CallState {
             cancelled: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
             written_off: AtomicBool::new(false),
             changed: Notify::new(),
             deadline: OnceLock::new(),
-            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            number,
+            interrupt: Mutex::default(),
         }
     }
 
@@ -45,6 +61,29 @@ impl CallState {
     pub(super) fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
         self.changed.notify_waiters();
+        if let Some(interrupt) = self.interrupt() {
+            interrupt.cancelled();
+        }
+    }
+
+    /// Unique in the process that makes the call; never 0.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// From now on the call runs elsewhere, until it is told `None`.
+    pub(super) fn runs_at(&self, interrupt: Option<Arc<dyn Interrupt>>) {
+        *self.interrupt.lock().unwrap_or_else(PoisonError::into_inner) = interrupt;
+        if self.is_cancelled()
+            && let Some(interrupt) = self.interrupt()
+        {
+            interrupt.cancelled();
+        }
+    }
+
+    /// Who can end it by force.
+    pub(super) fn interrupt(&self) -> Option<Arc<dyn Interrupt>> {
+        self.interrupt.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The deadline has passed.
@@ -101,8 +140,13 @@ impl CallState {
             trace_id,
             // An odd factor: as different from each other as the numbers.
             span_id: self.number.wrapping_mul(salt).to_be_bytes(),
-            cancel: std::ptr::from_ref(self).cast::<c_void>(),
+            cancel: self.as_raw(),
         }
+    }
+
+    /// For [`RawCall::cancel`].
+    pub(super) fn as_raw(&self) -> *const c_void {
+        std::ptr::from_ref(self).cast()
     }
 }
 
@@ -110,7 +154,8 @@ impl CallState {
 ///
 /// # Safety
 ///
-/// `call` is null, or was made by [`CallState::raw`] and its state outlives the chosen lifetime.
+/// `call` is null, or holds what [`CallState::as_raw`] gave, and its state outlives the chosen
+/// lifetime.
 pub(super) unsafe fn state_of<'a>(call: *const RawCall) -> Option<&'a CallState> {
     // SAFETY: the caller's promise.
     unsafe { call.as_ref().and_then(|call| call.cancel.cast::<CallState>().as_ref()) }
@@ -118,7 +163,7 @@ pub(super) unsafe fn state_of<'a>(call: *const RawCall) -> Option<&'a CallState>
 
 /// Cancels when the caller goes away; harmless after the call has ended.
 #[derive(Debug)]
-pub(super) struct CancelOnDrop(pub(super) std::sync::Arc<CallState>);
+pub(super) struct CancelOnDrop(pub(super) Arc<CallState>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {

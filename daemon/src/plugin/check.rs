@@ -19,7 +19,7 @@ pub const ABI: AbiVersion = AbiVersion { major: raw::ABI_MAJOR, minor: raw::ABI_
 /// Services of the table that every plugin gets.
 pub(super) const FEATURES: u64 = raw::FEATURE_KV | raw::FEATURE_HTTP;
 /// Most components of one library.
-const COMPONENTS_MAX: usize = 64;
+pub(super) const COMPONENTS_MAX: usize = 64;
 /// Longest text in a table (a sample configuration, a schema), bytes.
 const TEXT_SIZE_MAX: usize = 1024 * 1024;
 const NAME_SIZE_MAX: usize = 32;
@@ -118,7 +118,7 @@ fn check_features(required: u64) -> Result<()> {
     Err(LoadErrorKind::MissingFeatures(names.join(", ")))
 }
 
-fn check_name(name: &str) -> Result<()> {
+pub(super) fn check_name(name: &str) -> Result<()> {
     let mut bytes = name.bytes();
     let sound = bytes.next().is_some_and(|first| first.is_ascii_lowercase())
         && bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
@@ -209,7 +209,7 @@ unsafe fn component(index: usize, pointer: *const ComponentDecl) -> Result<Compo
         .map_err(|reason| LoadErrorKind::ApiSchema { name: name.clone(), reason })?;
     // SAFETY: the caller's promise.
     let vtable = unsafe { vtable(kind, declared.vtable.cast(), &name) }?;
-    Ok(Component { info, api_paths, vtable })
+    Ok(Component { info, api_paths, vtable: Some(vtable) })
 }
 
 /// # Safety
@@ -226,10 +226,11 @@ unsafe fn vtable(kind: Kind, pointer: *const u8, name: &str) -> Result<VTable> {
     let needed = match kind {
         Kind::Collector => size_of::<CollectorVTable>(),
         Kind::Fetcher => size_of::<FetcherVTable>(),
-        Kind::Rating => size_of::<RatingVTable>(),
+        Kind::Rating => RatingVTable::SIZE_MIN,
     };
     check_size(&what(), size, needed)?;
-    // After the size every field is a function that must be there.
+    // After the size every field is a function that must be there; those that need not be come
+    // later.
     let offsets: Vec<usize> = (size_of::<usize>()..needed).step_by(size_of::<usize>()).collect();
     // SAFETY: the table is at least `needed` bytes long, as just checked, and holds no nulls when
     // it becomes a reference.
@@ -238,7 +239,7 @@ unsafe fn vtable(kind: Kind, pointer: *const u8, name: &str) -> Result<VTable> {
         Ok(match kind {
             Kind::Collector => VTable::Collector(&*pointer.cast()),
             Kind::Fetcher => VTable::Fetcher(&*pointer.cast()),
-            Kind::Rating => VTable::Rating(&*pointer.cast()),
+            Kind::Rating => VTable::Rating(RatingVTable::read(pointer.cast())),
         })
     }
 }
@@ -262,11 +263,12 @@ mod tests {
         let version = |major, minor| AbiVersion { major, minor };
 
         let newer = check_version(raw::MAGIC, version(1, 3)).unwrap_err().to_string();
-        assert_eq!(newer, "needs ABI 1.3, this daemon has 1.0; upgrade rated");
+        assert_eq!(newer, "needs ABI 1.3, this daemon has 1.1; upgrade rated");
         let major = check_version(raw::MAGIC, version(2, 0)).unwrap_err().to_string();
-        assert_eq!(major, "needs ABI 2.0, this daemon has 1.0; upgrade rated");
+        assert_eq!(major, "needs ABI 2.0, this daemon has 1.1; upgrade rated");
         let older = check_version(raw::MAGIC, version(0, 9)).unwrap_err().to_string();
-        assert_eq!(older, "was built for ABI 0.9, this daemon has 1.0; rebuild the plugin");
+        assert_eq!(older, "was built for ABI 0.9, this daemon has 1.1; rebuild the plugin");
         assert_eq!(check_version(raw::MAGIC, version(1, 0)), Ok(()));
+        assert_eq!(check_version(raw::MAGIC, version(1, 1)), Ok(()));
     }
 }

@@ -8,10 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::find;
+use super::library::Kind;
+use super::process::ProcessSettings;
 use crate::clock::Clock;
-use crate::config::{Config, InstanceConfig, LibraryConfig};
+use crate::config::{Config, InstanceConfig, Isolation, LibraryConfig};
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
+
+/// The running program, even when its file has been replaced meanwhile.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+/// As `process_memory_mib` of the configuration.
+const PROCESS_MEMORY_DEFAULT: u64 = 1 << 30;
 
 /// What the host lends to plugins, kept by the daemon.
 #[derive(Clone)]
@@ -45,6 +52,10 @@ pub struct PluginConfig {
     pub call_deadline: Duration,
     /// How much longer than its deadline a call may take before its thread is written off.
     pub call_grace: Duration,
+    /// The program that runs plugins in processes of their own: this one.
+    pub runner: PathBuf,
+    /// What each of those processes may take, bytes.
+    pub process_memory_bytes: u64,
     /// By file name.
     pub libraries: BTreeMap<String, LibraryConfig>,
     /// By instance name.
@@ -65,6 +76,8 @@ impl PluginConfig {
             threads: 4,
             call_deadline: Duration::from_mins(1),
             call_grace: Duration::from_secs(10),
+            runner: PathBuf::from(OWN_PROGRAM),
+            process_memory_bytes: PROCESS_MEMORY_DEFAULT,
             libraries: BTreeMap::new(),
             collectors: BTreeMap::new(),
             fetchers: BTreeMap::new(),
@@ -82,10 +95,45 @@ impl From<&Config> for PluginConfig {
             threads: config.plugins.threads,
             call_deadline: Duration::from_secs(config.plugins.call_deadline_secs.into()),
             call_grace: Duration::from_secs(config.plugins.call_grace_secs.into()),
+            runner: PathBuf::from(OWN_PROGRAM),
+            process_memory_bytes: u64::from(config.plugins.process_memory_mib) << 20,
             libraries: config.plugins.libraries.clone(),
             collectors: config.collectors.clone(),
             fetchers: config.fetchers.clone(),
             rating: config.rating.clone(),
         }
+    }
+}
+
+impl PluginConfig {
+    /// The instances of a component, and where they run; a rating module that nobody names has one
+    /// all the same.
+    pub fn instances_of(&self, kind: Kind, component: &str) -> Vec<(String, Isolation)> {
+        let instances = match kind {
+            Kind::Collector => &self.collectors,
+            Kind::Fetcher => &self.fetchers,
+            Kind::Rating => &self.rating,
+        };
+        let is_of = |(name, instance): &(&String, &InstanceConfig)| {
+            instance.plugin.as_deref().unwrap_or(name) == component
+        };
+        let named = instances.iter().filter(is_of);
+        let mut all: Vec<(String, Isolation)> =
+            named.map(|(name, instance)| (name.clone(), instance.isolation)).collect();
+        if kind == Kind::Rating && all.is_empty() && !instances.contains_key(component) {
+            all.push((component.to_owned(), Isolation::Thread));
+        }
+        all
+    }
+
+    pub(super) fn process_settings(&self) -> ProcessSettings {
+        let (program, memory_bytes) = (self.runner.clone(), self.process_memory_bytes);
+        ProcessSettings { program, memory_bytes }
+    }
+
+    /// Everything that is configured to run in a process of its own.
+    pub(super) fn isolated(&self) -> impl Iterator<Item = (&String, &InstanceConfig)> {
+        let all = self.collectors.iter().chain(&self.fetchers).chain(&self.rating);
+        all.filter(|(_, instance)| instance.isolation == Isolation::Process)
     }
 }

@@ -94,6 +94,9 @@ pub enum LoadErrorKind {
     Duplicate { kind: Kind, name: String, by: PathBuf },
     #[error("the paths that `{name}` serves cannot be read: {reason}")]
     ApiSchema { name: String, reason: String },
+    /// In words of the process that tried.
+    #[error("{0}")]
+    Apart(String),
     #[error("its start failed with the status {0}")]
     Start(u32),
 }

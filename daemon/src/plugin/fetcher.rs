@@ -4,14 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use rated_plugin::{Error, Result};
+use rated_plugin::Result;
 use tracing::warn;
 
-use super::batches::Source;
 use super::error::CallError;
-use super::ffi::ErrorSlot;
 use super::instance::{Frame, Live, On, Slot};
-use super::library::VTable;
 use super::validate;
 use crate::metrics::PluginCall;
 use crate::usage::ScopeId;
@@ -60,17 +57,7 @@ impl Fetcher {
 }
 
 fn scopes(slot: &Slot, live: &Live<'_>, frame: &Frame<'_>) -> Result<Vec<String>> {
-    let VTable::Fetcher(table) = slot.component().vtable else {
-        return Err(Error::internal("not a fetcher"));
-    };
-    let (mut source, mut error) = (Source::empty(), ErrorSlot::new());
-    let handle = live.instance.handle.0.cast_const();
-    // SAFETY: a checked table's function on its own instance; all pointers outlive the call.
-    let status =
-        unsafe { (table.scopes)(handle, frame.raw, source.as_mut_ptr(), error.as_mut_ptr()) };
-    error.outcome(status)?;
-    // SAFETY: the plugin said OK, so it filled the source.
-    let (schema, batches) = unsafe { source.pull(frame, SCOPES_MAX, slot.trust())? };
+    let (schema, batches) = live.engine().scopes(frame)?;
     let (mut found, mut unsound) = (BTreeSet::new(), 0_usize);
     for id in validate::scopes(&schema, &batches)? {
         if let Err(reason) = ScopeId::new(&id) {

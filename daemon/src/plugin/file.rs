@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::elf;
 use super::error::{LoadError, LoadErrorKind};
 use crate::config::LibraryConfig;
+use crate::fault::{Step, passed};
 
 /// Longest library, bytes.
 const FILE_SIZE_MAX: u64 = 512 * 1024 * 1024;
@@ -133,8 +134,22 @@ impl Copies {
         file.write_all(bytes)?;
         file.sync_all()?;
         drop(file);
+        passed(Step::PluginCopyWritten);
         fs::rename(&unfinished, copy)?;
+        passed(Step::PluginCopyNamed);
         File::open(&self.dir)?.sync_all()
+    }
+
+    /// The copy of a library with this checksum, if there is one.
+    pub(super) fn find(&self, sha256: &str) -> Option<PathBuf> {
+        let hash = sha256.get(..NAME_HASH_LEN)?;
+        let mut paths = fs::read_dir(&self.dir).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+        paths.find(|path| {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            is_copy(path)
+                && path.extension().is_some_and(|extension| extension == "so")
+                && stem.rsplit_once('-').is_some_and(|(_, found)| found == hash)
+        })
     }
 
     /// Removes the copies that are not in `used`, and unfinished ones; other files stay. How many
@@ -145,6 +160,7 @@ impl Copies {
             let path = entry?.path();
             if !used.contains(&path) && is_copy(&path) {
                 fs::remove_file(&path)?;
+                passed(Step::PluginCopyRemoved);
                 removed += 1;
             }
         }
@@ -192,6 +208,8 @@ mod tests {
         assert_eq!(fs::metadata(&copy).unwrap().mode() & 0o777, COPY_MODE);
         assert_eq!(fs::metadata(copies.dir()).unwrap().mode() & 0o777, 0o700);
         assert_eq!(copies.keep(Path::new("/x/libacme.so"), &content(b"one")).unwrap(), copy);
+        assert_eq!(copies.find(&content(b"one").sha256), Some(copy));
+        assert_eq!(copies.find(&content(b"two").sha256), None);
     }
 
     #[test]

@@ -18,7 +18,16 @@ use super::host_api::Services;
 use super::instance::{Place, Slot};
 use super::library::{Kind, Library, LibraryInfo};
 use super::module::Module;
-use crate::config::InstanceConfig;
+use crate::config::{InstanceConfig, Isolation};
+
+/// What an instance says when it is asked whether it can work.
+#[derive(Debug)]
+pub struct Checked {
+    pub kind: Kind,
+    pub name: String,
+    /// An error is the reason why not.
+    pub outcome: Result<(), String>,
+}
 
 /// Immutable set of instances that work is done with from start to end.
 ///
@@ -74,6 +83,17 @@ impl Generation {
     /// What is not there, and why.
     pub fn refused(&self) -> &[Refusal] {
         &self.refused
+    }
+
+    /// Asks every instance whether its outside world answers, all at once; waits for them.
+    pub fn ask_all(&self) -> Vec<Checked> {
+        let answers = ask_all(&self.slots, None);
+        let checked = |(index, outcome): (usize, Result<(), CallError>)| {
+            let slot = &self.slots[index];
+            let outcome = outcome.map_err(|error| error.error.message);
+            Checked { kind: slot.kind(), name: slot.name().to_owned(), outcome }
+        };
+        answers.into_iter().map(checked).collect()
     }
 
     /// Is an instance missing that making all of them anew might bring back?
@@ -183,7 +203,10 @@ pub(super) fn build(
             continue;
         };
         let json = serde_json::to_vec(&instance.config).expect("maps of texts are JSON");
-        let place = Place { library, component: index, required: instance.required, calls_max };
+        let is_apart = instance.isolation == Isolation::Process;
+        let process = is_apart.then(|| config.process_settings());
+        let required = instance.required;
+        let place = Place { library, component: index, required, process, calls_max };
         let slot = Arc::new(Slot::new(&name, &place, json, services));
         match slot.create() {
             Ok(()) => generation.add(slot),
@@ -215,12 +238,21 @@ fn wanted(
             let config = InstanceConfig {
                 plugin: None,
                 required: false,
+                isolation: Isolation::Thread,
                 config: Map::<String, Value>::new(),
             };
             wanted.push((Kind::Rating, name.clone(), config));
         }
     }
     wanted
+}
+
+/// Does everything that is wanted of a library run in processes of its own?
+pub(super) fn is_apart(library: &Library, config: &PluginConfig) -> bool {
+    library.components.iter().all(|component| {
+        let instances = config.instances_of(component.info.kind, &component.info.name);
+        instances.iter().all(|(_, isolation)| *isolation == Isolation::Process)
+    })
 }
 
 fn find<'a>(

@@ -16,10 +16,12 @@ use super::file::{self, Content, Copies};
 use super::find;
 use super::generation::{self, CheckFailed, Generation};
 use super::host_api::Services;
+use super::kept::{KeptModules, LIBRARIES_KEPT_MAX};
 use super::library::{Declaration, Library};
 use super::load;
 use super::pool::{Pool, PoolLimits};
 use super::reload::ReloadReport;
+use crate::fault::{Step, passed};
 
 /// Most times that libraries are loaded in one process: their code stays in memory, about 1 MiB
 /// each time.
@@ -39,11 +41,12 @@ pub struct PluginHost {
     stopped: Mutex<bool>,
     /// Held as long as a reload takes.
     loaded: Mutex<Loaded>,
-    origin: Origin,
+    pub(super) origin: Origin,
+    pub(super) kept: KeptModules,
 }
 
 /// Where libraries come from.
-enum Origin {
+pub(super) enum Origin {
     Folders(Copies),
     Embedded(Vec<Declaration>),
 }
@@ -118,6 +121,7 @@ impl PluginHost {
             stopped: Mutex::default(),
             loaded: Mutex::default(),
             origin,
+            kept: KeptModules::default(),
         };
         let mut loaded = host.lock_loaded();
         let candidates = host.candidates();
@@ -159,6 +163,7 @@ impl PluginHost {
             *stopped = true;
             self.current.store(Arc::default());
         }
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let pool = &self.services.pool;
         if tokio::time::timeout(grace, pool.idle()).await.is_err() {
             warn!(?grace, "Calls to plugins did not end in time, they are left behind.");
@@ -174,6 +179,7 @@ impl PluginHost {
             return Err(PluginHostError::Stopped);
         }
         self.current.store(Arc::new(generation));
+        passed(Step::PluginsSwapped);
         Ok(())
     }
 
@@ -236,8 +242,7 @@ impl PluginHost {
             Origin::Folders(copies) => files
                 .iter()
                 .filter_map(|(path, content)| {
-                    let config = self.config.library(path);
-                    let opened = load::open(path, content, copies, &config);
+                    let opened = self.open(path, content, copies);
                     keep(opened, Some(&content.sha256), &mut refused)
                 })
                 .collect(),
@@ -245,11 +250,27 @@ impl PluginHost {
         let unique = generation::without_duplicates(opened, &mut refused);
         let libraries = self.start_new(unique, &mut refused, loaded);
         loaded.number += 1;
-        generation::build(loaded.number, &libraries, refused, &self.config, &self.services)
+        let built =
+            generation::build(loaded.number, &libraries, refused, &self.config, &self.services);
+        passed(Step::PluginsMade);
+        built
+    }
+
+    /// Maps a library, unless all that is wanted of it runs elsewhere.
+    fn open(&self, path: &Path, content: &Content, copies: &Copies) -> Result<Library, LoadError> {
+        let config = self.config.library(path);
+        if self.config.isolated().next().is_some() {
+            let apart = (&self.config.process_settings(), &self.services);
+            let described = load::describe(path, content, copies, &config, apart)?;
+            if generation::is_apart(&described, &self.config) {
+                return Ok(described);
+            }
+        }
+        load::open(path, content, copies, &config)
     }
 
     /// Starts the libraries that are new in this process.
-    fn start_new(
+    pub(super) fn start_new(
         &self,
         libraries: Vec<Arc<Library>>,
         refused: &mut Vec<Refusal>,
@@ -268,7 +289,8 @@ impl PluginHost {
                     Some(None) => return true,
                     Some(Some(reason)) => Some(reason.clone()),
                     None => {
-                        brought_code = true;
+                        // What runs elsewhere stays in nobody's memory.
+                        brought_code |= library.declaration.is_some();
                         let failed = load::start(library).err().map(|error| error.reason);
                         loaded.started.insert(copy, failed.clone());
                         failed
@@ -294,7 +316,17 @@ impl PluginHost {
     fn remove_unused_copies(&self, candidates: &Candidates) {
         let Origin::Folders(copies) = &self.origin else { return };
         let used = candidates.files.iter();
-        let used = used.map(|(path, content)| copies.path(path, &content.sha256)).collect();
+        let used = used.map(|(path, content)| copies.path(path, &content.sha256));
+        // What was rated by them can be rated again as it was.
+        let rated = match self.services.lent.ledger.libraries() {
+            Ok(rated) => rated,
+            Err(error) => {
+                warn!(%error, "Which copies of plugins are unused cannot be told, all are kept.");
+                return;
+            }
+        };
+        let kept = rated.iter().take(LIBRARIES_KEPT_MAX).filter_map(|sha256| copies.find(sha256));
+        let used = used.chain(kept).collect();
         if let Err(error) = copies.remove_unused(&used) {
             let dir = copies.dir().display();
             error!(%dir, %error, "Cannot remove unused copies of plugins.");

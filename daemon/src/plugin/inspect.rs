@@ -10,7 +10,7 @@ use rated_plugin::testing::{Check, check_plugin};
 use super::error::LoadError;
 use super::file::{self, Copies};
 use super::find;
-use super::library::{Library, LibraryInfo};
+use super::library::{Declaration, Library, LibraryInfo};
 use super::load;
 use crate::config::LibraryConfig;
 use crate::plugin::PluginConfig;
@@ -36,7 +36,8 @@ impl Inspected {
 
     /// Runs the plugin against a host in memory that has no network.
     pub fn conformance(&self) -> Vec<Check> {
-        check_plugin(self.0.declaration.0)
+        let Declaration(declaration) = self.0.declaration.expect("it was mapped to be looked at");
+        check_plugin(declaration)
     }
 }
 

@@ -1,6 +1,6 @@
-//! A configured instance: made, called, abandoned after a panic, disabled when it keeps failing.
+//! A configured instance: made, called, abandoned after a panic or the death of its process,
+//! disabled when it keeps failing.
 
-use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,23 +8,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use rated_plugin::raw::{CheckFn, CreateFn, DestroyFn, RawCall};
+use rated_plugin::raw::RawCall;
 use rated_plugin::{Error, Result, Status};
 use tokio::sync::Semaphore;
 use tracing::{error, warn};
 
 use super::batches::Trust;
 use super::call::{CallState, CancelOnDrop};
+use super::direct::Direct;
+use super::engine::{Engine, RaterRef};
 use super::error::CallError;
-use super::ffi::{ErrorSlot, lend};
-use super::host_api::{self, Context, Services};
-use super::library::{Component, Kind, Library, VTable};
+use super::health::Health;
+use super::host_api::{Context, Services};
+use super::library::{Component, Kind, Library};
 use super::pool::{NoThreads, WrittenOff};
+use super::process::{Launch, Process, ProcessSettings};
 use crate::metrics::PluginCall;
-
-/// So many panics within [`PANICS_WINDOW`] disable an instance.
-const PANICS_MAX: usize = 3;
-const PANICS_WINDOW: TimeDelta = TimeDelta::minutes(10);
 
 /// The place of an instance in a generation: the instance in it may be abandoned and made anew.
 pub(super) struct Slot {
@@ -36,6 +35,8 @@ pub(super) struct Slot {
     /// Index into the library's components.
     component: usize,
     required: bool,
+    /// In a process of its own, if so.
+    process: Option<ProcessSettings>,
     config_json: Vec<u8>,
     services: Arc<Services>,
     /// Calls on the instance at a time: one if it is serial, else never all threads.
@@ -52,22 +53,18 @@ pub(super) struct Place<'a> {
     pub(super) component: usize,
     /// The daemon must not run without it.
     pub(super) required: bool,
+    /// For a process of its own.
+    pub(super) process: Option<ProcessSettings>,
     /// Most calls at a time.
     pub(super) calls_max: usize,
 }
 
-#[derive(Debug, Default)]
-struct Health {
-    panics: VecDeque<DateTime<Utc>>,
-    /// Why it takes no calls any more.
-    disabled: Option<String>,
-}
-
 /// What a plugin made from a configuration. The last reference ends it, unless it was abandoned.
 pub(super) struct Instance {
-    pub(super) handle: Handle,
-    destroy: DestroyFn,
+    pub(super) engine: Arc<Engine>,
     abandoned: AtomicBool,
+    /// The death of its process was counted.
+    mourned: AtomicBool,
     services: Arc<Services>,
     /// Instances end before what they were loaded from.
     _library: Arc<Library>,
@@ -110,7 +107,7 @@ impl Slot {
         config_json: Vec<u8>,
         services: &Arc<Services>,
     ) -> Slot {
-        let Place { library, component, required, calls_max } = *place;
+        let Place { library, component, required, calls_max, .. } = *place;
         let info = &library.components[component].info;
         let turns = if info.is_serial { 1 } else { calls_max };
         Slot {
@@ -120,6 +117,7 @@ impl Slot {
             library: library.clone(),
             component,
             required,
+            process: place.process.clone(),
             config_json,
             services: services.clone(),
             turns: Arc::new(Semaphore::new(turns)),
@@ -149,17 +147,13 @@ impl Slot {
         &self.library
     }
 
-    pub(super) fn services(&self) -> &Arc<Services> {
-        &self.services
-    }
-
     pub(super) fn trust(&self) -> Trust {
         if self.library.info.trusted { Trust::Values } else { Trust::None }
     }
 
     /// Why it takes no calls any more.
     pub(super) fn disabled(&self) -> Option<String> {
-        lock(&self.health).disabled.clone()
+        lock(&self.health).disabled()
     }
 
     /// Makes the instance, on a thread of the pool; waits.
@@ -169,16 +163,7 @@ impl Slot {
 
     /// Does the outside world answer? Waits.
     pub(super) fn check(self: &Arc<Self>) -> Result<(), CallError> {
-        self.call_blocking(PluginCall::Check, |instance, frame| {
-            let check = instance.check;
-            let mut error = ErrorSlot::new();
-            // SAFETY: a checked table's function on its own instance; all pointers outlive the
-            // call.
-            let status = unsafe {
-                check(instance.instance.handle.0.cast_const(), frame.raw, error.as_mut_ptr())
-            };
-            error.outcome(status)
-        })
+        self.call_blocking(PluginCall::Check, |live, frame| live.engine().check(frame))
     }
 
     fn call_blocking(
@@ -199,7 +184,10 @@ impl Slot {
         on: On,
         work: impl FnOnce(&Live<'_>, &Frame<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T, CallError> {
-        let turns = if what == PluginCall::Rate { &self.rater_turns } else { &self.turns };
+        let turns = match what {
+            PluginCall::Rate | PluginCall::Explain => &self.rater_turns,
+            _ => &self.turns,
+        };
         let Ok(turn) = turns.clone().acquire_owned().await else {
             return Err(self.failed(self.stopped()));
         };
@@ -241,24 +229,33 @@ impl Slot {
         work: impl FnOnce(&Live<'_>, &Frame<'_>) -> Result<T>,
     ) -> Result<T> {
         let begin = Instant::now();
+        let deadline = TimeDelta::from_std(self.services.pool.deadline())
+            .ok()
+            .and_then(|time| self.services.lent.clock.now().checked_add_signed(time))
+            .unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let raw = call.raw(deadline);
+        let frame = Frame { raw: &raw, state: call };
         let instance = match on {
             _ if self.disabled().is_some() => Err(self.stopped()),
-            On::Current => self.instance(),
+            On::Current => self.instance(&frame),
             On::This(instance) => Ok(instance),
         };
-        let outcome = instance.as_ref().map_err(Clone::clone).and_then(|instance| {
-            let deadline = TimeDelta::from_std(self.services.pool.deadline())
-                .ok()
-                .and_then(|time| self.services.lent.clock.now().checked_add_signed(time))
-                .unwrap_or(DateTime::<Utc>::MAX_UTC);
-            let raw = call.raw(deadline);
-            let live = Live { instance, check: self.functions().check };
-            work(&live, &Frame { raw: &raw, state: call })
-        });
+        let outcome = instance
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|instance| work(&Live { instance }, &frame));
         let outcome = outcome.map_err(|error| self.understood(call, error));
         let status = outcome.as_ref().map_or_else(|error| error.status, |_| Status::Ok);
-        if status == Status::Panic {
-            self.panicked(instance.ok().as_ref(), outcome.as_ref().err());
+        match &instance {
+            Ok(instance) if instance.is_dead() => self.mourn(instance),
+            Ok(instance) if status == Status::Panic => {
+                self.panicked(what, Some(instance), outcome.as_ref().err());
+            }
+            // A process that does not start in time was killed.
+            Err(_) if status == Status::Panic || (status == Status::Timeout && self.is_apart()) => {
+                self.panicked(what, None, outcome.as_ref().err());
+            }
+            _ => {}
         }
         if !call.is_written_off() {
             let metrics = &self.services.lent.metrics;
@@ -278,77 +275,112 @@ impl Slot {
     }
 
     /// The instance; made if there is none.
-    fn instance(self: &Arc<Self>) -> Result<Arc<Instance>> {
+    fn instance(self: &Arc<Self>, frame: &Frame<'_>) -> Result<Arc<Instance>> {
         let mut current = lock(&self.instance);
+        if let Some(instance) = current.clone().filter(|instance| instance.is_dead()) {
+            // It died while nobody called it.
+            *current = None;
+            self.mourn_removed(&instance);
+            if self.disabled().is_some() {
+                return Err(self.stopped());
+            }
+        }
         if let Some(instance) = current.as_ref() {
             return Ok(instance.clone());
         }
-        let made = Arc::new(self.make()?);
+        let wait = lock(&self.health).wait(self.services.lent.clock.now());
+        if let Some(wait) = wait.filter(|_| self.is_apart()) {
+            let text = format!("its process died and is started again in {wait:.0?}");
+            return Err(Error::unavailable(text));
+        }
+        let made = Arc::new(self.make(frame)?);
         *current = Some(made.clone());
         Ok(made)
     }
 
-    fn make(&self) -> Result<Instance> {
-        let functions = self.functions();
-        let context = Context::for_instance(self.label.clone(), &self.services);
-        let (mut pointer, mut error) = (std::ptr::null_mut(), ErrorSlot::new());
-        let config = lend(&self.config_json);
-        // SAFETY: a checked table's function; the service table and the context live for ever, the
-        // rest for the call.
-        let status = unsafe {
-            (functions.create)(
-                host_api::table(),
-                context.reference(),
-                config,
-                &raw mut pointer,
-                error.as_mut_ptr(),
-            )
+    fn make(&self, frame: &Frame<'_>) -> Result<Instance> {
+        let engine = match &self.process {
+            None => Engine::Thread(self.make_here()?),
+            Some(settings) => Engine::Process(self.make_apart(settings, frame)?),
         };
-        error.outcome(status)?;
         Ok(Instance {
-            handle: Handle(pointer),
-            destroy: functions.destroy,
+            engine: Arc::new(engine),
             abandoned: AtomicBool::new(false),
+            mourned: AtomicBool::new(false),
             services: self.services.clone(),
             _library: self.library.clone(),
         })
     }
 
-    fn functions(&self) -> Functions {
-        match self.component().vtable {
-            VTable::Collector(table) => {
-                Functions { create: table.create, destroy: table.destroy, check: table.check }
-            }
-            VTable::Fetcher(table) => {
-                Functions { create: table.create, destroy: table.destroy, check: table.check }
-            }
-            VTable::Rating(table) => {
-                Functions { create: table.create, destroy: table.destroy, check: table.check }
-            }
+    fn make_here(&self) -> Result<Direct> {
+        let context = Context::for_instance(self.label.clone(), &self.services);
+        let vtable = self.component().vtable;
+        let vtable = vtable.ok_or_else(|| Error::internal("its library is not in the daemon"))?;
+        Direct::create(vtable, self.trust(), context, &self.config_json)
+    }
+
+    fn make_apart(&self, settings: &ProcessSettings, frame: &Frame<'_>) -> Result<Process> {
+        if lock(&self.health).is_restart() {
+            self.services.lent.metrics.plugin_process_restarted(&self.label);
         }
+        let info = &self.component().info;
+        let launch = Launch {
+            settings,
+            label: &self.label,
+            library: self.library.copy.as_deref(),
+            trusted: self.library.info.trusted,
+            services: &self.services,
+        };
+        let process = Process::start(&launch)?;
+        process.create(frame, info.kind, &info.name, &self.config_json)?;
+        Ok(process)
+    }
+
+    /// Does it run in a process of its own?
+    pub(super) fn is_apart(&self) -> bool {
+        self.process.is_some()
     }
 
     /// After a panic nobody knows in which state the instance is: it is left as it is, and the next
     /// call makes another.
-    fn panicked(&self, instance: Option<&Arc<Instance>>, error: Option<&Error>) {
+    fn panicked(&self, what: PluginCall, instance: Option<&Arc<Instance>>, error: Option<&Error>) {
         if let Some(instance) = instance {
             instance.abandon();
-            let mut current = lock(&self.instance);
-            if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, instance)) {
-                *current = None;
-            }
+            self.remove(instance);
         }
         let reason = error.map(|error| error.message.as_str()).unwrap_or_default();
         warn!(instance = %self.label, reason, "A plugin panicked, its instance is made anew.");
-        let now = self.services.lent.clock.now();
-        let mut health = lock(&self.health);
-        health.panics.retain(|at| now - *at < PANICS_WINDOW);
-        health.panics.push_back(now);
-        let too_often = health.panics.len() >= PANICS_MAX;
-        drop(health);
-        if too_often {
-            let minutes = PANICS_WINDOW.num_minutes();
-            self.disable(format!("panicked {PANICS_MAX} times in {minutes} minutes: {reason}"));
+        // Whoever asks why a price is what it is must not be able to stop the rating.
+        if what != PluginCall::Explain {
+            self.failed_again("panicked", reason);
+        }
+    }
+
+    /// What a process that died leaves: it counts as a panic does, once.
+    fn mourn(&self, instance: &Arc<Instance>) {
+        self.remove(instance);
+        self.mourn_removed(instance);
+    }
+
+    fn mourn_removed(&self, instance: &Arc<Instance>) {
+        if !instance.mourned.swap(true, Ordering::Relaxed) && !instance.is_abandoned() {
+            let reason = instance.engine.death();
+            warn!(instance = %self.label, reason, "The process of a plugin died.");
+            self.failed_again("lost its process", &reason);
+        }
+    }
+
+    fn remove(&self, instance: &Arc<Instance>) {
+        let mut current = lock(&self.instance);
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, instance)) {
+            *current = None;
+        }
+    }
+
+    fn failed_again(&self, what: &str, reason: &str) {
+        let too_often = lock(&self.health).failed(self.services.lent.clock.now());
+        if let Some((times, minutes)) = too_often {
+            self.disable(format!("{what} {times} times in {minutes} minutes: {reason}"));
         }
     }
 
@@ -364,13 +396,10 @@ impl Slot {
 
     /// Takes no calls any more, until the plugins are loaded again.
     fn disable(&self, reason: String) {
-        let mut health = lock(&self.health);
-        if health.disabled.is_some() {
+        if !lock(&self.health).disable(&reason) {
             return;
         }
         error!(instance = %self.label, reason, "A plugin is disabled until plugins are reloaded.");
-        health.disabled = Some(reason);
-        drop(health);
         // Who waits for a turn is told at once.
         self.turns.close();
         self.rater_turns.close();
@@ -387,17 +416,15 @@ impl Slot {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Functions {
-    create: CreateFn,
-    destroy: DestroyFn,
-    check: CheckFn,
-}
-
 /// An instance that a call is made on.
 pub(super) struct Live<'a> {
     pub(super) instance: &'a Arc<Instance>,
-    check: CheckFn,
+}
+
+impl Live<'_> {
+    pub(super) fn engine(&self) -> &Engine {
+        &self.instance.engine
+    }
 }
 
 impl Instance {
@@ -405,30 +432,25 @@ impl Instance {
         self.abandoned.load(Ordering::Relaxed)
     }
 
+    /// Has its process died?
+    pub(super) fn is_dead(&self) -> bool {
+        self.engine.is_dead()
+    }
+
     fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
     }
 
-    /// Ends something of this instance, later, on a thread of the pool: a plugin's destructor may
-    /// take its time.
-    pub(super) fn end_later(
-        services: &Services,
-        destroy: DestroyFn,
-        handle: Handle,
-        until_then: Option<Arc<Instance>>,
-    ) {
-        services.pool.submit(
-            None,
-            Arc::new(CallState::new()),
-            move |_| {
-                let handle = handle;
-                // SAFETY: the last reference is gone, and the interface lets any thread end what it
-                // made.
-                unsafe { destroy(handle.0) };
-                drop(until_then);
-            },
-            |_| {},
-        );
+    /// Ends a rater, later, on a thread of the pool: a plugin's destructor may take its time.
+    pub(super) fn release_later(self: Arc<Self>, rater: RaterRef) {
+        if self.is_abandoned() {
+            return;
+        }
+        // The instance's last reference may go with this one, so it is kept until the rater has
+        // ended.
+        let services = self.services.clone();
+        let end = move |_: &CallState| self.engine.release_rater(rater);
+        services.pool.submit(None, Arc::new(CallState::new()), end, |_| {});
     }
 }
 
@@ -440,9 +462,13 @@ impl fmt::Debug for Instance {
 
 impl Drop for Instance {
     fn drop(&mut self) {
-        if !self.is_abandoned() {
-            Instance::end_later(&self.services, self.destroy, self.handle, None);
+        if self.is_abandoned() {
+            self.engine.abandon();
+            return;
         }
+        let (engine, grace) = (self.engine.clone(), self.services.pool.grace());
+        let end = move |_: &CallState| engine.end(grace);
+        self.services.pool.submit(None, Arc::new(CallState::new()), end, |_| {});
     }
 }
 

@@ -68,12 +68,16 @@ pub struct ComponentInfo {
     pub is_always_on: bool,
 }
 
-/// A library whose code is in the process and stays there.
+/// A library that can be used: its code is in this process and stays there, or comes into those
+/// that its instances have of their own.
 #[derive(Debug)]
 pub(super) struct Library {
     pub(super) info: LibraryInfo,
     pub(super) components: Vec<Component>,
-    pub(super) declaration: Declaration,
+    /// `None`: its code is not in this process.
+    pub(super) declaration: Option<Declaration>,
+    /// The private copy; `None` = it is part of the program.
+    pub(super) copy: Option<PathBuf>,
 }
 
 /// A plugin's static tables.
@@ -91,13 +95,15 @@ unsafe impl Sync for Declaration {}
 pub(super) struct Component {
     pub(super) info: ComponentInfo,
     pub(super) api_paths: ApiPaths,
-    pub(super) vtable: VTable,
+    /// `None`: its code is not in this process.
+    pub(super) vtable: Option<VTable>,
 }
 
-/// Every function in it was checked not to be null.
+/// Every function in it that must be there was checked not to be null.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum VTable {
     Collector(&'static CollectorVTable),
     Fetcher(&'static FetcherVTable),
-    Rating(&'static RatingVTable),
+    /// A copy: that of an older plugin ends earlier.
+    Rating(RatingVTable),
 }

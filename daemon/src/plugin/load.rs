@@ -2,6 +2,7 @@
 
 use std::ffi::c_int;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW, Symbol};
 use rated_plugin::Status;
@@ -10,9 +11,11 @@ use rated_plugin::raw::{ENTRY_SYMBOL, EntryFn, PluginDecl};
 use super::check::{self, Declared};
 use super::error::{LoadError, LoadErrorKind};
 use super::file::{self, Content, Copies};
-use super::host_api::{self, Context};
-use super::library::{Library, LibraryInfo};
+use super::host_api::{self, Context, Services};
+use super::library::{Declaration, Library, LibraryInfo};
+use super::process::{self, ProcessSettings};
 use crate::config::LibraryConfig;
+use crate::fault::{Step, passed};
 
 /// Keeps a library mapped whatever happens: threads, thread-local destructors and arrays that came
 /// out of it point into its code.
@@ -29,10 +32,38 @@ pub(super) fn open(
     let refuse = |reason| LoadError::new(path, reason);
     let copy = copies.keep(path, content)?;
     let declaration = map(&copy).map_err(refuse)?;
+    passed(Step::PluginMapped);
     // SAFETY: it comes from the entry function of a library, whose author promises what
     // `check::read` needs.
     let declared = unsafe { check::read(declaration) }.map_err(refuse)?;
-    Ok(library(path.to_owned(), content.sha256.clone(), config.trusted, declared))
+    let library = library(path.to_owned(), content.sha256.clone(), config.trusted, declared);
+    Ok(Library { copy: Some(copy), ..library })
+}
+
+/// The same for a private copy that somebody else has made and checked.
+pub(super) fn open_copy(copy: &Path, trusted: bool) -> Result<Library, LoadErrorKind> {
+    let declaration = map(copy)?;
+    // SAFETY: as in `open`.
+    let declared = unsafe { check::read(declaration) }?;
+    Ok(library(copy.to_owned(), String::new(), trusted, declared))
+}
+
+/// The private copy of a library, read in a process of its own: nothing of it is mapped here.
+pub(super) fn describe(
+    path: &Path,
+    content: &Content,
+    copies: &Copies,
+    config: &LibraryConfig,
+    (settings, services): (&ProcessSettings, &Arc<Services>),
+) -> Result<Library, LoadError> {
+    let copy = copies.keep(path, content)?;
+    let refuse = |reason| LoadError::new(path, reason);
+    let described = process::describe(&copy, settings, services).map_err(refuse)?;
+    let process::Described { name, version, built_with, components } = described;
+    let shown = components.iter().map(|component| component.info.clone()).collect();
+    let (path, sha256, trusted) = (path.to_owned(), content.sha256.clone(), config.trusted);
+    let info = LibraryInfo { path, name, version, built_with, sha256, trusted, components: shown };
+    Ok(Library { info, components, declaration: None, copy: Some(copy) })
 }
 
 /// From tables that are in this program, for tests.
@@ -50,7 +81,7 @@ fn library(path: PathBuf, sha256: String, trusted: bool, declared: Declared) -> 
     let Declared { declaration, name, version, built_with, components } = declared;
     let shown = components.iter().map(|component| component.info.clone()).collect();
     let info = LibraryInfo { path, name, version, built_with, sha256, trusted, components: shown };
-    Library { info, components, declaration }
+    Library { info, components, declaration: Some(declaration), copy: None }
 }
 
 fn map(copy: &Path) -> Result<*const PluginDecl, LoadErrorKind> {
@@ -78,12 +109,17 @@ fn refused(error: &libloading::Error) -> LoadErrorKind {
 /// The last check: connects a plugin's log and panic hook to the daemon. Once for each library in
 /// the process.
 pub(super) fn start(library: &Library) -> Result<(), LoadError> {
-    let context = Context::for_library(&library.info.name);
-    let declaration = library.declaration.0;
+    start_in(library, Context::for_library(&library.info.name))
+}
+
+/// The same with a host of another kind.
+pub(super) fn start_in(library: &Library, context: &'static Context) -> Result<(), LoadError> {
+    let Some(Declaration(declaration)) = library.declaration else { return Ok(()) };
     // SAFETY: the table is a static, the context lives for ever.
     let status = unsafe { (declaration.start)(host_api::table(), context.reference()) };
     if status != Status::Ok as u32 {
         return Err(LoadError::new(&library.info.path, LoadErrorKind::Start(status)));
     }
+    passed(Step::PluginStarted);
     Ok(())
 }

@@ -6,9 +6,10 @@
 //! The road of a library: `find` lists files, `file` reads one and keeps a private copy, `elf`
 //! looks at it, `load` maps it, `check` reads its tables, `generation` makes its instances, `host`
 //! keeps the generation in use and `reload` changes it. The road of a call: `collector`, `fetcher`
-//! and `module` turn it into the interface's terms, `instance` decides which instance gets it and
-//! what follows, `pool` runs it and gives it up when it does not end, `batches` and `validate`
-//! check what comes back, and `host_api` answers what the plugin asks meanwhile.
+//! and `module` say what is wanted, `instance` decides which instance gets it and what follows
+//! (`health`), `pool` runs it and gives it up when it does not end, `engine` brings it to where the
+//! code is: through its tables (`direct`), or to a process of its own (`process`). `batches` and
+//! `validate` check what comes back, and `host_api` answers what the plugin asks meanwhile.
 //!
 //! This module does not know what is collected or how it is rated.
 #![expect(
@@ -21,22 +22,29 @@ mod call;
 mod check;
 mod collector;
 mod config;
+mod direct;
 mod elf;
+mod engine;
 mod error;
 mod fetcher;
 mod ffi;
 mod file;
 mod find;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod generation;
+mod health;
 mod host;
 mod host_api;
 mod inspect;
 mod instance;
+mod kept;
 mod library;
 mod load;
 mod module;
 mod paths;
 mod pool;
+mod process;
 mod reload;
 mod validate;
 
@@ -47,12 +55,13 @@ pub use error::{
     AbiVersion, CallError, LoadError, LoadErrorKind, PluginHostError, Refusal, RefusedSubject,
 };
 pub use fetcher::{Fetcher, SCOPES_MAX};
-pub use generation::Generation;
+pub use generation::{Checked, Generation};
 pub use host::{GENERATIONS_MAX, PluginHost};
 pub use inspect::{Inspected, Inspection, inspect, inspect_file};
 pub use library::{ComponentInfo, Kind, LibraryInfo};
 pub use module::{Module, RESPONSE_SIZE_MAX, Rater};
 pub use paths::PathMatch;
+pub use process::{RUNNER_COMMAND, RunnerError, run as run_runner};
 pub use reload::ReloadReport;
 
-pub use crate::config::{InstanceConfig, LibraryConfig};
+pub use crate::config::{InstanceConfig, Isolation, LibraryConfig};

@@ -1,29 +1,28 @@
 //! A running rating module and the raters it prepares.
 
 use std::fmt;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
-use rated_plugin::raw::{
-    FFI_ArrowArray, FFI_ArrowSchema, RatingVTable, RawRate, RawRequest, RawResponse,
+use rated_plugin::{
+    AsOf, Error, Explanation, Host, Method, RateRequest, Request, Response, Result, Status,
 };
-use rated_plugin::{AsOf, Error, Method, RateRequest, Request, Response, Result};
 
 use super::call::on_behalf_of;
-use super::collector::{COLLECT_ROWS_MAX, nanoseconds};
+use super::engine::RaterRef;
 use super::error::CallError;
-use super::ffi::{self, ErrorSlot, lend};
-use super::host_api::Services;
-use super::instance::{Frame, Handle, Instance, Live, On, Slot};
-use super::library::VTable;
+use super::instance::{Frame, Instance, Live, On, Slot};
 use super::paths::PathMatch;
-use super::{batches, validate};
+use super::validate;
 use crate::metrics::PluginCall;
 
 /// Largest answer of a module to a REST call, bytes.
 pub const RESPONSE_SIZE_MAX: usize = 64 * 1024 * 1024;
+/// Largest answer of a module that explains prices, bytes.
+pub(super) const EXPLANATION_SIZE_MAX: usize = 64 * 1024 * 1024;
 /// Longest content type and location, bytes.
-const HEADER_SIZE_MAX: usize = 1024;
+pub(super) const HEADER_SIZE_MAX: usize = 1024;
 
 /// A running rating module. Cheap to clone.
 #[derive(Clone)]
@@ -90,106 +89,22 @@ impl Module {
         let slot = self.slot.clone();
         self.slot
             .call(PluginCall::Prepare, On::Current, move |live, frame| {
-                prepare(&slot, live, frame, as_of)
+                let rater = live.engine().prepare(frame, as_of)?;
+                let rules = Rules { rater, instance: live.instance.clone() };
+                Ok(Rater { slot, as_of, rules: Arc::new(Mutex::new(Arc::new(rules))) })
             })
             .await
     }
 
     /// A REST call; keys changed by it are changed by `request.principal`.
     pub async fn handle(&self, request: Request) -> Result<Response, CallError> {
-        let slot = self.slot.clone();
         self.slot
             .call(PluginCall::Handle, On::Current, move |live, frame| {
                 let author = request.principal.user_id.clone();
-                on_behalf_of(&author, || handle(&slot, live, frame, &request))
+                on_behalf_of(&author, || live.engine().handle(frame, &request))
             })
             .await
     }
-}
-
-fn table(slot: &Slot) -> Result<&'static RatingVTable> {
-    match slot.component().vtable {
-        VTable::Rating(table) => Ok(table),
-        VTable::Collector(_) | VTable::Fetcher(_) => Err(Error::internal("not a rating module")),
-    }
-}
-
-fn prepare(slot: &Arc<Slot>, live: &Live<'_>, frame: &Frame<'_>, as_of: AsOf) -> Result<Rater> {
-    let table = table(slot)?;
-    let (mut pointer, mut error) = (std::ptr::null_mut(), ErrorSlot::new());
-    let at_ns = nanoseconds(as_of.at)?;
-    let handle = live.instance.handle.0.cast_const();
-    // SAFETY: a checked table's function on its own instance; all pointers outlive the call.
-    let status = unsafe {
-        let (out, error) = (&raw mut pointer, error.as_mut_ptr());
-        (table.prepare)(handle, frame.raw, at_ns, as_of.revision, out, error)
-    };
-    error.outcome(status)?;
-    let rules = Rules {
-        handle: Handle(pointer),
-        table,
-        instance: live.instance.clone(),
-        services: slot.services().clone(),
-    };
-    Ok(Rater { slot: slot.clone(), rules: Arc::new(rules) })
-}
-
-fn handle(slot: &Slot, live: &Live<'_>, frame: &Frame<'_>, request: &Request) -> Result<Response> {
-    let table = table(slot)?;
-    let principal = serde_json::to_vec(&request.principal)
-        .map_err(|error| Error::internal(error.to_string()))?;
-    let raw = RawRequest {
-        struct_size: size_of::<RawRequest>(),
-        method: request.method as u32,
-        reserved: 0,
-        path: lend(request.path.as_bytes()),
-        query: lend(request.query.as_bytes()),
-        content_type: lend(request.content_type.as_bytes()),
-        body: lend(&request.body),
-        principal: lend(&principal),
-    };
-    let mut response = RawResponse {
-        struct_size: size_of::<RawResponse>(),
-        status: 0,
-        reserved: 0,
-        content_type: ffi::empty_buffer(),
-        location: ffi::empty_buffer(),
-        body: ffi::empty_buffer(),
-    };
-    let mut error = ErrorSlot::new();
-    let instance = live.instance.handle.0.cast_const();
-    // SAFETY: a checked table's function on its own instance; all pointers outlive the call.
-    let status = unsafe {
-        let (request, response) = (&raw const raw, &raw mut response);
-        (table.handle)(instance, frame.raw, request, response, error.as_mut_ptr())
-    };
-    let RawResponse { status: code, content_type, location, body, .. } = response;
-    // SAFETY: the three were empty before the call and the plugin filled them as the interface
-    // says; each is taken once, whatever the outcome.
-    let (content_type, location, body) = unsafe {
-        (
-            ffi::take(content_type, HEADER_SIZE_MAX),
-            ffi::take(location, HEADER_SIZE_MAX),
-            ffi::take(body, RESPONSE_SIZE_MAX),
-        )
-    };
-    error.outcome(status)?;
-    let (content_type, location) = (header(content_type?)?, header(location?)?);
-    let code = u16::try_from(code).ok().filter(|code| (200..600).contains(code));
-    Ok(Response {
-        status: code.ok_or_else(|| Error::internal("the answer has no sound HTTP status"))?,
-        content_type,
-        location: (!location.is_empty()).then_some(location),
-        body: body?,
-    })
-}
-
-/// A text that can stand in a header.
-fn header(bytes: Vec<u8>) -> Result<String> {
-    String::from_utf8(bytes)
-        .ok()
-        .filter(|text| !text.chars().any(char::is_control))
-        .ok_or_else(|| Error::internal("the answer has a header that cannot be sent"))
 }
 
 /// The rules of one instant: immutable, used by any number of slices at once. Cheap to clone.
@@ -198,15 +113,15 @@ fn header(bytes: Vec<u8>) -> Result<String> {
 #[derive(Clone)]
 pub struct Rater {
     slot: Arc<Slot>,
-    rules: Arc<Rules>,
+    as_of: AsOf,
+    /// Made again when their process has died.
+    rules: Arc<Mutex<Arc<Rules>>>,
 }
 
 struct Rules {
-    handle: Handle,
-    table: &'static RatingVTable,
+    rater: RaterRef,
     /// Raters end before their instance.
     instance: Arc<Instance>,
-    services: Arc<Services>,
 }
 
 impl fmt::Debug for Rater {
@@ -228,80 +143,82 @@ impl Rater {
         usage: RecordBatch,
     ) -> Result<RecordBatch, CallError> {
         let rater = self.clone();
-        let on = On::This(self.rules.instance.clone());
         self.slot
-            .call(PluginCall::Rate, on, move |_, frame| {
-                rater.rules.rate(&rater.slot, frame, &request, usage)
+            .call(PluginCall::Rate, self.place(), move |live, frame| {
+                let rules = rater.on(live, frame)?;
+                let rows = usage.num_rows();
+                let prices = live.engine().rate(rules.rater, frame, &request, usage)?;
+                validate::prices(&prices, rows)
             })
             .await
     }
-}
 
-impl Rules {
-    fn rate(
+    /// How the prices of some rows come about; `None` = the module gives no reasons. One list of
+    /// steps for each row; whether they hold is not checked.
+    pub async fn explain(
         &self,
-        slot: &Slot,
-        frame: &Frame<'_>,
-        request: &RateRequest,
+        request: RateRequest,
         usage: RecordBatch,
-    ) -> Result<RecordBatch> {
-        let rows = usage.num_rows();
-        let raw = RawRate {
-            struct_size: size_of::<RawRate>(),
-            purpose: purpose(request),
-            reserved: 0,
-            metric: lend(request.metric.as_bytes()),
-            begin_ns: nanoseconds(request.begin)?,
-            end_ns: nanoseconds(request.end)?,
-        };
-        let (mut array, mut schema) = batches::export(usage)?;
-        let (mut out, mut out_schema) = (FFI_ArrowArray::empty(), FFI_ArrowSchema::empty());
-        let mut error = ErrorSlot::new();
-        // SAFETY: a checked table's function on its own rater; the plugin moves the two inputs out
-        // of their places, all pointers outlive the call.
-        let status = unsafe {
-            (self.table.rate)(
-                self.handle.0.cast_const(),
-                frame.raw,
-                &raw const raw,
-                &raw mut array,
-                &raw mut schema,
-                &raw mut out,
-                &raw mut out_schema,
-                error.as_mut_ptr(),
-            )
-        };
-        error.outcome(status)?;
-        // SAFETY: the plugin said that it wrote a schema and a batch of it.
-        let prices = unsafe {
-            let schema = batches::import_schema(&out_schema)?;
-            batches::import(out, &schema, COLLECT_ROWS_MAX, slot.trust())?
-        };
-        validate::prices(&prices, rows)
+        rows: Range<usize>,
+    ) -> Result<Option<Explanation>, CallError> {
+        let rater = self.clone();
+        self.slot
+            .call(PluginCall::Explain, self.place(), move |live, frame| {
+                let rules = rater.on(live, frame)?;
+                let wanted = rows.len();
+                match live.engine().explain(rules.rater, frame, &request, (usage, rows)) {
+                    Err(error) if error.status == Status::Unsupported => Ok(None),
+                    Err(error) => Err(error),
+                    Ok(json) => json.map(|json| explanation(&json, wanted)).transpose(),
+                }
+            })
+            .await
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where a call on it is made.
+    fn place(&self) -> On {
+        let rules = self.rules();
+        if self.is_lost(&rules) { On::Current } else { On::This(rules.instance.clone()) }
+    }
+
+    /// Have the rules died with their process, and can they be made again as they were? Those of a
+    /// revision can; "as they are now" may be others by now.
+    fn is_lost(&self, rules: &Rules) -> bool {
+        rules.instance.is_dead()
+            && self.as_of.revision != Host::NOW
+            && !self.slot.component().info.is_serial
+    }
+
+    /// The rules on that instance.
+    fn on(&self, live: &Live<'_>, frame: &Frame<'_>) -> Result<Arc<Rules>> {
+        let rules = self.rules();
+        if Arc::ptr_eq(&rules.instance, live.instance) {
+            return Ok(rules);
+        }
+        let rater = live.engine().prepare(frame, self.as_of)?;
+        let rules = Arc::new(Rules { rater, instance: live.instance.clone() });
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules.clone();
+        Ok(rules)
     }
 }
 
-/// As the interface numbers them.
-fn purpose(request: &RateRequest) -> u32 {
-    match request.purpose {
-        rated_plugin::Purpose::Period => 0,
-        rated_plugin::Purpose::Quote => 1,
-        rated_plugin::Purpose::Replay => 2,
+fn explanation(json: &[u8], wanted: usize) -> Result<Explanation> {
+    let explanation: Explanation = serde_json::from_slice(json)
+        .map_err(|error| Error::internal(format!("the reasons are not understood: {error}")))?;
+    let found = explanation.rows.len();
+    if found != wanted {
+        let text = format!("expected the reasons of {wanted} rows, got {found}");
+        return Err(Error::internal(text));
     }
+    Ok(explanation)
 }
 
 impl Drop for Rules {
     fn drop(&mut self) {
-        if self.instance.is_abandoned() {
-            return;
-        }
-        // The instance's last reference may go with this one, so it is kept until the rater has
-        // ended.
-        Instance::end_later(
-            &self.services,
-            self.table.release_rater,
-            self.handle,
-            Some(self.instance.clone()),
-        );
+        self.instance.clone().release_later(self.rater);
     }
 }

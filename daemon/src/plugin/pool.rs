@@ -4,7 +4,8 @@
 //! A call gets a deadline when it starts: then it is cancelled, and when it has not ended a grace
 //! later it is written off: whoever waits for it is told, its thread is counted as lost and
 //! replaced (up to a limit), and nobody ever waits for it again. A lost thread that
-//! comes back ends, or takes its place again if nobody has it.
+//! comes back ends, or takes its place again if nobody has it. A call that runs in another process
+//! is killed instead, and its thread comes back.
 //!
 //! This module knows nothing of plugins. It never touches a lock of the caller's while it holds its
 //! own.
@@ -17,7 +18,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::call::CallState;
+use super::call::{CallState, Interrupt};
+
+/// How long a thread may take to come back from a call that was killed.
+const KILL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The call was given up: it did not end in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +92,7 @@ struct Running {
     seat: Option<Seat>,
     cancel_at: Instant,
     write_off_at: Instant,
+    killed: bool,
     give_up: Box<dyn FnOnce() + Send>,
 }
 
@@ -216,6 +221,18 @@ impl Drop for Pool {
 }
 
 impl State {
+    /// Calls whose time is over and that somebody can end; they get a little more time for it.
+    fn to_kill(running: &mut BTreeMap<u64, Running>, now: Instant) -> Vec<Arc<dyn Interrupt>> {
+        let overdue = |running: &&mut Running| running.write_off_at <= now && !running.killed;
+        let elsewhere = running.values_mut().filter(overdue).filter_map(|running| {
+            let interrupt = running.call.interrupt()?;
+            running.killed = true;
+            running.write_off_at = now + KILL_PATIENCE;
+            Some(interrupt)
+        });
+        elsewhere.collect()
+    }
+
     fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.running.is_empty()
     }
@@ -267,8 +284,9 @@ impl Shared {
                     call.starts(cancel_at);
                     let ticket = state.next_ticket;
                     state.next_ticket += 1;
+                    let (killed, kept) = (false, call.clone());
                     let running =
-                        Running { call: call.clone(), seat, cancel_at, write_off_at, give_up };
+                        Running { call: kept, seat, cancel_at, write_off_at, killed, give_up };
                     state.running.insert(ticket, running);
                     return Some((ticket, call, work));
                 }
@@ -308,6 +326,13 @@ impl Shared {
         let mut state = lock(&self.state);
         loop {
             let now = Instant::now();
+            let elsewhere = State::to_kill(&mut state.running, now);
+            if !elsewhere.is_empty() {
+                drop(state);
+                elsewhere.iter().for_each(|interrupt| interrupt.kill());
+                state = lock(&self.state);
+                continue;
+            }
             let overdue: Vec<u64> = state
                 .running
                 .iter()

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 use super::error::{PluginHostError, Refusal};
 use super::generation::{self, CheckFailed, Generation};
 use super::host::{Candidates, GENERATIONS_MAX, PluginHost};
+use crate::fault::{Step, passed};
 
 /// What a reload did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,7 @@ pub(super) fn reload(host: &PluginHost) -> Result<ReloadReport, PluginHostError>
     if host.is_stopped() {
         return Err(PluginHostError::Stopped);
     }
+    passed(Step::ReloadBegun);
     let old = host.generation();
     let candidates = host.candidates();
     let (changed, removed) =
@@ -68,6 +70,7 @@ pub(super) fn reload(host: &PluginHost) -> Result<ReloadReport, PluginHostError>
         warnings,
         unchanged: false,
     };
+    passed(Step::ReloadChecked);
     host.swap(new)?;
     let (generation, changed) = (report.generation, report.changed.len());
     info!(generation, changed, "Plugins reloaded.");

@@ -24,8 +24,8 @@ pub struct ChainKey {
 /// The enabled modules with their rules at one instant. Rates from any number of tasks at once.
 #[derive(Debug)]
 pub struct Chain {
-    raters: Vec<(String, Arc<dyn Rater>)>,
-    rated_by: Arc<[RatedBy]>,
+    pub(super) raters: Vec<(String, Arc<dyn Rater>)>,
+    pub(super) rated_by: Arc<[RatedBy]>,
 }
 
 impl Chain {
@@ -82,6 +82,29 @@ impl Chain {
                 .map_err(|error| call(CallFailure::from(error)))?;
         }
         Ok(prices)
+    }
+
+    /// The same in halves where a module asks for fewer rows at a time: the parts of the batch in
+    /// their order, each with its prices.
+    pub async fn rate_in_parts(
+        &self,
+        request: &RateRequest,
+        scope_key: Option<&str>,
+        usage: RecordBatch,
+    ) -> Result<Vec<(RecordBatch, Decimal128Array)>, RatingError> {
+        let (mut left, mut rated) = (vec![usage], Vec::new());
+        while let Some(part) = left.pop() {
+            match self.rate(request, scope_key, &part).await {
+                Ok(prices) => rated.push((part, prices)),
+                Err(error) if error.asks_for_less() && part.num_rows() > 1 => {
+                    let half = part.num_rows() / 2;
+                    left.push(part.slice(half, part.num_rows() - half));
+                    left.push(part.slice(0, half));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(rated)
     }
 }
 

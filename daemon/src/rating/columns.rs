@@ -63,18 +63,25 @@ pub(super) fn with_derived(
     RecordBatch::try_new(Arc::new(schema), columns).map_err(shape)
 }
 
+/// The quantities of a `usage/1` batch.
+pub(super) fn quantities(usage: &RecordBatch) -> Result<Decimal128Array> {
+    decimals(usage, "qty").ok_or_else(|| Error::bad_data("the batch has no decimal column `qty`"))
+}
+
+fn decimals(batch: &RecordBatch, name: &str) -> Option<Decimal128Array> {
+    batch.column_by_name(name)?.as_any().downcast_ref::<Decimal128Array>().cloned()
+}
+
 /// The column of a `price/1` batch.
 pub(super) fn prices(answer: &RecordBatch, rows: usize) -> Result<Decimal128Array> {
-    let column = answer
-        .column_by_name("price")
-        .and_then(|column| column.as_any().downcast_ref::<Decimal128Array>())
+    let column = decimals(answer, "price")
         .ok_or_else(|| Error::internal("the answer has no decimal column `price`"))?;
     if column.len() != rows || column.null_count() != 0 {
         let nulls = column.null_count();
         let message = format!("expected {rows} prices, got {} ({nulls} null)", column.len());
         return Err(Error::internal(message));
     }
-    Ok(column.clone())
+    Ok(column)
 }
 
 /// A dictionary column that says the same in each row.

@@ -1,11 +1,12 @@
 //! The plugin host, as rating sees it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use rated_plugin::{AsOf, RateRequest};
+use rated_plugin::{AsOf, Explanation, RateRequest};
 
 use super::{CallFailure, ModuleSet, Modules, Rater, RatingModule};
 use crate::plugin;
@@ -19,6 +20,11 @@ impl Modules for plugin::PluginHost {
             generation: generation.number(),
             modules: generation.modules().map(module).collect(),
         }
+    }
+
+    fn kept_module(&self, name: &str, library_sha256: &str) -> Option<Arc<dyn RatingModule>> {
+        let module = self.kept_module(name, library_sha256)?;
+        Some(Arc::new(module))
     }
 }
 
@@ -59,6 +65,15 @@ impl Rater for plugin::Rater {
         usage: RecordBatch,
     ) -> BoxFuture<'_, Result<RecordBatch, CallFailure>> {
         async move { Ok(self.rate(request, usage).await?) }.boxed()
+    }
+
+    fn explain(
+        &self,
+        request: RateRequest,
+        usage: RecordBatch,
+        rows: Range<usize>,
+    ) -> BoxFuture<'_, Result<Option<Explanation>, CallFailure>> {
+        async move { Ok(self.explain(request, usage, rows).await?) }.boxed()
     }
 }
 

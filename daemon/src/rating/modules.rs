@@ -1,9 +1,11 @@
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use rated_plugin::{AsOf, RateRequest};
+use rated_plugin::{AsOf, Explanation, RateRequest};
 
 /// What rating asks of the plugins. The plugin host answers it; tests answer it themselves.
 ///
@@ -11,6 +13,13 @@ use rated_plugin::{AsOf, RateRequest};
 pub trait Modules: fmt::Debug + Send + Sync + 'static {
     /// The modules of the newest generation.
     fn modules(&self) -> ModuleSet;
+
+    /// The module of that name as a library with this checksum has it, where the library is not
+    /// that of the newest generation but its copy was kept. Blocks as long as loading it takes.
+    fn kept_module(&self, name: &str, library_sha256: &str) -> Option<Arc<dyn RatingModule>> {
+        let _ = (name, library_sha256);
+        None
+    }
 }
 
 /// The modules of one generation of plugins.
@@ -42,6 +51,18 @@ pub trait Rater: fmt::Debug + Send + Sync + 'static {
         request: RateRequest,
         usage: RecordBatch,
     ) -> BoxFuture<'_, Result<RecordBatch, CallFailure>>;
+
+    /// How the prices of some rows of a batch come about, a list of steps for each; `None` = the
+    /// module gives no reasons.
+    fn explain(
+        &self,
+        request: RateRequest,
+        usage: RecordBatch,
+        rows: Range<usize>,
+    ) -> BoxFuture<'_, Result<Option<Explanation>, CallFailure>> {
+        let _ = (request, usage, rows);
+        std::future::ready(Ok(None)).boxed()
+    }
 }
 
 /// A call to a plugin that brought nothing.

@@ -15,7 +15,7 @@ pub const MODULE_STATE_DEFAULT: ModuleState = ModuleState { enabled: false, prio
 #[derive(Clone)]
 pub struct Rating {
     ledger: Arc<dyn Ledger>,
-    plugins: Arc<dyn Modules>,
+    pub(super) plugins: Arc<dyn Modules>,
     /// For modules seen for the first time.
     defaults: Arc<BTreeMap<String, ModuleState>>,
     chains: Arc<Mutex<ChainCache>>,
@@ -54,6 +54,17 @@ pub enum RatingError {
     Rows(#[source] rated_plugin::Error),
     #[error("the thread that read the ledger ended early")]
     Interrupted,
+}
+
+impl RatingError {
+    /// Would fewer rows at a time do?
+    pub(super) fn asks_for_less(&self) -> bool {
+        match self {
+            RatingError::Call { failure, .. } => failure.error.split,
+            RatingError::Rows(error) => error.split,
+            _ => false,
+        }
+    }
 }
 
 impl From<LedgerError> for RatingError {

@@ -16,6 +16,11 @@ pub fn exact(sum: Sum) -> String {
     sum.to_text(1)
 }
 
+/// All digits of a decimal and no needless zero.
+pub fn plain_decimal(value: Decimal) -> String {
+    value.normalize().to_string()
+}
+
 /// All digits of a decimal, at least one of them after the point.
 pub fn exact_decimal(value: Decimal) -> String {
     let value = value.normalize();

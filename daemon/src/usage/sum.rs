@@ -74,6 +74,22 @@ impl Sum {
         format!("{sign}{whole}.{fraction:0<digits_min$}")
     }
 
+    /// What `to_text` gives, and nothing else but more zeros.
+    pub fn from_text(text: &str) -> Option<Sum> {
+        let (sign, digits) = match text.strip_prefix('-') {
+            Some(digits) => ("-", digits),
+            None => ("", text),
+        };
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+        let are_digits =
+            |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !are_digits(whole) || !are_digits(fraction) || fraction.len() > usize::from(SUM_SCALE) {
+            return None;
+        }
+        let scale = usize::from(SUM_SCALE);
+        i256::from_string(&format!("{sign}{whole}{fraction:0<scale$}")).map(Sum)
+    }
+
     pub fn checked_add(self, other: Sum) -> Option<Sum> {
         self.0.checked_add(other.0).map(Sum)
     }
@@ -213,6 +229,15 @@ mod tests {
 
     fn check(value: i128, scale: u8, digits_min: usize, text: &str) {
         assert_eq!(Sum::from_scaled(value, scale).to_text(digits_min), text);
+        assert_eq!(Sum::from_text(text), Some(Sum::from_scaled(value, scale)));
+    }
+
+    #[test]
+    fn what_is_no_exact_decimal_is_not_taken_for_one() {
+        for text in ["", "-", ".", "1.", ".5", "+1", "1e3", "1 ", "0x1", "1.2.3", "--1"] {
+            assert_eq!(Sum::from_text(text), None, "{text}");
+        }
+        assert_eq!(Sum::from_text("0.00000000000000000000000000001"), None);
     }
 
     #[test]

@@ -221,6 +221,7 @@ fn a_required_instance_that_is_refused_stops_the_start() {
     let required = rated::plugin::InstanceConfig {
         plugin: Some("absent".to_owned()),
         required: true,
+        isolation: rated::plugin::Isolation::Thread,
         config: serde_json::Map::new(),
     };
     config.collectors.insert("meter".to_owned(), required);

@@ -50,6 +50,9 @@
 #ifndef HANDLE
 #define HANDLE handle
 #endif
+#ifndef EXPLAIN
+#define EXPLAIN NULL
+#endif
 #ifndef CREATE_STATUS
 #define CREATE_STATUS RATED_OK
 #endif
@@ -100,7 +103,9 @@ static void give(struct ArrowArray *out_array, struct ArrowSchema *out_schema) {
   static struct ArrowSchema column = {.format = "d:38,2", .name = "price"};
   static struct ArrowSchema *columns[] = {&column};
   static uint64_t prices[] = {125, 0};
-  static const void *buffers[] = {NULL, prices};
+  static uint64_t unaligned[3];
+  static const void *buffers[] = {NULL, NULL};
+  buffers[1] = prices;
   static struct ArrowArray values = {.length = 1, .n_buffers = 2, .buffers = buffers};
   static struct ArrowArray *children[] = {&values};
   static const void *no_nulls[] = {NULL};
@@ -132,6 +137,10 @@ static void give(struct ArrowArray *out_array, struct ArrowSchema *out_schema) {
   case 12: out_array->release = NULL; break;
   case 13: values.n_buffers = 1; break;
   case 14: values.length = -5; break;
+  /* Not aligned to anything; the bytes are right. */
+  case 15: buffers[1] = (char *)memcpy((char *)unaligned + 1, prices, sizeof(prices)); break;
+  /* Points to nothing. */
+  case 16: buffers[1] = (const void *)16; break;
   }
 }
 #endif
@@ -168,8 +177,25 @@ static RatedStatus handle(const void *self, const RatedCall *call, const RatedRe
   return RATED_OK;
 }
 
+#ifdef REASONS
+static RatedStatus explain(const void *rater, const RatedCall *call, const RatedRate *request,
+                           struct ArrowArray *array, struct ArrowSchema *schema, size_t first_row,
+                           size_t rows, RatedBuffer *out_json, RatedError *error) {
+  (void)rater, (void)call, (void)request, (void)first_row, (void)rows, (void)error;
+  array->release(array);
+  schema->release(schema);
+  out_json->len = sizeof(REASONS) - 1;
+  out_json->ptr = malloc(sizeof(REASONS));
+  out_json->release = release;
+  memcpy(out_json->ptr, REASONS, sizeof(REASONS));
+  return RATED_OK;
+}
+#undef EXPLAIN
+#define EXPLAIN explain
+#endif
+
 static const RatedRatingVTable table = {
-    TABLE_SIZE, create, destroy, check, prepare, destroy, rate, HANDLE,
+    TABLE_SIZE, create, destroy, check, prepare, destroy, rate, HANDLE, EXPLAIN,
 };
 
 static const RatedComponentDecl component = {

@@ -5,6 +5,15 @@ use std::process::Command;
 
 /// Compiles the fixture to `to`, with macros such as `MINOR=3`.
 pub(crate) fn build(to: &Path, macros: &[&str]) {
+    compile("fixture.c", to, macros);
+}
+
+/// Compiles the module that harms its own process.
+pub(crate) fn build_faults(to: &Path) {
+    compile("faults.c", to, &[]);
+}
+
+fn compile(source: &str, to: &Path, macros: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let defined = macros.iter().map(|text| format!("-D{text}"));
     let compiled = Command::new("cc")
@@ -15,7 +24,7 @@ pub(crate) fn build(to: &Path, macros: &[&str]) {
         .arg(root.join("../plugin-api/include"))
         .arg("-o")
         .arg(to)
-        .arg(root.join("tests/plugin/fixture.c"))
+        .arg(root.join("tests/plugin").join(source))
         .output()
         .expect("a C compiler called `cc`");
 

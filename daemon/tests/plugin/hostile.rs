@@ -1,5 +1,8 @@
 //! Components that do what their configuration says: `does = "panic in rate"`.
 
+#[path = "hostile_faults.rs"]
+mod faults;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +89,7 @@ fn hang_politely(call: &Call) -> Result<()> {
 
 impl Collector for Source {
     fn collect(&self, call: &Call, request: &CollectRequest) -> Result<Batches> {
+        faults::harm(&self.does);
         match self.does.as_str() {
             "panic in collect" => panic!("collect went wrong"),
             "hang" => hang(),
@@ -186,6 +190,12 @@ impl RatingModule for Rates {
             "/hang" => hang(),
             "/hang-politely" => hang_politely(call)?,
             "/keys" => return self.keys(request),
+            "/keys-from-a-thread" => {
+                let host = self.host;
+                let thread = std::thread::spawn(move || host.kv_get(Host::NOW, "a"));
+                let found = thread.join().unwrap()?.unwrap_or_default();
+                return Ok(Response::json(200, &String::from_utf8(found).unwrap().into()));
+            }
             "/send" => return self.send(call, request),
             "/now" => {
                 self.host.log(Level::Info, "asked for the time");

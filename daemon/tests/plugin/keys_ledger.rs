@@ -23,6 +23,8 @@ pub(crate) struct KeysLedger {
     revisions: Mutex<BTreeMap<String, Vec<Keys>>>,
     /// Who made each revision.
     authors: Mutex<Vec<String>>,
+    /// What is said to have rated something.
+    pub(crate) libraries: Mutex<Vec<String>>,
 }
 
 impl KeysLedger {
@@ -41,6 +43,10 @@ impl KeysLedger {
 impl Ledger for KeysLedger {
     fn version(&self) -> u64 {
         unreachable!()
+    }
+
+    fn libraries(&self) -> Result<Vec<String>> {
+        Ok(self.libraries.lock().unwrap().clone())
     }
 
     fn kv_revision(&self, instance: &str) -> Result<u64> {
@@ -139,6 +145,41 @@ impl Ledger for KeysLedger {
         _: rated::ledger::Retention,
         _: DateTime<Utc>,
     ) -> Result<rated::ledger::Retained> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn generations(&self) -> Result<Vec<rated::ledger::Generation>> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn differences(
+        &self,
+        _: &rated::ledger::DifferenceQuery,
+    ) -> Result<rated::ledger::DifferencePage> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn verify(&self, _: Option<&str>) -> Result<rated::ledger::VerifyStep> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn begin_backup(&self, _: DateTime<Utc>) -> Result<rated::ledger::BackupPlan> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn read_backup(&self, _: &rated::ledger::BackupRead) -> Result<Vec<u8>> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn backup_digest(&self, _: &rated::ledger::BackupRead) -> Result<[u8; 32]> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn end_backup(&self, _: u64) -> Result<()> {
+        unreachable!("plugins reach keys only")
+    }
+
+    fn end_idle_backup(&self, _: DateTime<Utc>) -> Result<()> {
         unreachable!("plugins reach keys only")
     }
 

@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rated::plugin::{LibraryConfig, PluginConfig, PluginHost};
-use rated_plugin::Status;
+use rated_plugin::{AsOf, Status};
 
 use crate::fixture::build;
-use crate::support::{World, get, price, rows};
+use crate::support::{World, at, get, price, rate_request, rows};
 
 fn plugins_dir(world: &World) -> PathBuf {
     let dir = world.dir.path().join("plugins");
@@ -51,9 +51,9 @@ fn what_is_not_a_plugin_is_refused() {
 
 #[test]
 fn another_interface_is_refused() {
-    check(&["MINOR=3"], "needs ABI 1.3, this daemon has 1.0; upgrade rated");
-    check(&["MAJOR=2"], "needs ABI 2.0, this daemon has 1.0; upgrade rated");
-    check(&["MAJOR=0"], "was built for ABI 0.0, this daemon has 1.0; rebuild the plugin");
+    check(&["MINOR=3"], "needs ABI 1.3, this daemon has 1.1; upgrade rated");
+    check(&["MAJOR=2"], "needs ABI 2.1, this daemon has 1.1; upgrade rated");
+    check(&["MAJOR=0"], "was built for ABI 0.1, this daemon has 1.1; rebuild the plugin");
     check(
         &["FEATURES=(1 << 9 | 1)"],
         "needs services that this daemon does not have: feature bit 9; upgrade rated",
@@ -82,6 +82,30 @@ fn tables_that_are_too_short_or_have_holes_are_refused() {
     );
     check(&["START=0"], "its start function is missing");
     check(&["HANDLE=0"], "its function in the table of `fixture` is missing");
+}
+
+/// Its table ends before `explain`: what stands behind it is nobody's.
+#[test]
+fn a_plugin_of_the_first_interface_gives_no_reasons() {
+    let reasons = |macros: &[&str]| {
+        let world = World::new();
+        let path = plugins_dir(&world).join("libfixture.so");
+        build(&path, macros);
+        let host = start(&world, world.config());
+        assert_eq!(host.generation().refused(), []);
+        let module = host.generation().module("fixture").unwrap().clone();
+        let rater = world.wait(module.prepare(AsOf { at: at(0), revision: 0 })).unwrap();
+        world.wait(rater.explain(rate_request(), rows(2), 0..1))
+    };
+    let told = "REASONS=\"{\\\"rows\\\": [[]]}\"";
+
+    assert_eq!(reasons(&["MINOR=0", "TABLE_SIZE=64", told]).unwrap(), None);
+    assert_eq!(reasons(&[]).unwrap(), None);
+    assert_eq!(reasons(&[told]).unwrap().unwrap().rows, [vec![]]);
+    let wrong = |told: &str| reasons(&[told]).unwrap_err().error.message;
+    assert!(wrong("REASONS=\"[]\"").starts_with("the reasons are not understood: "));
+    let two = wrong("REASONS=\"{\\\"rows\\\": [[], []]}\"");
+    assert_eq!(two, "expected the reasons of 1 rows, got 2");
 }
 
 #[test]

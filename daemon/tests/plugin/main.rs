@@ -1,6 +1,7 @@
 //! Plugins that break every rule, against the real plugin host.
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
 
+mod apart;
 mod containment;
 mod fixture;
 mod hostile;
@@ -9,5 +10,6 @@ mod keys_ledger;
 mod library;
 mod reload;
 mod results;
+mod same;
 mod send;
 mod support;

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rated::plugin::{GENERATIONS_MAX, InstanceConfig, PluginConfig, PluginHost, PluginHostError};
+use rated::plugin::{
+    GENERATIONS_MAX, InstanceConfig, Isolation, PluginConfig, PluginHost, PluginHostError,
+};
 use rated_plugin::AsOf;
 
 use crate::fixture::build;
@@ -52,6 +54,37 @@ fn a_changed_library_is_swapped_in_and_work_in_flight_ends_on_the_old_one() {
     let request = crate::support::rate_request();
     world.wait(rater.rate(request, crate::support::rows(1))).unwrap_err();
     assert_eq!(world.metric("rated_plugin_generations"), "2");
+}
+
+/// What it rated can be rated again by it, after a restart too.
+#[test]
+fn a_library_that_rated_something_is_kept_and_loaded_when_it_is_asked_for() {
+    let world = World::new();
+    let (host, path) = start(&world);
+    let old = host.generation().module("fixture").unwrap().library_sha256().to_owned();
+    install(&path, &["ANSWER=\"2\""]);
+    host.reload().unwrap();
+    let middle = host.generation().module("fixture").unwrap().library_sha256().to_owned();
+    install(&path, &["ANSWER=\"3\""]);
+    drop(host);
+    world.ledger.libraries.lock().unwrap().push(old.clone());
+
+    let config = PluginConfig {
+        plugin_dirs: vec![path.parent().unwrap().to_owned()],
+        runner: env!("CARGO_BIN_EXE_rated").into(),
+        ..world.config()
+    };
+    let host = PluginHost::start(config, world.services()).unwrap();
+
+    assert_eq!(answer(&world, &host), "3");
+    let kept = host.kept_module("fixture", &old).expect("its copy is there");
+    assert_eq!(kept.library_sha256(), old);
+    let said = world.wait(get(&kept, "/answer")).unwrap();
+    assert_eq!(said.body, b"1");
+    assert_eq!(answer(&world, &host), "3", "new work is done with the new one");
+    assert!(host.kept_module("fixture", &middle).is_none(), "it has rated nothing");
+    assert!(host.kept_module("another", &old).is_none());
+    assert_eq!(world.metric("rated_plugin_generations"), "1", "nothing of it is in the daemon");
 }
 
 #[test]
@@ -139,7 +172,12 @@ fn a_library_that_a_configured_instance_needs_must_stay() {
     let mut config = world.config();
     config.plugin_dirs = vec![path.parent().unwrap().to_owned()];
     let plugin = Some("fixture".to_owned());
-    let instance = InstanceConfig { plugin, required: false, config: serde_json::Map::new() };
+    let instance = InstanceConfig {
+        plugin,
+        required: false,
+        isolation: Isolation::Thread,
+        config: serde_json::Map::new(),
+    };
     config.rating.insert("prices".to_owned(), instance);
     let host = PluginHost::start(config, world.services()).unwrap();
     assert!(host.generation().module("fixture").is_none(), "it is there under another name");

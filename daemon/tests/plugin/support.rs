@@ -8,7 +8,8 @@ use chrono::{DateTime, Utc};
 use rated::clock::ManualClock;
 use rated::metrics::Metrics;
 use rated::plugin::{
-    CallError, HostServices, InstanceConfig, Module, PluginConfig, PluginHost, PluginHostError,
+    CallError, HostServices, InstanceConfig, Isolation, Module, PluginConfig, PluginHost,
+    PluginHostError,
 };
 use rated_plugin::{
     AsOf, CollectRequest, Decimal, MetricDefinition, Purpose, RateRequest, Request, Response,
@@ -91,7 +92,12 @@ impl World {
 
 fn does_(does: &str) -> InstanceConfig {
     let config = json!({"does": does}).as_object().unwrap().clone();
-    InstanceConfig { plugin: Some("hostile".to_owned()), required: false, config }
+    InstanceConfig {
+        plugin: Some("hostile".to_owned()),
+        required: false,
+        isolation: Isolation::Thread,
+        config,
+    }
 }
 
 pub(crate) fn at(seconds: i64) -> DateTime<Utc> {

@@ -300,6 +300,7 @@ static const RatedRatingVTable table = {
     .release_rater = free,
     .rate = rate,
     .handle = handle,
+    .explain = NULL, /* gives no reasons */
 };
 
 static const RatedComponentDecl component = {

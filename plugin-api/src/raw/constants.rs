@@ -6,7 +6,7 @@ pub const MAGIC: u64 = 0x474c_5044_4554_4152;
 pub const ABI_MAJOR: u16 = 1;
 /// How many appended fields the plugin may use; a daemon loads every plugin whose minor is not
 /// above its own.
-pub const ABI_MINOR: u16 = 0;
+pub const ABI_MINOR: u16 = 1;
 
 /// `PluginDecl::flags`: built so that a panic unwinds (required; the guard cannot work without
 /// it).

@@ -1,4 +1,4 @@
-//! The C interface between the daemon and a plugin, version 1.0.
+//! The C interface between the daemon and a plugin, version 1.1.
 //!
 //! Everything here is `#[repr(C)]` and stable for the whole major version: fields are appended,
 //! never moved or changed. The C header `include/rated_plugin.h` is generated from these files.

@@ -3,8 +3,8 @@
 use std::ffi::c_void;
 
 use super::{
-    Bytes, FFI_ArrowArray, FFI_ArrowSchema, HostApi, HostRef, RawCall, RawCollect, RawError,
-    RawRate, RawRequest, RawResponse, RawStatus,
+    Buffer, Bytes, FFI_ArrowArray, FFI_ArrowSchema, HostApi, HostRef, RawCall, RawCollect,
+    RawError, RawRate, RawRequest, RawResponse, RawStatus,
 };
 
 /// Makes an instance from its configuration (JSON). Opens no connection.
@@ -69,7 +69,7 @@ pub struct FetcherVTable {
 
 /// The table of a rating module.
 #[repr(C)]
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct RatingVTable {
     /// `size_of` of this struct as its maker knows it; fields beyond are not read.
     pub struct_size: usize,
@@ -110,6 +110,30 @@ pub struct RatingVTable {
         response: *mut RawResponse,
         error: *mut RawError,
     ) -> RawStatus,
+    /// Since 1.1; null = gives no reasons. How `rate` comes to the prices of `rows` rows from
+    /// `first_row` on. Moves the two input structs in as `rate` does; on OK writes JSON, UTF-8:
+    /// `{"rows": [[step, ...], ...]}` with `step` = `{"sets": name, "operation": "take" | "add" |
+    /// "multiply" | "max", "operands": [{"name": name, "rule": {"kind", "id", ...}, "value":
+    /// decimal}, ...], "result": decimal}`. Decimals are texts; the numbers `qty` and `price` (so
+    /// far) are set before the first step, after the last one `price` is the row's price.
+    pub explain: Option<
+        unsafe extern "C" fn(
+            rater: *const c_void,
+            call: *const RawCall,
+            request: *const RawRate,
+            array: *mut FFI_ArrowArray,
+            schema: *mut FFI_ArrowSchema,
+            first_row: usize,
+            rows: usize,
+            out_json: *mut Buffer,
+            error: *mut RawError,
+        ) -> RawStatus,
+    >,
+}
+
+impl RatingVTable {
+    /// Its size in 1.0, which ends before `explain`.
+    pub const SIZE_MIN: usize = std::mem::offset_of!(RatingVTable, explain);
 }
 
 /// Batches pulled one at a time; unlike `ArrowArrayStream` it keeps the whole error.

@@ -1,6 +1,7 @@
 //! Components made and called as the daemon does it: through their own tables.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{Decimal128Array, RecordBatch};
@@ -12,8 +13,8 @@ use crate::private::Tables;
 use crate::raw::{ComponentDecl, KIND_COLLECTOR, KIND_FETCHER, KIND_RATING, PluginDecl};
 use crate::thunk::driver::{Driven, DrivenRater, Pulled, components, given_and_taken, static_text};
 use crate::{
-    AsOf, CollectRequest, Collector, Error, Fetcher, Host, PriceBatch, RateRequest, RatingModule,
-    Request, Response, Result, UsageBatch,
+    AsOf, CollectRequest, Collector, Error, Explanation, Fetcher, Host, PriceBatch, RateRequest,
+    RatingModule, Request, Response, Result, UsageBatch,
 };
 
 /// A batch as the other side of the interface sees it: through the Arrow C Data Interface.
@@ -202,6 +203,17 @@ impl TestRater {
     /// as trusted.
     pub fn rate_trusted(&self, request: &RateRequest, usage: &RecordBatch) -> Result<RecordBatch> {
         self.rater.rate_trusted(request, usage)
+    }
+
+    /// How the prices of some rows of `usage` came about; whether the steps lead to them is for
+    /// [`crate::check_steps`] to say.
+    pub fn explain(
+        &self,
+        request: &RateRequest,
+        usage: &RecordBatch,
+        rows: Range<usize>,
+    ) -> Result<Explanation> {
+        self.rater.explain(request, usage, rows)
     }
 
     /// The prices of the rows of `usage`.

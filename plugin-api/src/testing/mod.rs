@@ -53,8 +53,10 @@
 mod conformance;
 mod drive;
 mod fake_host;
+mod replay;
 
 pub use conformance::{Check, Outcome, check_plugin, conformance};
 pub use drive::{TestCollector, TestFetcher, TestModule, TestRater, config_json, round_trip};
 pub(crate) use fake_host::{Cancellation, Shared};
 pub use fake_host::{FakeHost, Logged};
+pub use replay::replay;

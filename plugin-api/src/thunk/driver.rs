@@ -1,6 +1,7 @@
 //! Calls through a component's table, as the host makes them.
 
 use std::ffi::c_void;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{Array, RecordBatch, StructArray};
@@ -15,7 +16,9 @@ use crate::raw::{
     RawStatus,
 };
 use crate::testing::FakeHost;
-use crate::{AsOf, CollectRequest, Error, RateRequest, Request, Response, Result, Status};
+use crate::{
+    AsOf, CollectRequest, Error, Explanation, RateRequest, Request, Response, Result, Status,
+};
 
 /// The components of a plugin, after `start`.
 pub(crate) fn components(plugin: &'static PluginDecl) -> Result<Vec<&'static ComponentDecl>> {
@@ -47,7 +50,7 @@ pub(crate) fn static_text(text: Bytes) -> Result<&'static str> {
 enum Table {
     Collector(&'static CollectorVTable),
     Fetcher(&'static FetcherVTable),
-    Rating(&'static RatingVTable),
+    Rating(RatingVTable),
 }
 
 impl Table {
@@ -59,7 +62,7 @@ impl Table {
             let wanted = match component.kind {
                 KIND_COLLECTOR => size_of::<CollectorVTable>(),
                 KIND_FETCHER => size_of::<FetcherVTable>(),
-                KIND_RATING => size_of::<RatingVTable>(),
+                KIND_RATING => RatingVTable::SIZE_MIN,
                 kind => return Err(Error::internal(format!("unknown kind {kind}"))),
             };
             if sized.is_null() || sized.read() < wanted {
@@ -68,7 +71,7 @@ impl Table {
             match component.kind {
                 KIND_COLLECTOR => Table::Collector(&*component.vtable.cast()),
                 KIND_FETCHER => Table::Fetcher(&*component.vtable.cast()),
-                _ => Table::Rating(&*component.vtable.cast()),
+                _ => Table::Rating(RatingVTable::read(component.vtable.cast())),
             }
         };
         Ok(table)
@@ -252,7 +255,7 @@ impl Drop for Driven {
 /// A prepared rater; holds its instance.
 pub(crate) struct DrivenRater {
     instance: Arc<Driven>,
-    table: &'static RatingVTable,
+    table: RatingVTable,
     pointer: *mut c_void,
 }
 
@@ -273,14 +276,7 @@ impl DrivenRater {
         request: &RateRequest,
         usage: &RecordBatch,
     ) -> Result<RecordBatch> {
-        let raw = RawRate {
-            struct_size: size_of::<RawRate>(),
-            purpose: request.purpose as u32,
-            reserved: 0,
-            metric: Bytes::lend(request.metric.as_bytes()),
-            begin_ns: ns(request.begin)?,
-            end_ns: ns(request.end)?,
-        };
+        let raw = raw_rate(request)?;
         let mut schema = export_schema(usage.schema_ref())?;
         let mut array = export_rows(usage.clone());
         let mut out_array = FFI_ArrowArray::empty();
@@ -309,6 +305,63 @@ impl DrivenRater {
         // SAFETY: the plugin promises that they belong together.
         unsafe { import_rows(out_array, &schema) }
     }
+}
+
+impl DrivenRater {
+    /// Whether the module gives reasons at all.
+    pub(crate) fn can_explain(&self) -> bool {
+        self.table.explain.is_some()
+    }
+
+    pub(crate) fn explain(
+        &self,
+        request: &RateRequest,
+        usage: &RecordBatch,
+        rows: Range<usize>,
+    ) -> Result<Explanation> {
+        let unsupported = || Error::new(Status::Unsupported, "the table has no `explain`");
+        let explain = self.table.explain.ok_or_else(unsupported)?;
+        let raw = raw_rate(request)?;
+        let mut schema = export_schema(usage.schema_ref())?;
+        let mut array = export_rows(usage.clone());
+        let mut json = Buffer::EMPTY;
+        let outcome = self.instance.ask(|call, error| {
+            // SAFETY: the table's own rater; everything lent outlives the call, both inputs are
+            // moved in.
+            unsafe {
+                explain(
+                    self.pointer,
+                    call,
+                    &raw const raw,
+                    &raw mut array,
+                    &raw mut schema,
+                    rows.start,
+                    rows.len(),
+                    &raw mut json,
+                    error,
+                )
+            }
+        });
+        // SAFETY: filled by the plugin, or still empty.
+        let json = unsafe { json.take() };
+        if !array.is_released() || schema.release().is_some() {
+            return Err(Error::internal("`explain` did not take its inputs"));
+        }
+        outcome?;
+        serde_json::from_slice(&json)
+            .map_err(|error| Error::bad_data(format!("`explain` answers no explanation: {error}")))
+    }
+}
+
+fn raw_rate(request: &RateRequest) -> Result<RawRate> {
+    Ok(RawRate {
+        struct_size: size_of::<RawRate>(),
+        purpose: request.purpose as u32,
+        reserved: 0,
+        metric: Bytes::lend(request.metric.as_bytes()),
+        begin_ns: ns(request.begin)?,
+        end_ns: ns(request.end)?,
+    })
 }
 
 impl Drop for DrivenRater {

@@ -2,7 +2,9 @@
 
 use std::ffi::c_void;
 
-use crate::raw::{Buffer, Bytes, ERROR_RETRYABLE, ERROR_SPLIT, RawBatches, RawError, RawStatus};
+use crate::raw::{
+    Buffer, Bytes, ERROR_RETRYABLE, ERROR_SPLIT, RatingVTable, RawBatches, RawError, RawStatus,
+};
 use crate::{Error, Result, Status};
 
 impl Bytes {
@@ -41,6 +43,27 @@ impl Bytes {
         // SAFETY: the caller's promise.
         let bytes = unsafe { self.as_slice() };
         std::str::from_utf8(bytes).map_err(|_| Error::bad_data("a text is not UTF-8"))
+    }
+}
+
+impl RatingVTable {
+    /// A copy of a table that may be older: what it does not reach is not there.
+    ///
+    /// # Safety
+    ///
+    /// `table` points to a table that is as long as it says, at least [`RatingVTable::SIZE_MIN`],
+    /// and has no null before `explain`.
+    pub unsafe fn read(table: *const RatingVTable) -> RatingVTable {
+        let mut copy = std::mem::MaybeUninit::<RatingVTable>::zeroed();
+        // SAFETY: the caller's promise; a null `explain` is `None`, and all other fields are
+        // written.
+        unsafe {
+            let size = table.cast::<usize>().read().min(size_of::<RatingVTable>());
+            let size = if size < size_of::<RatingVTable>() { RatingVTable::SIZE_MIN } else { size };
+            let bytes = copy.as_mut_ptr().cast::<u8>();
+            std::ptr::copy_nonoverlapping(table.cast::<u8>(), bytes, size);
+            copy.assume_init()
+        }
     }
 }
 

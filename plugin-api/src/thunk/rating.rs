@@ -2,6 +2,8 @@
 
 use std::ffi::c_void;
 
+use arrow_array::RecordBatch;
+
 use super::arrow::{export_rows, export_schema, import_rows, import_schema};
 use super::component::{OK, call, instance, instant, null};
 use super::guard::guard;
@@ -54,12 +56,8 @@ pub(super) unsafe extern "C" fn rate<R: Rater>(
 ) -> RawStatus {
     guard(error, || {
         // First of all, so that every way out releases them.
-        // SAFETY: the host moves both structs in; what is left in its place is released.
-        let (array, schema) = unsafe {
-            let array = (!array.is_null()).then(|| FFI_ArrowArray::from_raw(array));
-            let schema = (!schema.is_null()).then(|| FFI_ArrowSchema::from_raw(schema));
-            (array.ok_or_else(|| null("array"))?, schema.ok_or_else(|| null("schema"))?)
-        };
+        // SAFETY: the host moves both structs in, which belong together.
+        let usage = unsafe { moved_in(array, schema) }?;
         // SAFETY: the host passes a rater that `prepare` of this table made; the rest is lent for
         // this call.
         let (prepared, call, request) = unsafe {
@@ -67,9 +65,6 @@ pub(super) unsafe extern "C" fn rate<R: Rater>(
             let request = request.as_ref().ok_or_else(|| null("request"))?;
             (prepared, call(raw_call, &prepared.host), rate_request(request)?)
         };
-        let schema = import_schema(&schema)?;
-        // SAFETY: the host promises that array and schema belong together.
-        let usage = unsafe { import_rows(array, &schema) }?;
         let prices = prepared.rater.rate(&call, &request, &usage)?;
         drop(usage);
         let schema = export_schema(prices.schema_ref())?;
@@ -81,6 +76,57 @@ pub(super) unsafe extern "C" fn rate<R: Rater>(
         }
         Ok(OK)
     })
+}
+
+pub(super) unsafe extern "C" fn explain<R: Rater>(
+    rater: *const c_void,
+    raw_call: *const RawCall,
+    request: *const RawRate,
+    array: *mut FFI_ArrowArray,
+    schema: *mut FFI_ArrowSchema,
+    first_row: usize,
+    rows: usize,
+    out_json: *mut Buffer,
+    error: *mut RawError,
+) -> RawStatus {
+    guard(error, || {
+        // SAFETY: as in `rate`, for all of them.
+        let (prepared, call, request, usage) = unsafe {
+            let usage = moved_in(array, schema)?;
+            let prepared = rater.cast::<Prepared<R>>().as_ref().ok_or_else(|| null("rater"))?;
+            let request = request.as_ref().ok_or_else(|| null("request"))?;
+            (prepared, call(raw_call, &prepared.host), rate_request(request)?, usage)
+        };
+        let end = first_row.checked_add(rows).filter(|end| *end <= usage.num_rows());
+        let end = end.ok_or_else(|| Error::invalid_request("there are not so many rows"))?;
+        let explanation = prepared.rater.explain(&call, &request, &usage, first_row..end)?;
+        let json =
+            serde_json::to_vec(&explanation).map_err(|error| Error::internal(error.to_string()))?;
+        // SAFETY: the host passes an empty buffer.
+        unsafe { out_json.write(Buffer::from_vec(json)) };
+        Ok(OK)
+    })
+}
+
+/// The batch that the host moves in.
+///
+/// # Safety
+///
+/// As the interface says of `rate`.
+unsafe fn moved_in(
+    array: *mut FFI_ArrowArray,
+    schema: *mut FFI_ArrowSchema,
+) -> Result<RecordBatch> {
+    // First of all, so that every way out releases them.
+    // SAFETY: the host moves both structs in; what is left in its place is released.
+    let (array, schema) = unsafe {
+        let array = (!array.is_null()).then(|| FFI_ArrowArray::from_raw(array));
+        let schema = (!schema.is_null()).then(|| FFI_ArrowSchema::from_raw(schema));
+        (array.ok_or_else(|| null("array"))?, schema.ok_or_else(|| null("schema"))?)
+    };
+    let schema = import_schema(&schema)?;
+    // SAFETY: the host promises that array and schema belong together.
+    unsafe { import_rows(array, &schema) }
 }
 
 /// # Safety

@@ -57,6 +57,7 @@ impl<C: RatingModule> Tables<C> {
         release_rater: drop_box::<Prepared<C::Rater>>,
         rate: rating::rate::<C::Rater>,
         handle: rating::handle::<C>,
+        explain: Some(rating::explain::<C::Rater>),
     };
     /// Its declaration as a rating module.
     pub const RATING: &'static ComponentDecl = &component_decl::<C>(

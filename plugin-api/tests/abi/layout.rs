@@ -47,7 +47,8 @@ fn layouts() -> Vec<Layout> {
         CollectorVTable as RatedCollectorVTable { struct_size, create, destroy, check, collect }
         FetcherVTable as RatedFetcherVTable { struct_size, create, destroy, check, scopes }
         RatingVTable as RatedRatingVTable {
-            struct_size, create, destroy, check, prepare, release_rater, rate, handle
+            struct_size, create, destroy, check, prepare, release_rater, rate, handle,
+            explain
         }
         RawBatches as RatedBatches { schema, next, release, private_data }
         RawCollect as RatedCollect {

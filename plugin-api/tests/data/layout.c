@@ -74,7 +74,8 @@ _Static_assert(offsetof(RatedRatingVTable, prepare) == 32, "RatedRatingVTable.pr
 _Static_assert(offsetof(RatedRatingVTable, release_rater) == 40, "RatedRatingVTable.release_rater");
 _Static_assert(offsetof(RatedRatingVTable, rate) == 48, "RatedRatingVTable.rate");
 _Static_assert(offsetof(RatedRatingVTable, handle) == 56, "RatedRatingVTable.handle");
-_Static_assert(sizeof(RatedRatingVTable) == 64, "RatedRatingVTable");
+_Static_assert(offsetof(RatedRatingVTable, explain) == 64, "RatedRatingVTable.explain");
+_Static_assert(sizeof(RatedRatingVTable) == 72, "RatedRatingVTable");
 
 _Static_assert(offsetof(RatedBatches, schema) == 0, "RatedBatches.schema");
 _Static_assert(offsetof(RatedBatches, next) == 8, "RatedBatches.next");

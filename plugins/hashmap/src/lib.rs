@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 mod amount;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod moment;
 mod price_rule;
 mod prices;
@@ -21,17 +23,20 @@ mod settings;
 mod snapshot;
 mod store;
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::RecordBatch;
 use rated_plugin::{
-    AsOf, Call, Component, Host, PriceBatch, Purpose, RateRequest, Rater, RatingModule, Request,
-    Response, Result, UsageBatch,
+    AsOf, Call, Component, Explanation, Host, PriceBatch, Purpose, RateRequest, Rater,
+    RatingModule, Request, Response, Result, UsageBatch,
 };
 
 pub use crate::price_rule::{Amount, PriceRule};
 use crate::rating::PriceList;
 pub use crate::settings::Settings;
+use crate::snapshot::Snapshot;
 use crate::store::Store;
 
 /// The counter of attributes that a threshold asked for a number and that are none.
@@ -42,8 +47,20 @@ pub const NOT_NUMERIC_METRIC: &str = "attribute_not_numeric";
 pub struct Hashmap {
     host: Host,
     store: Store,
-    /// The last price list made and the revision it was made of: period after period has the same.
-    prepared: Mutex<Option<(u64, Arc<PriceList>)>>,
+    /// The price lists used last, the newest first: period after period has the same, and who
+    /// rates an old one again does not push out that of today.
+    prepared: Mutex<VecDeque<Arc<Prepared>>>,
+}
+
+/// Most price lists kept ready.
+const PREPARED_MAX: usize = 4;
+
+/// A price list and what it was made of.
+#[derive(Debug)]
+struct Prepared {
+    revision: u64,
+    snapshot: Arc<Snapshot>,
+    prices: PriceList,
 }
 
 impl Component for Hashmap {
@@ -54,7 +71,7 @@ impl Component for Hashmap {
 
     fn create(config: Settings, host: Host) -> Result<Hashmap> {
         let initial = config.to_changes(host.now())?;
-        Ok(Hashmap { host, store: Store::new(host, initial), prepared: Mutex::new(None) })
+        Ok(Hashmap { host, store: Store::new(host, initial), prepared: Mutex::default() })
     }
 
     /// Also writes the configured price list down, if nothing was ever written.
@@ -69,18 +86,20 @@ impl RatingModule for Hashmap {
     const API_SCHEMA: &'static str = include_str!("rest/openapi.json");
 
     fn prepare(&self, _call: &Call, as_of: AsOf) -> Result<HashmapRater> {
-        let read = self.store.at(as_of.revision)?;
         let at = as_of.at.naive_utc();
-        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = prepared
-            .take()
-            .filter(|(revision, prices)| *revision == read.revision && prices.holds(at));
-        let prices = match known {
-            Some((_, prices)) => prices,
-            None => Arc::new(PriceList::new(&read.snapshot, at)),
+        if let Some(prepared) = self.known(as_of.revision, at) {
+            return Ok(HashmapRater { host: self.host, prepared });
+        }
+        let read = self.store.at(as_of.revision)?;
+        let prepared = match self.known(read.revision, at) {
+            Some(prepared) => prepared,
+            None => self.keep(Prepared {
+                revision: read.revision,
+                prices: PriceList::new(&read.snapshot, at),
+                snapshot: read.snapshot,
+            }),
         };
-        *prepared = Some((read.revision, Arc::clone(&prices)));
-        Ok(HashmapRater { host: self.host, prices })
+        Ok(HashmapRater { host: self.host, prepared })
     }
 
     fn handle(&self, _call: &Call, request: &Request) -> Result<Response> {
@@ -88,24 +107,60 @@ impl RatingModule for Hashmap {
     }
 }
 
+impl Hashmap {
+    /// The price list of a revision and a moment, if it is ready.
+    fn known(&self, revision: u64, at: chrono::NaiveDateTime) -> Option<Arc<Prepared>> {
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |it: &Arc<Prepared>| it.revision == revision && it.prices.holds(at);
+        let index = prepared.iter().position(is_it)?;
+        let known = prepared.remove(index)?;
+        prepared.push_front(Arc::clone(&known));
+        Some(known)
+    }
+
+    fn keep(&self, made: Prepared) -> Arc<Prepared> {
+        let made = Arc::new(made);
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        prepared.push_front(Arc::clone(&made));
+        prepared.truncate(PREPARED_MAX);
+        made
+    }
+}
+
 /// The rules in force at one moment.
 #[derive(Debug)]
 pub struct HashmapRater {
     host: Host,
-    prices: Arc<PriceList>,
+    prepared: Arc<Prepared>,
 }
 
 impl Rater for HashmapRater {
     fn rate(&self, call: &Call, request: &RateRequest, usage: &RecordBatch) -> Result<RecordBatch> {
         let view = UsageBatch::new(usage)?;
-        let Some(service) = self.prices.service(&request.metric) else {
+        let Some(service) = self.prepared.prices.service(&request.metric) else {
             return PriceBatch::unchanged(&view);
         };
         let rated = service.rate(call, usage, &view)?;
-        if rated.not_numeric > 0 && request.purpose != Purpose::Quote {
+        if rated.not_numeric > 0 && request.purpose == Purpose::Period {
             self.host.count(NOT_NUMERIC_METRIC, rated.not_numeric);
         }
         PriceBatch::from_column(rated.prices)
+    }
+
+    fn explain(
+        &self,
+        _call: &Call,
+        request: &RateRequest,
+        usage: &RecordBatch,
+        rows: Range<usize>,
+    ) -> Result<Explanation> {
+        let part = usage.slice(rows.start, rows.len());
+        let view = UsageBatch::new(&part)?;
+        let rows = match self.prepared.prices.service(&request.metric) {
+            None => vec![Vec::new(); rows.len()],
+            Some(service) => service.explain(&self.prepared.snapshot, &part, &view)?,
+        };
+        Ok(Explanation { rows })
     }
 }
 

@@ -69,6 +69,23 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// Objects of all kinds.
+    pub(crate) fn count(&self) -> usize {
+        self.services.seqs.len()
+            + self.fields.seqs.len()
+            + self.groups.seqs.len()
+            + self.mappings.seqs.len()
+            + self.thresholds.seqs.len()
+    }
+
+    pub(crate) fn contains(&self, id: Id) -> bool {
+        self.services.contains(id)
+            || self.fields.contains(id)
+            || self.groups.contains(id)
+            || self.mappings.contains(id)
+            || self.thresholds.contains(id)
+    }
+
     pub(crate) fn apply(&mut self, change: &Change) {
         match change {
             Change::Put(id, record) => self.put(*id, record.as_ref().clone()),

@@ -17,6 +17,8 @@ use crate::snapshot::Snapshot;
 
 /// How often an edit is decided again because another instance was faster.
 const EDIT_ATTEMPTS_MAX: usize = 16;
+/// Most services, fields, groups and rules together: all of them are in memory.
+const OBJECTS_MAX: usize = 100_000;
 /// No key begins like this: a scan of it says the revision and nothing else.
 const NO_KEYS: &str = "none/";
 
@@ -100,6 +102,7 @@ impl Store {
             if changes.is_empty() {
                 return Ok((read.revision, outcome));
             }
+            check_room(&read.snapshot, &changes)?;
             let edits: Vec<Edit> = changes.iter().map(Change::to_edit).collect();
             match self.host.kv_apply(read.revision, &edits) {
                 Ok(revision) => {
@@ -162,5 +165,54 @@ impl Store {
             newest.apply(change);
         }
         self.keep(Read { revision, snapshot });
+    }
+}
+
+/// What makes no more of them is always possible.
+fn check_room(snapshot: &Snapshot, changes: &[Change]) -> Result<()> {
+    let is_new = |change: &&Change| match change {
+        Change::Put(id, _) => !snapshot.contains(*id),
+        Change::Remove(..) => false,
+    };
+    let new = changes.iter().filter(is_new).count();
+    let removed = changes.iter().filter(|change| matches!(change, Change::Remove(..))).count();
+    let count = (snapshot.count() + new).saturating_sub(removed);
+    if new > removed && count > OBJECTS_MAX {
+        return Err(Error::invalid_request(format!(
+            "there would be {count} services, fields, groups and rules, at most {OBJECTS_MAX} are \
+             kept"
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Group, Id, Record, Table, Version};
+
+    fn put(seq: u64) -> Change {
+        let name = format!("g{seq}");
+        Change::put(Id::random(), Record::Group(Group { v: Version, seq, name }))
+    }
+
+    #[test]
+    fn a_full_store_takes_nothing_new_but_everything_else() {
+        let mut snapshot = Snapshot::default();
+        let changes: Vec<Change> = (0..OBJECTS_MAX as u64).map(put).collect();
+        check_room(&snapshot, &changes).unwrap();
+        for change in &changes {
+            snapshot.apply(change);
+        }
+        let Change::Put(id, record) = changes[7].clone() else { unreachable!("all are put") };
+
+        let replaced = [Change::Put(id, record)];
+        let removed = [Change::Remove(id, Table::Group)];
+        let exchanged = [Change::Remove(id, Table::Group), put(9)];
+
+        assert!(check_room(&snapshot, &[put(1)]).is_err());
+        for change in [&replaced[..], &removed, &exchanged] {
+            check_room(&snapshot, change).unwrap();
+        }
     }
 }

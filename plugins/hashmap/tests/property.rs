@@ -12,7 +12,8 @@ use rated_hashmap::Hashmap;
 use rated_plugin::decimal::{add_half_even, decimal_column, multiply_half_even};
 use rated_plugin::testing::{FakeHost, TestModule, TestRater};
 use rated_plugin::{
-    PriceBatch, Purpose, RateRequest, Result, UsageBatch, UsageBuilder, decimal_at,
+    PriceBatch, Purpose, RateRequest, Result, Step, UsageBatch, UsageBuilder, check_steps,
+    decimal_at,
 };
 use rust_decimal::Decimal;
 use serde_json::json;
@@ -311,14 +312,33 @@ fn rate(rater: &TestRater, usage: &RecordBatch) -> Vec<Decimal> {
 
 /// The column itself: the scale is the smallest that holds all prices.
 fn column(rater: &TestRater, usage: &RecordBatch) -> Result<Decimal128Array> {
-    let request = RateRequest {
+    let prices = rater.rate_batch(&request(), usage)?;
+    Ok(PriceBatch::read(&prices, usage.num_rows())?.clone())
+}
+
+fn request() -> RateRequest {
+    RateRequest {
         purpose: Purpose::Period,
         metric: "s".to_owned(),
         begin: begin(),
         end: begin() + Duration::hours(1),
-    };
-    let prices = rater.rate_batch(&request, usage)?;
-    Ok(PriceBatch::read(&prices, usage.num_rows())?.clone())
+    }
+}
+
+/// Each rule that is named is there, active, and says what is said of it.
+fn check_rules(rules: &[Rule], steps: &[Step]) {
+    for operand in steps.iter().flat_map(|step| &step.operands) {
+        let Some(told) = &operand.rule else { continue };
+        let (_, index) = told.id.rsplit_once('-').unwrap();
+        let rule = &rules[usize::from_str_radix(index, 16).unwrap()];
+        assert!(rule.is_active());
+        assert_eq!(rule.cost, operand.value);
+        assert_eq!(told.kind, if rule.level.is_some() { "threshold" } else { "mapping" });
+        assert_eq!(told.details.get("tenant_id").map(String::as_str), rule.tenant);
+        assert_eq!(told.details.get("field").map(String::as_str), rule.field.map(|it| FIELDS[it]));
+        assert_eq!(told.details["type"], if rule.is_rate { "rate" } else { "flat" });
+        assert_eq!(told.details["service"], "s");
+    }
 }
 
 /// `PROPTEST_CASES` may ask for more.
@@ -354,6 +374,49 @@ proptest! {
                 rows.iter().map(|row| price(&rules, row)).collect();
             let expected = expected.and_then(|prices| decimal_column(&prices).ok());
             prop_assert_eq!(prices.ok(), expected);
+        }
+    }
+
+    #[test]
+    fn the_reasons_of_a_price_lead_to_it(
+        rules in vec(rule(), 0..24),
+        rows in vec(row(), 1..16),
+        at in any::<Index>(),
+    ) {
+        let (rater, usage) = (rater(&rules), batch(&rows));
+        let first = at.index(rows.len());
+
+        let explanation = rater.explain(&request(), &usage, first..rows.len()).unwrap();
+
+        let prices = rate(&rater, &usage);
+        prop_assert_eq!(explanation.rows.len(), rows.len() - first);
+        for (index, steps) in (first..).zip(&explanation.rows) {
+            let row = &rows[index];
+            prop_assert_eq!(check_steps(steps, row.qty, row.price), Ok(prices[index]));
+            check_rules(&rules, steps);
+        }
+    }
+
+    /// Where numbers are rounded on the way, they are rounded alike.
+    #[test]
+    fn the_reasons_of_a_long_price_lead_to_it(
+        rules in vec(long_rule(), 0..12),
+        rows in vec(long_row(), 1..6),
+    ) {
+        let rater = rater(&rules);
+        for row in rows {
+            let usage = batch(std::slice::from_ref(&row));
+
+            let explanation = rater.explain(&request(), &usage, 0..1);
+
+            match column(&rater, &usage) {
+                Ok(prices) => {
+                    let steps = &explanation.unwrap().rows[0];
+                    let price = decimal_at(&prices, 0).unwrap();
+                    prop_assert_eq!(check_steps(steps, row.qty, row.price), Ok(price));
+                }
+                Err(_) => prop_assert!(explanation.is_err()),
+            }
         }
     }
 

@@ -4,10 +4,12 @@
 //! own, copy this folder and read its `README.md`.
 #![forbid(unsafe_code)]
 
+use std::ops::Range;
+
 use rated_plugin::decimal::{add_half_even, multiply_half_even};
 use rated_plugin::{
-    AsOf, Call, Component, Decimal, Error, Host, PriceBatch, RateRequest, Rater, RatingModule,
-    RecordBatch, Result, UsageBatch,
+    AsOf, Call, Component, Decimal, Error, Explanation, Given, Host, Operation, PRICE, PriceBatch,
+    QTY, RateRequest, Rater, RatingModule, RecordBatch, Result, Rule, Step, Steps, UsageBatch,
 };
 use serde::Deserialize;
 
@@ -62,6 +64,18 @@ impl Rater for PerUnit {
         }
         PriceBatch::from_prices(&self.prices(request, &usage)?)
     }
+
+    fn explain(
+        &self,
+        _call: &Call,
+        _request: &RateRequest,
+        usage: &RecordBatch,
+        rows: Range<usize>,
+    ) -> Result<Explanation> {
+        let usage = UsageBatch::new(usage)?;
+        let steps = |row| self.steps(usage.qty_at(row), usage.price_at(row));
+        Ok(Explanation { rows: rows.map(steps).collect::<Result<_>>()? })
+    }
 }
 
 impl PerUnit {
@@ -74,6 +88,18 @@ impl PerUnit {
                 })
         };
         (0..usage.rows()).map(price_of).collect()
+    }
+
+    /// The same computation, told. No step = the price stays as it is.
+    fn steps(&self, qty: Decimal, price: Decimal) -> Result<Vec<Step>> {
+        let mut steps = Steps::new(qty, price);
+        if !self.price_per_unit.is_zero() {
+            let unit = Given::Rule(Rule::new("constant", "PRICE_PER_UNIT"), self.price_per_unit);
+            steps.push("amount", Operation::Multiply, [Given::Number(QTY), unit])?;
+            let sum = [Given::Number(PRICE), Given::Number("amount")];
+            steps.push(PRICE, Operation::Add, sum)?;
+        }
+        Ok(steps.finish())
     }
 }
 
@@ -111,6 +137,18 @@ mod tests {
         let prices = rules.prices(&request(), &UsageBatch::new(&usage).unwrap()).unwrap();
 
         assert_eq!(prices, ["10.375", "20", "29.5"].map(decimal));
+    }
+
+    #[test]
+    fn the_steps_lead_to_the_price() {
+        let rules = PerUnit { price_per_unit: decimal("0.25") };
+
+        let steps = rules.steps(decimal("1.5"), decimal("10")).unwrap();
+
+        let price = rated_plugin::check_steps(&steps, decimal("1.5"), decimal("10"));
+        assert_eq!(price, Ok(decimal("10.375")));
+        let free = PerUnit { price_per_unit: Decimal::ZERO }.steps(Decimal::ONE, Decimal::ONE);
+        assert!(free.unwrap().is_empty());
     }
 
     #[test]

@@ -86,7 +86,15 @@ pub(crate) fn json<T: DeserializeOwned>(response: &HttpResponse) -> Result<T> {
     if response.status != 200 {
         return Err(refusal(response));
     }
-    serde_json::from_slice(&response.body).map_err(|error| unreadable(&error))
+    serde_json::from_str(text(response)?).map_err(|error| unreadable(&error))
+}
+
+/// The body as a text. What nobody reads of it must be one, too: the parser skips it unseen.
+pub(crate) fn text(response: &HttpResponse) -> Result<&str> {
+    std::str::from_utf8(&response.body).map_err(|error| match error.error_len() {
+        None => Error::unavailable(format!("the answer is cut short: {error}")),
+        Some(_) => Error::unavailable(format!("the answer is not JSON: {error}")),
+    })
 }
 
 /// Cut short or garbage: perhaps better next time. A whole document of another shape: never.

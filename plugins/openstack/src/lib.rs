@@ -12,6 +12,8 @@ mod arguments;
 mod client;
 mod collector;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod keystone;
 mod measures;
 mod metadata;

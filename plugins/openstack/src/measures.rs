@@ -54,7 +54,7 @@ pub(crate) fn read(
         taken: Vec::new(),
         error: None,
     };
-    let mut json = serde_json::Deserializer::from_slice(&response.body);
+    let mut json = serde_json::Deserializer::from_str(answer::text(response)?);
     let parsed = json.deserialize_seq(&mut groups).and_then(|()| json.end());
     match (groups.error, parsed) {
         (Some(error), _) => Err(error),

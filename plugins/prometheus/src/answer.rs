@@ -175,13 +175,18 @@ impl<'de, R: DataReader<'de>> Visitor<'de> for EnvelopeSeed<'_, R> {
         let mut envelope = Envelope::default();
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match &*key {
+                "status" if !envelope.status.is_empty() => {
+                    return Err(A::Error::duplicate_field("status"));
+                }
+                "data" if envelope.has_data => return Err(A::Error::duplicate_field("data")),
                 "status" => envelope.status = map.next_value()?,
                 "errorType" => envelope.error_type = map.next_value()?,
                 "error" => envelope.error = map.next_value()?,
-                "isPartial" => envelope.is_partial = map.next_value()?,
+                // Said once is enough.
+                "isPartial" => envelope.is_partial |= map.next_value::<bool>()?,
                 "warnings" => {
                     let warnings: Option<Vec<String>> = map.next_value()?;
-                    envelope.warnings = warnings.unwrap_or_default();
+                    envelope.warnings.extend(warnings.unwrap_or_default());
                     if envelope.warnings.len() > WARNINGS_MAX {
                         return Err(A::Error::custom("too many warnings"));
                     }

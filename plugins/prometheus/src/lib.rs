@@ -8,6 +8,8 @@
 
 mod answer;
 mod collector;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod query;
 #[cfg(test)]
 mod recorded;

@@ -18,7 +18,7 @@ use rated_plugin::{CollectRequest, DateTime, Error, MetricDefinition, Result, Ut
 use serde::Deserialize;
 
 /// Most labels that a metric's definition may name.
-const LABELS_MAX: usize = 64;
+pub(crate) const LABELS_MAX: usize = 64;
 /// As many significant digits as `CloudKitty` keeps, so that bills are equal.
 const SIGNIFICANT_DIGITS_DEFAULT: u32 = 9;
 /// Longest prefix or suffix, bytes.

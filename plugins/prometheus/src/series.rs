@@ -21,9 +21,11 @@ use serde::de::{
 };
 
 use crate::answer::DataReader;
+use crate::query::LABELS_MAX;
 
 /// Most series in one answer; a slice that has more is asked for in parts. Tests reach it.
 const SERIES_MAX: usize = if cfg!(test) { 1000 } else { 1_000_000 };
+const _: () = assert!(LABELS_MAX <= 64);
 /// Rows between two looks at whether the call is cancelled.
 const ROWS_PER_CHECK: usize = 4096;
 
@@ -194,6 +196,7 @@ impl<'de> Visitor<'de> for VectorVisitor<'_, '_> {
                         return Err(A::Error::custom("not a vector"));
                     }
                 }
+                "result" if has_result => return Err(A::Error::duplicate_field("result")),
                 "result" => {
                     map.next_value_seed(ResultSeed { series: self.series })?;
                     has_result = true;
@@ -267,6 +270,8 @@ impl<'de> Visitor<'de> for RowSeed<'_, 'de> {
         let mut has_labels = false;
         while let Some(Text(key)) = map.next_key()? {
             match &*key {
+                "metric" if has_labels => return Err(A::Error::duplicate_field("metric")),
+                "value" if number.is_some() => return Err(A::Error::duplicate_field("value")),
                 "metric" => {
                     map.next_value_seed(LabelsSeed { labels, values: &mut *values })?;
                     has_labels = true;
@@ -311,9 +316,15 @@ impl<'de> Visitor<'de> for LabelsSeed<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        // At most so many labels are asked for.
+        let mut seen = 0_u64;
         while let Some(Text(label)) = map.next_key()? {
             let Text(value) = map.next_value()?;
             if let Some(index) = self.labels.iter().position(|wanted| *wanted == label) {
+                if seen >> index & 1 == 1 {
+                    return Err(A::Error::custom(format_args!("the label `{label}` comes twice")));
+                }
+                seen |= 1 << index;
                 self.values[index] = value;
             }
         }

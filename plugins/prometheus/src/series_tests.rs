@@ -1,82 +1,12 @@
 //! The reader of series against a slow one that builds the whole document first.
 
-use std::collections::BTreeMap;
-
 use proptest::prelude::*;
-use rated_plugin::decimal::Precision;
-use rated_plugin::testing::{FakeHost, TestCollector};
-use rated_plugin::{
-    CollectRequest, DateTime, Decimal, HttpResponse, MetricDefinition, Status, UsageBatch, text_at,
-};
+use rated_plugin::Status;
 use serde_json::{Value, json};
 
-use crate::PrometheusCollector;
+use crate::fuzz::{LABELS, collected, modelled, request};
 
 const SCOPES: [&str; 5] = ["alpha", "be\"ta", "ga\\mma", "\u{1f600} ü", "line\nbreak"];
-const LABELS: [&str; 3] = ["project_id", "id", "flavor"];
-
-/// Scope, attributes, quantity.
-type Row = (String, Vec<String>, Decimal);
-
-fn request(scopes: &[&str], precision: u32) -> CollectRequest {
-    CollectRequest {
-        metric: MetricDefinition {
-            name: "cpu".to_owned(),
-            alt_name: "cpu".to_owned(),
-            unit: "unit".to_owned(),
-            groupby: vec!["id".to_owned()],
-            metadata: vec!["flavor".to_owned()],
-            extra_args: json!({"precision": precision}).as_object().unwrap().clone(),
-        },
-        scope_key: LABELS[0].to_owned(),
-        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-        begin: DateTime::from_timestamp(0, 0).unwrap(),
-        end: DateTime::from_timestamp(3600, 0).unwrap(),
-    }
-}
-
-fn collected(body: Vec<u8>, request: &CollectRequest) -> Result<Vec<Row>, Status> {
-    let host = FakeHost::new();
-    host.answer(Ok(HttpResponse { status: 200, headers: BTreeMap::new(), body }));
-    let config = "url = \"http://127.0.0.1:9090\"";
-    let collector = TestCollector::new::<PrometheusCollector>(&host, config).unwrap();
-    let batches = collector.collect(request).map_err(|error| error.status)?;
-    let usage = UsageBatch::new(&batches[0]).unwrap();
-    let text = |name: &str, row| {
-        text_at(usage.attribute(name).unwrap(), row).expect("never null").to_owned()
-    };
-    let row = |row| {
-        let attributes = LABELS[1..].iter().map(|name| text(name, row)).collect();
-        (usage.scope_at(row).to_owned(), attributes, usage.qty_at(row).normalize())
-    };
-    Ok((0..usage.rows()).map(row).collect())
-}
-
-/// What the rows of an answer are; every doubt about one of them fails all.
-fn modelled(body: &[u8], request: &CollectRequest, precision: u32) -> Result<Vec<Row>, Status> {
-    let document: Value = serde_json::from_slice(body).map_err(|_| Status::Unavailable)?;
-    let (mut rows, mut seen) = (Vec::new(), Vec::new());
-    for series in document["data"]["result"].as_array().ok_or(Status::BadData)? {
-        let label = |name: &str| series["metric"][name].as_str().unwrap_or_default().to_owned();
-        let labels = LABELS.map(label);
-        let number = series["value"][1].as_str().ok_or(Status::BadData)?;
-        let [scope, attributes @ ..] = labels.clone();
-        if seen.contains(&labels) {
-            return Err(Status::BadData);
-        }
-        seen.push(labels);
-        if request.scopes.is_empty() && scope.is_empty() {
-            continue;
-        }
-        if !request.scopes.is_empty() && !request.scopes.contains(&scope) {
-            return Err(Status::BadData);
-        }
-        let quantity = Precision::new(precision).unwrap().quantity(number);
-        let quantity = quantity.map_err(|_| Status::BadData)?.normalize();
-        rows.push((scope, attributes.to_vec(), quantity));
-    }
-    Ok(rows)
-}
 
 /// A JSON text, with every character escaped or as few as possible.
 fn json_text(text: &str, escapes: bool) -> String {
@@ -194,4 +124,30 @@ fn bytes_that_are_no_utf_8_are_asked_for_again() {
     let mut broken = whole.as_bytes().to_vec();
     broken[end] = b'?';
     assert_eq!(collected(broken, &request), Err(Status::Unavailable));
+}
+
+/// Which of the two would be true?
+#[test]
+fn what_an_answer_says_twice_is_doubtful() {
+    let one = r#"{"metric":{"project_id":"alpha"},"value":[3600,"1"]}"#;
+    let whole = |series: &str| {
+        format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{series}]}}}}"#)
+    };
+    let request = request(&SCOPES, 9);
+    let found = |body: &str| collected(body.as_bytes().to_vec(), &request).map(|rows| rows.len());
+    assert_eq!(found(&whole(one)), Ok(1));
+
+    for (once, twice) in [
+        (r#""metric":"#, r#""metric":{"id":"x"},"metric":"#),
+        (r#""value":"#, r#""value":[3600,"2"],"value":"#),
+        (r#""project_id":"#, r#""project_id":"be\"ta","project_id":"#),
+        (r#""result":"#, r#""result":[],"result":"#),
+        (r#""data":"#, r#""data":{"resultType":"vector","result":[]},"data":"#),
+        (r#""status":"#, r#""status":"error","status":"#),
+    ] {
+        assert_eq!(found(&whole(one).replace(once, twice)), Err(Status::BadData), "{twice}");
+    }
+    let partial =
+        whole(one).replace("{\"status", "{\"isPartial\":true,\"isPartial\":false,\"status");
+    assert_eq!(found(&partial), Err(Status::Unavailable));
 }

@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod explain;
 mod failures;
 mod moment;
 mod python;
@@ -44,7 +45,7 @@ pub struct PyScripts {
 #[derive(Debug)]
 struct Prepared {
     /// Ids and checksums.
-    key: Vec<(Id, String)>,
+    key: Arc<[(Id, String)]>,
     scripts: Arc<Scripts>,
 }
 
@@ -85,18 +86,19 @@ impl RatingModule for PyScripts {
         let mut active: Vec<(Id, &Script)> =
             read.kept().filter(|(_, script)| script.is_active(at)).collect();
         active.sort_by(|a, b| a.1.name.cmp(&b.1.name));
-        let key = active.iter().map(|(id, script)| (*id, script.checksum.clone())).collect();
+        let key = active.iter().map(|(id, script)| (*id, script.checksum.clone()));
+        let key: Arc<[(Id, String)]> = key.collect();
         let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = prepared.as_ref().filter(|known| known.key == key) {
-            return Ok(self.rater(known.scripts.clone()));
+            return Ok(self.rater(known.scripts.clone(), key));
         }
         let texts = active.iter().map(|(id, script)| {
             let data = self.store.data(read.revision, *id)?;
             Ok(NamedText { name: script.name.clone(), data })
         });
         let scripts = Arc::new(Scripts(texts.collect::<Result<Vec<_>>>()?));
-        *prepared = Some(Prepared { key, scripts: scripts.clone() });
-        Ok(self.rater(scripts))
+        *prepared = Some(Prepared { key: key.clone(), scripts: scripts.clone() });
+        Ok(self.rater(scripts, key))
     }
 
     fn handle(&self, call: &Call, request: &Request) -> Result<Response> {
@@ -107,9 +109,9 @@ impl RatingModule for PyScripts {
 }
 
 impl PyScripts {
-    fn rater(&self, scripts: Arc<Scripts>) -> ScriptsRater {
+    fn rater(&self, scripts: Arc<Scripts>, ids: Arc<[(Id, String)]>) -> ScriptsRater {
         let failures = Failures::default();
-        ScriptsRater { shared: self.shared.clone(), scripts, failures }
+        ScriptsRater { shared: self.shared.clone(), scripts, ids, failures }
     }
 }
 

@@ -1,17 +1,20 @@
 //! The price of each row: the scripts in force, run over the rows of each scope apart.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rated_plugin::{
-    Attribute, Call, Decimal, ENCODING_JSON, ENCODING_KEY, Error, Level, PriceBatch, Purpose,
-    RateRequest, Rater, RecordBatch, Result, Status, UsageBatch, serde_json, text_at,
+    Attribute, Call, Decimal, ENCODING_JSON, ENCODING_KEY, Error, Explanation, Level, PriceBatch,
+    Purpose, RateRequest, Rater, RecordBatch, Result, Status, UsageBatch, serde_json, text_at,
 };
 
 use crate::Shared;
+use crate::explain::{Reasons, Untold};
 use crate::failures::Failures;
 use crate::python::{Cell, Point, Points, Scripts, Wrong};
+use crate::record::Id;
 
 /// What is left of a call's time at least when another scope is begun, beside the time of its run.
 const TIME_LEFT_MIN: Duration = Duration::from_secs(1);
@@ -21,6 +24,8 @@ const TIME_LEFT_MIN: Duration = Duration::from_secs(1);
 pub struct ScriptsRater {
     pub(crate) shared: Arc<Shared>,
     pub(crate) scripts: Arc<Scripts>,
+    /// The id and the checksum of each script.
+    pub(crate) ids: Arc<[(Id, String)]>,
     pub(crate) failures: Failures,
 }
 
@@ -68,6 +73,28 @@ impl Rater for ScriptsRater {
             }
         }
         PriceBatch::from_prices(&prices)
+    }
+
+    fn explain(
+        &self,
+        call: &Call,
+        request: &RateRequest,
+        usage: &RecordBatch,
+        rows: Range<usize>,
+    ) -> Result<Explanation> {
+        let view = UsageBatch::new(usage)?;
+        let columns = Columns::of(usage, &view);
+        let scopes = rows_by_scope(&view);
+        let asked = scopes.iter().filter(|(_, of)| of.iter().any(|row| rows.contains(row)));
+        let mut reasons = Reasons::new(self, &view, rows.clone());
+        for (scope, of) in asked {
+            let points = columns.points(request, &view, of)?;
+            reasons.tell(call, of, &points).map_err(|wrong| match wrong {
+                Untold::Call(error) => error,
+                Untold::Script(wrong) => failed(&wrong, &format!("scope `{scope}`")),
+            })?;
+        }
+        Ok(reasons.finish())
     }
 }
 

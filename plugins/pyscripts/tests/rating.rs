@@ -4,7 +4,10 @@
 
 use chrono::{DateTime, Duration, Utc};
 use rated_plugin::testing::{FakeHost, TestModule};
-use rated_plugin::{AsOf, Error, Purpose, RateRequest, RecordBatch, Request, Status, UsageBuilder};
+use rated_plugin::{
+    AsOf, Decimal, Error, Purpose, RateRequest, RecordBatch, Request, Status, UsageBuilder,
+    check_steps,
+};
 use rated_pyscripts::PyScripts;
 use serde_json::{Value, json};
 
@@ -111,6 +114,31 @@ fn scripts_run_in_the_order_of_their_names_on_what_is_left() {
 
     assert_eq!(prices(&[("b", double), ("a", add)]).unwrap(), ["2", "2"]);
     assert_eq!(prices(&[("b", add), ("a", double)]).unwrap(), ["1", "1"]);
+}
+
+#[test]
+fn the_price_after_each_script_is_told() {
+    let module = Module::new("");
+    let add = "for p in data['usage']['cpu']: p['rating']['price'] += p['vol']['qty']";
+    let double = "for p in data['usage']['cpu']: p['rating']['price'] *= 2";
+    let (first, second) = (module.add("1", add), module.add("2", double));
+    let usage = batch(&[("a", "1", None), ("b", "2", None), ("a", "3", None)]);
+    let rater = module.module.prepare_at(request().begin).unwrap();
+
+    let explanation = rater.explain(&request(), &usage, 1..3).unwrap();
+
+    let prices = rater.rate(&request(), &usage).unwrap();
+    assert_eq!(explanation.rows.len(), 2);
+    for (row, steps) in (1..).zip(&explanation.rows) {
+        let qty = Decimal::from([1, 2, 3][row]);
+        assert_eq!(check_steps(steps, qty, Decimal::ZERO), Ok(prices[row]), "{steps:?}");
+        let told = steps.iter().map(|step| step.operands[0].rule.as_ref().unwrap());
+        let ids: Vec<&str> = told.clone().map(|rule| rule.id.as_str()).collect();
+        assert_eq!(ids, [first.as_str(), second.as_str()]);
+        assert!(told.clone().all(|rule| rule.details["sha512"].len() == 128));
+        let after: Vec<Decimal> = steps.iter().map(|step| step.result).collect();
+        assert_eq!(after, [qty, qty * Decimal::TWO]);
+    }
 }
 
 #[test]

@@ -171,8 +171,13 @@ impl Cloud {
 
     /// Of all hours.
     pub fn expected_bill(&self) -> Bill {
+        self.expected_bill_of(|_| true)
+    }
+
+    /// Of some of the points.
+    pub fn expected_bill_of(&self, is_wanted: impl Fn(Point) -> bool) -> Bill {
         let mut bill = Bill::new();
-        for point in self.points() {
+        for point in self.points().filter(|point| is_wanted(*point)) {
             let kind = ["instance", "traffic"][point.metric].to_owned();
             let entry = bill.entry((self.projects[point.scope].clone(), kind)).or_default();
             entry.0 = entry.0 + Exact::parse(&DataSet::quantity(point));

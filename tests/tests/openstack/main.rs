@@ -9,4 +9,5 @@ mod options;
 mod prices;
 mod projects;
 mod servers;
+mod spoiled;
 mod tokens;

@@ -77,6 +77,10 @@ actions! {
     V2_GET_MODULE = "v2_rating:get_module", ADMIN, Daemon;
     V2_UPDATE_MODULE = "v2_rating:update_module", ADMIN, Daemon;
     GET_COMPLETENESS = "completeness:get_completeness", READER_OR_ADMIN, Scopes;
+    GET_EXPLAIN = "explain:get_explain", READER_OR_ADMIN, Scopes;
+    AUDIT = "ledger:audit", ADMIN, Scopes;
+    VERIFY_LEDGER = "ledger:verify", ADMIN, Scopes;
+    BACK_UP_LEDGER = "ledger:back_up", ADMIN, Scopes;
     GET_STATUS = "daemon:get_status", ADMIN, Daemon;
     GET_METRICS = "daemon:get_metrics", MONITORING, Daemon;
 }

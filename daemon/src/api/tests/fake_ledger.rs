@@ -149,6 +149,8 @@ impl Ledger for FakeLedger {
         let groups = rows.into_iter().skip(query.offset).take(query.limit).map(|row| RowsGroup {
             period: row.period,
             metric_type: row.metric_type.to_owned(),
+            metric_name: row.metric_type.to_owned(),
+            rated_by: Arc::new([]),
             unit: row.unit.to_owned(),
             description: None,
             origin: Origin::Collected,
@@ -218,10 +220,15 @@ impl Ledger for FakeLedger {
 
     fn size(&self) -> Result<LedgerSize, LedgerError> {
         self.check()?;
-        Ok(LedgerSize { bytes_on_disk: 4096, rows: self.rows.len() as u64 })
+        let rows = self.rows.len() as u64;
+        Ok(LedgerSize { bytes_on_disk: 4096, rows, bytes_free: None })
     }
 
     // ---- what the API never asks ----
+
+    fn libraries(&self) -> Result<Vec<String>, LedgerError> {
+        unreachable!()
+    }
 
     fn compact(&self) -> Result<crate::ledger::CompactionStep, LedgerError> {
         unimplemented!("the API never compacts")
@@ -233,6 +240,38 @@ impl Ledger for FakeLedger {
         _: DateTime<Utc>,
     ) -> Result<crate::ledger::Retained, LedgerError> {
         unimplemented!("the API forgets nothing")
+    }
+
+    fn generations(&self) -> Result<Vec<Generation>, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn differences(&self, _: &DifferenceQuery) -> Result<DifferencePage, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn verify(&self, _: Option<&str>) -> Result<VerifyStep, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn begin_backup(&self, _: DateTime<Utc>) -> Result<BackupPlan, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn read_backup(&self, _: &BackupRead) -> Result<Vec<u8>, LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn backup_digest(&self, _: &BackupRead) -> Result<[u8; 32], LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn end_backup(&self, _: u64) -> Result<(), LedgerError> {
+        unreachable!("tests of this use the real ledger")
+    }
+
+    fn end_idle_backup(&self, _: DateTime<Utc>) -> Result<(), LedgerError> {
+        unreachable!("the API leaves backups alone")
     }
 
     fn add_scopes(&self, _: &[NewScope]) -> Result<usize, LedgerError> {

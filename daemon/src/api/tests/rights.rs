@@ -269,3 +269,50 @@ async fn a_quote_that_is_too_large_is_refused() {
         assert!(text.contains(words), "{text}");
     }
 }
+
+#[tokio::test]
+async fn reasons_of_prices_are_the_callers_own() {
+    let api = with_rows_on_disk();
+    let own = with_caller(&api, reader(ONE));
+    let path = |query: &str| format!("/v2/explain?{YEAR}{query}");
+
+    for query in ["", &format!("&scope_id={ONE}"), &format!("&scope_id={TWO}")] {
+        let (status, shown) = get(&own, &path(query)).await;
+        assert_eq!((status, &shown["total"]), (200, &json!(8)));
+        let rows = shown["results"].as_array().unwrap();
+        assert!(rows.iter().all(|row| row["scope_id"] == ONE), "{shown:#}");
+    }
+    let admin = with_caller(&api, admin());
+    let (status, shown) = get(&admin, &path(&format!("&scope_id={TWO}&type=instance"))).await;
+    assert_eq!((status, &shown["total"]), (200, &json!(2)));
+    // Nobody rated it, and it is not free.
+    let row = &shown["results"][0];
+    assert_eq!((&row["verdict"], &row["price"]), (&json!("different"), &json!("0.25")));
+    assert_eq!((&row["metadata"]["flavor"], &row["computed"]), (&json!("large"), &json!("0")));
+    let (status, refused) = get(&admin, &path("")).await;
+    assert_eq!(status, 400);
+    assert!(refused["message"].as_str().unwrap().contains("required key not provided"));
+    assert_eq!(get(&admin, &path(&format!("&scope_id={TWO}&limit=1001"))).await.0, 400);
+
+    let audit = format!("/v2/audit?{YEAR}");
+    assert_eq!(get(&own, &audit).await.0, 403);
+    let (status, lines) = admin.get(&audit).await;
+    assert_eq!(status, 200);
+    let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["end"]["rows"], &last["end"]["different"]), (&json!(12), &json!(12)));
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(first["difference"]["computed"], "0", "{first}");
+    assert_eq!(get(&admin, "/v2/audit?begin=2015-01-01").await.0, 400);
+}
+
+#[tokio::test]
+async fn one_audit_runs_at_a_time() {
+    let api = with_rows_on_disk();
+    let turn = api.context.audit_turn().unwrap();
+
+    let (status, refused) = get(&api, &format!("/v2/audit?{YEAR}")).await;
+
+    assert_eq!((status, refused), (409, json!({"message": "an audit is under way already"})));
+    drop(turn);
+    assert_eq!(api.get(&format!("/v2/audit?{YEAR}")).await.0, 200);
+}

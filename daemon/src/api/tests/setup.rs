@@ -9,14 +9,17 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt as _, stream};
 use rust_decimal::Decimal;
 use tempfile::{NamedTempFile, TempDir};
+#[cfg(test)]
 use tokio::runtime::Handle;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 
 use super::fake_ledger::{FakeLedger, Row};
 use super::fake_plugins::{FakeCycle, FakePlugins};
 use crate::api::answer::Content;
+#[cfg(test)]
 use crate::api::authentication::Fixed;
 use crate::api::call::Call;
+#[cfg(test)]
 use crate::api::caller::Caller;
 use crate::api::dates;
 use crate::api::serve::{Load, answer};
@@ -26,6 +29,7 @@ use crate::config::Config;
 use crate::ledger::sled::{SledLedger, SledOptions};
 use crate::ledger::{Fact, Ledger, NewScope, RatedSlice, Scope, SliceScope};
 use crate::metrics::Metrics;
+#[cfg(test)]
 use crate::plugin::{HostServices, PluginConfig, PluginHost};
 use crate::rating::Rating;
 use crate::usage::{MetricId, Period, ScopeId};
@@ -101,7 +105,7 @@ impl Clock for FixedClock {
     }
 }
 
-pub(super) struct Api {
+pub(in crate::api) struct Api {
     pub(super) context: Context,
     /// Used where no real modules are.
     pub(super) fake: Arc<FakePlugins>,
@@ -128,7 +132,7 @@ pub(super) fn with_rows() -> Api {
 }
 
 /// Two tenants with two and four hours, kept by sled.
-pub(super) fn with_rows_on_disk() -> Api {
+pub(in crate::api) fn with_rows_on_disk() -> Api {
     let folder = TempDir::new().unwrap();
     let ledger = SledLedger::open(folder.path(), SledOptions::default()).unwrap();
     let new_scope = |id| NewScope {
@@ -206,6 +210,7 @@ pub(super) fn broken() -> Api {
 }
 
 /// The real modules, embedded, over an empty ledger on disk.
+#[cfg(test)]
 pub(super) async fn with_modules() -> Api {
     let folder = TempDir::new().unwrap();
     let ledger = SledLedger::open(folder.path(), SledOptions::default()).unwrap();
@@ -255,6 +260,7 @@ fn assemble(ledger: Arc<dyn Ledger>, rating: Rating, plugins: Arc<dyn Plugins>) 
 }
 
 /// The same, asked by somebody.
+#[cfg(test)]
 pub(super) fn with_caller(api: &Api, caller: impl Into<Option<Caller>>) -> Api {
     let context = &api.context;
     let authentication =
@@ -288,7 +294,7 @@ impl Api {
     }
 
     /// The answer to a request whose body comes, or breaks off, in parts.
-    pub(super) async fn ask_in_parts(
+    pub(in crate::api) async fn ask_in_parts(
         &self,
         method: &str,
         target: &str,

@@ -67,6 +67,13 @@ impl Tls {
         Kept::load("certificate", files, read).map(Tls)
     }
 
+    /// The last moment at which the first certificate of a file is valid; `None` = there is none.
+    pub fn certificate_end(file: &Path) -> Option<DateTime<Utc>> {
+        let content = std::fs::read(file).ok()?;
+        let first = CertificateDer::pem_slice_iter(&content).next()?.ok()?;
+        validity::of(&first).map(|validity| validity.end)
+    }
+
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.0.now())
     }

@@ -47,7 +47,7 @@ pub(crate) fn into_json(call: &mut Call, size_max: usize) -> Result<(), Failure>
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-enum XmlError {
+pub(super) enum XmlError {
     #[error("byte {at} is not UTF-8")]
     NotUtf8 { at: usize },
     #[error("at byte {at}: {reason}")]
@@ -57,7 +57,7 @@ enum XmlError {
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     #[error("must be UTF-8, is said to be `{0}`")]
     Encoding(String),
     #[error("a document type is not accepted")]
@@ -82,7 +82,7 @@ enum Kind {
     NotClosed(String),
 }
 
-fn read(text: &str) -> Result<Value, XmlError> {
+pub(super) fn read(text: &str) -> Result<Value, XmlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader::from_str(text);
     let mut document = Document::default();

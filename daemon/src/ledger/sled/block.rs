@@ -258,7 +258,7 @@ fn read_attributes<'a>(
         let dictionary = reader.u32()?;
         let base = |column: usize| attributes.get(column)?.codes.base();
         let codes = if version < 3 {
-            PackedCodes::read_ascending(reader)?
+            PackedCodes::read_ascending(reader, rows)?
         } else {
             PackedCodes::read(reader, rows, base)?
         };

@@ -47,6 +47,8 @@ pub(super) struct Catalog {
     pub(super) files: Arc<Files>,
     /// Of days and months.
     pub(super) sums: Arc<Sums>,
+    /// Their records are damaged: none are used and none are made.
+    pub(super) sums_are_off: bool,
     /// Number of the next data file; not kept: at a start those that were deleted are forgotten.
     pub(super) next_file: u32,
     pub(super) counters: Counters,

@@ -107,6 +107,7 @@ pub(super) fn write_codes(
 pub(super) enum PackedCodes<'a> {
     /// Of versions 1 and 2.
     Ascending {
+        rows: usize,
         gaps: Packed<'a>,
         indexes: Packed<'a>,
     },
@@ -129,9 +130,12 @@ impl<'a> PackedCodes<'a> {
         Ok(PackedCodes::AsMet { count, gaps, indexes })
     }
 
-    pub(super) fn read_ascending(reader: &mut Reader<'a>) -> Result<PackedCodes<'a>, Damage> {
+    pub(super) fn read_ascending(
+        reader: &mut Reader<'a>,
+        rows: usize,
+    ) -> Result<PackedCodes<'a>, Damage> {
         let gaps = Packed::read(reader)?;
-        Ok(PackedCodes::Ascending { gaps, indexes: Packed::read(reader)? })
+        Ok(PackedCodes::Ascending { rows, gaps, indexes: Packed::read(reader)? })
     }
 
     /// Those that other columns may follow from.
@@ -144,7 +148,7 @@ impl<'a> PackedCodes<'a> {
 
     pub(super) fn distinct(self) -> Result<Vec<u32>, Damage> {
         match self {
-            PackedCodes::Ascending { gaps, .. } => ascending(gaps),
+            PackedCodes::Ascending { rows, gaps, .. } => ascending(gaps, rows),
             PackedCodes::AsMet { count, gaps, .. } => as_met(gaps, count),
         }
     }
@@ -152,8 +156,8 @@ impl<'a> PackedCodes<'a> {
     pub(super) fn indexes(self, rows: usize) -> Result<Vec<u32>, Damage> {
         match self {
             PackedCodes::AsMet { indexes, .. } => indexes.unpack(),
-            PackedCodes::Ascending { gaps, indexes } => {
-                unpack_bytes(indexes, rows, ascending(gaps)?.len())
+            PackedCodes::Ascending { gaps, indexes, .. } => {
+                unpack_bytes(indexes, rows, ascending(gaps, rows)?.len())
             }
         }
     }
@@ -173,12 +177,15 @@ fn as_met(gaps: Packed<'_>, count: usize) -> Result<Vec<u32>, Damage> {
     Ok(distinct)
 }
 
-fn ascending(gaps: Packed<'_>) -> Result<Vec<u32>, Damage> {
+fn ascending(gaps: Packed<'_>, rows: usize) -> Result<Vec<u32>, Damage> {
     let bytes = gaps.unpack()?;
     let mut gaps = Reader::new(&bytes);
     let mut distinct = Vec::new();
     let mut code = 0_u32;
     while !gaps.is_empty() {
+        if distinct.len() == rows {
+            return Err(Damage("a column has more codes than rows"));
+        }
         code = code.checked_add(gaps.u32()?).ok_or(Damage("a code is too big"))?;
         distinct.push(code);
     }
@@ -260,7 +267,7 @@ mod tests {
             let bytes = writer.into_bytes();
 
             let mut reader = Reader::new(&bytes);
-            let packed = PackedCodes::read_ascending(&mut reader).unwrap();
+            let packed = PackedCodes::read_ascending(&mut reader, codes.len()).unwrap();
 
             prop_assert_eq!(unpack(packed, codes.len()), codes);
         }

@@ -15,6 +15,7 @@ use super::slice::{Part, SLICE_PARTS_MAX, Slice, part_size};
 use super::store::{Store, Table, Write};
 use super::texts::Texts;
 use super::{COUNTERS_KEY, records, states, sums};
+use crate::fault::{Step, passed};
 use crate::ledger::{CommitOutcome, Fact, Failure, LedgerError, Origin, RatedBy, RatedSlice};
 use crate::usage::Period;
 
@@ -232,6 +233,7 @@ pub(super) fn stage(
     add_slice(stage, &prepared.label, encoded);
     move_cursors(&mut stage.catalog, metric, period, &prepared.stood);
     remove_notes(stage, metric, &scopes);
+    passed(Step::ChangeCommit);
     Ok(outcome)
 }
 
@@ -371,5 +373,6 @@ pub(super) fn note_failure(stage: &mut Stage, failure: &Failure) -> Result<(), L
         of_metric.of_scope.extend(note.scopes.iter().map(|scope| (*scope, number)));
         of_metric.notes.insert(number, note);
     }
+    passed(Step::ChangeFailureNoted);
     Ok(())
 }

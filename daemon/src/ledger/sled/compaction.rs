@@ -6,6 +6,7 @@
 //!   unit, description, chain, origin) get one new slice with the rows that are left, at the place
 //!   of the first; their records are deleted. One journal: readers see those before or the one
 //!   after, never both. What a slice was rated by stays what it is for every row.
+//! - *drop*: old figures of reprocessings that are more than is kept (`generations`).
 //! - *move*: what is left of a data file of which much is dead gets a place in another one, some
 //!   MiB at a time; the file is deleted as soon as every reader who may know of it has ended. A
 //!   file that a kill left behind is deleted at the next start.
@@ -28,8 +29,10 @@ use super::ledger::{Inner, SledLedger};
 use super::queue::{Company, Stage};
 use super::runs::ScopeRuns;
 use super::slice::{Slice, SliceKey, time_bytes};
+use super::space::Share;
 use super::store::{Table, Write, damaged, store_error};
-use super::{merge, moving, reprocessing, sums};
+use super::{generations, merge, moving, reprocessing, sums};
+use crate::fault::{Step, passed};
 use crate::ledger::{Compacted, CompactionStep, LedgerError};
 
 /// Most rows, and most scopes, that one merge reads: a change of that size is one of the longest
@@ -58,6 +61,7 @@ pub(super) struct Compactor {
     position_secs: i64,
     /// First slices of those that could not be put together in this pass.
     failed: BTreeSet<SliceKey>,
+    generations: generations::Progress,
     moving: moving::Progress,
     summing: sums::Progress,
     /// Files without a slice, and the number of the first reader who cannot know of one.
@@ -69,6 +73,7 @@ impl Default for Compactor {
         Compactor {
             position_secs: i64::MIN,
             failed: BTreeSet::new(),
+            generations: generations::Progress::default(),
             moving: moving::Progress::default(),
             summing: sums::Progress::default(),
             doomed: VecDeque::new(),
@@ -127,6 +132,10 @@ impl SledLedger {
     pub(super) fn compact_step(&self) -> Result<CompactionStep, LedgerError> {
         let mut compactor = self.compactor.lock().unwrap_or_else(PoisonError::into_inner);
         let compactor = &mut *compactor;
+        // Nothing is deleted as long as somebody may want to look for what is missing.
+        if !self.inner.store.broken().is_empty() || self.inner.catalog().sums_are_off {
+            return Ok(CompactionStep { progress: Compacted::All, ..CompactionStep::default() });
+        }
         let step = self.next_step(compactor)?;
         let dead = self.inner.catalog().files.values().map(|file| file.dead).sum();
         let doomed: u64 = compactor.doomed.len() as u64;
@@ -145,6 +154,9 @@ impl SledLedger {
             Found::Merge(slices, catalog) => return self.merge(compactor, slices, &catalog),
             Found::NothingYet => return Ok(CompactionStep::default()),
             Found::Nothing => {}
+        }
+        if self.drop_generations(&mut compactor.generations)?.is_some() {
+            return Ok(CompactionStep::default());
         }
         if let Some(moved) = self.move_some(&mut compactor.moving)? {
             compactor.doomed.extend(moved.emptied.map(|file| (file, self.inner.readers.next())));
@@ -172,6 +184,7 @@ impl SledLedger {
         }
         compactor.doomed.pop_front();
         let bytes_deleted = self.inner.data.remove(file).map_err(store_error)?;
+        passed(Step::CompactionFileDeleted);
         Ok(Some(CompactionStep { bytes_deleted, ..CompactionStep::default() }))
     }
 
@@ -234,6 +247,7 @@ fn replace(
             return Ok(false);
         }
     }
+    stage.share = Share::Half;
     let mut new = merged_slice(slices, &encoded);
     new.number = stage.catalog.counters.next_slice;
     stage.catalog.counters.next_slice += 1;
@@ -245,6 +259,7 @@ fn replace(
         data::bury(stage, slice.data_file(), slice.extent_size());
         stage.journaled.push(Write::remove(Table::Slices, slice.key().bytes()));
     }
+    passed(Step::ChangeMerged);
     Ok(true)
 }
 

@@ -94,6 +94,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Cursor>, Damage> {
         if last_size_secs < lowest {
             return Err(Damage("a period has a negative length"));
         }
+        if next_secs.checked_sub(last_size_secs).is_none() {
+            return Err(Damage("a period begins before all time"));
+        }
         let cursor = Cursor { next_secs, last_size_secs };
         cursors.resize(cursors.len() + count, cursor);
     }

@@ -38,13 +38,15 @@ use super::codec::{Damage, Kind, Reader, Writer};
 use super::queue::Stage;
 use super::slice::Slice;
 use super::store::{Store, Table, Write, damaged};
+use crate::fault::{Step, passed};
 use crate::ledger::LedgerError;
 
 const HEADER: Kind = Kind(b'D', 1);
 const ENTRY: Kind = Kind(b'E', 1);
 const MAGIC: &[u8] = b"rated data\n";
 /// Kind, version, magic and checksum.
-pub(super) const HEADER_SIZE: u64 = 2 + 11 + 4;
+pub(super) const HEADER_SIZE: u64 = HEADER_LEN as u64;
+const HEADER_LEN: usize = 2 + 11 + 4;
 
 /// A file with so many bytes gets no further extent.
 const FILE_SIZE_MAX: u64 = 64 << 20;
@@ -128,6 +130,13 @@ pub(super) struct FileEntry {
 impl FileEntry {
     const NEW: FileEntry = FileEntry { size: HEADER_SIZE, dead: 0 };
 
+    fn encode(self) -> Vec<u8> {
+        let mut record = Writer::framed(ENTRY);
+        record.uint(self.size);
+        record.uint(self.dead);
+        record.seal()
+    }
+
     /// Of slices, dead or alive.
     pub(super) fn content(self) -> u64 {
         self.size.saturating_sub(HEADER_SIZE)
@@ -142,6 +151,12 @@ pub(super) struct Extent {
     file: FileId,
     offset: u64,
     bytes: Vec<u8>,
+}
+
+impl Extent {
+    pub(super) fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
 }
 
 /// Gives a slice's parts a place in its month's newest file.
@@ -194,14 +209,44 @@ pub(super) fn forget(stage: &mut Stage, file: FileId) {
 /// The records of files that a group has changed.
 pub(super) fn write_changed(stage: &mut Stage) {
     for file in std::mem::take(&mut stage.changed_files) {
-        let record = stage.catalog.files.get(&file).map(|entry| {
-            let mut record = Writer::framed(ENTRY);
-            record.uint(entry.size);
-            record.uint(entry.dead);
-            record.seal()
-        });
+        let record = stage.catalog.files.get(&file).map(|entry| entry.encode());
         stage.journaled.push(Write { table: Table::Files, key: file.key(), value: record });
     }
+}
+
+/// Deletes sums of days and months, and counts again what is dead in files: after records were
+/// lost.
+pub(super) fn count_anew(store: &Store) -> Result<(), LedgerError> {
+    let mut writes = Vec::new();
+    for entry in store.prefix(Table::Sums, &[]) {
+        writes.push(Write::remove(Table::Sums, entry?.0.to_vec()));
+    }
+    let mut live: BTreeMap<FileId, u64> = BTreeMap::new();
+    for (table, prefix_size) in [(Table::Slices, 0), (Table::Staged, 8), (Table::Generations, 8)] {
+        for entry in store.prefix(table, &[]) {
+            let (key, record) = entry?;
+            let wrong = |damage| damaged("a slice".to_owned(), damage);
+            let key = key.get(prefix_size..).unwrap_or_default();
+            let slice = Slice::decode(key, &record).map_err(wrong)?;
+            *live.entry(slice.data_file()).or_default() += slice.extent_size();
+        }
+    }
+    for (file, entry) in load(store)? {
+        let live = live.get(&file).copied().unwrap_or(0);
+        let dead = entry.content().saturating_sub(live);
+        let record = FileEntry { dead, ..entry }.encode();
+        writes.push(Write::put(Table::Files, file.key(), record));
+    }
+    store.journal(&writes)?;
+    store.apply(&writes)
+}
+
+pub(super) fn check_entry(key: &[u8], record: &[u8]) -> Result<(), Damage> {
+    FileId::from_key(key).ok_or(Damage("its key is not understood"))?;
+    let mut reader = Reader::framed(ENTRY, record)?;
+    reader.uint()?;
+    reader.uint()?;
+    reader.end()
 }
 
 /// What the ledger knows of its files, into a catalog.
@@ -246,7 +291,10 @@ impl DataFiles {
     pub(super) fn open(ledger: &Path) -> io::Result<DataFiles> {
         let folder = ledger.join("data");
         match fs::create_dir(&folder) {
-            Ok(()) => File::open(ledger)?.sync_all()?,
+            Ok(()) => {
+                passed(Step::StartDataFolderMade);
+                File::open(ledger)?.sync_all()?;
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
@@ -262,9 +310,24 @@ impl DataFiles {
             let name = name.to_string_lossy();
             if is_data_file(&name) && !known.contains(&*name) {
                 fs::remove_file(self.folder.join(&*name))?;
+                passed(Step::StartStrayRemoved);
             }
         }
         Ok(())
+    }
+
+    /// Of the files that are there, known or not.
+    pub(super) fn highest_number(&self) -> io::Result<Option<u32>> {
+        let mut highest = None;
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            let name = name.to_string_lossy();
+            if is_data_file(&name) {
+                let number = name.rsplit('.').next().and_then(|number| number.parse().ok());
+                highest = highest.max(number);
+            }
+        }
+        Ok(highest)
     }
 
     /// Writes extents and syncs their files. After an error nothing of them is in the ledger, and
@@ -279,8 +342,10 @@ impl DataFiles {
             let file = self.to_write(file)?;
             for extent in extents {
                 file.write_all_at(&extent.bytes, extent.offset)?;
+                passed(Step::GroupExtentWritten);
             }
             file.sync_data()?;
+            passed(Step::GroupExtentsSynced);
         }
         Ok(())
     }
@@ -319,6 +384,18 @@ impl DataFiles {
         handle.read_exact_at(bytes, offset)
     }
 
+    /// How long a file is, if it begins as it should.
+    pub(super) fn check_header(&self, file: FileId) -> Result<u64, Damage> {
+        let mut header = [0; HEADER_LEN];
+        self.read(file, 0, &mut header).map_err(|_| Damage("it is missing or cannot be read"))?;
+        let mut reader = Reader::framed(HEADER, &header)?;
+        if reader.raw(MAGIC.len())? != MAGIC {
+            return Err(Damage("it does not begin as a data file does"));
+        }
+        let metadata = fs::metadata(self.path(file));
+        metadata.map(|metadata| metadata.len()).map_err(|_| Damage("it cannot be read"))
+    }
+
     /// A file that nobody reads any more. How many bytes it had.
     pub(super) fn remove(&self, file: FileId) -> io::Result<u64> {
         let mut open = self.lock();
@@ -340,8 +417,10 @@ impl DataFiles {
         let mut options = OpenOptions::new();
         let handle = options.write(true).create(true).truncate(false).open(self.path(file))?;
         if handle.metadata()?.len() < HEADER_SIZE {
+            passed(Step::GroupFileMade);
             // First its name: should that fail, the next attempt comes here again.
             File::open(&self.folder)?.sync_all()?;
+            passed(Step::GroupFileNamed);
             let mut header = Writer::framed(HEADER);
             header.raw(MAGIC);
             handle.write_all_at(&header.seal(), 0)?;
@@ -349,6 +428,10 @@ impl DataFiles {
         let handle = Arc::new(handle);
         keep(&mut self.lock().to_write, file, &handle);
         Ok(handle)
+    }
+
+    pub(super) fn ledger_folder(&self) -> &Path {
+        self.folder.parent().expect("the folder of data files is below the ledger's")
     }
 
     fn path(&self, file: FileId) -> PathBuf {

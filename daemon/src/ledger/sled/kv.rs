@@ -16,6 +16,7 @@ use super::codec::{Damage, Kind, Reader, Writer};
 use super::queue::Stage;
 use super::store::{Store, Table, Write, damaged};
 use super::{catalog::Catalog, states};
+use crate::fault::{Step, passed};
 use crate::ledger::{KvEdit, LedgerError};
 
 const HEAD: Kind = Kind(b'K', 1);
@@ -72,6 +73,7 @@ pub(super) fn apply(stage: &mut Stage, instance: &str, edit: &KvEdit) -> Result<
         stage.journaled.extend(states::put_long(Table::Kv, &key, &record.seal()));
     }
     Arc::make_mut(&mut stage.catalog.kv_revisions).insert(instance.to_owned(), revision);
+    passed(Step::ChangeRules);
     Ok(revision)
 }
 
@@ -149,6 +151,33 @@ fn split<'k>(stored: &'k [u8], instance: &str) -> Option<(&'k str, u16, u64)> {
     let (revision, part) = rest[end + 1..].split_first_chunk::<8>()?;
     let part = part.first_chunk::<2>().map_or(0, |part| u16::from_be_bytes(*part));
     Some((key, part, u64::from_be_bytes(*revision)))
+}
+
+/// What stands at a key of the tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stored {
+    Revision,
+    /// In parts.
+    Value,
+}
+
+pub(super) fn kind_of(stored: &[u8]) -> Stored {
+    // Neither an instance nor a key has a NUL, and no key is empty.
+    let end = stored.iter().position(|byte| *byte == 0);
+    let is_revision = end.is_some_and(|end| stored.get(end + 1) == Some(&0));
+    if is_revision { Stored::Revision } else { Stored::Value }
+}
+
+pub(super) fn check_revision(bytes: &[u8]) -> Result<(), Damage> {
+    let mut record = Reader::framed(REVISION, bytes)?;
+    record.text()?;
+    record.int()?;
+    record.uint()?;
+    record.end()
+}
+
+pub(super) fn check_value(bytes: &[u8]) -> Result<(), Damage> {
+    Reader::framed(VALUE, bytes)?.u8().map(|_| ())
 }
 
 fn read(

@@ -3,99 +3,60 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use super::backup::Backups;
 use super::catalog::Catalog;
 use super::compaction::Compactor;
 use super::data::DataFiles;
+use super::marks::Marks;
+use super::opening::{OpenError, SledOptions};
 use super::push::{self, Newcomers};
 use super::query::Reading;
 use super::queue::{Company, GroupError, Queue, Stage};
 use super::readers::{Presence, Readers};
+use super::reprocessing::Keeps;
+use super::seal::Seals;
 use super::slice::Slice;
+use super::space::{Share, Space, WRITTEN_PER_BYTE};
 use super::store::{Store, store_error};
 use super::summary::Need;
 use super::texts::Texts;
 use super::{
-    commit, completeness, data, kv, load, raise, reprocessing, reset, rows, scopes, states,
-    summary, summary_page, swap,
+    LEDGER_VERSION, commit, completeness, data, kv, load, raise, reprocessing, reset, rows, scopes,
+    seal, states, summary, summary_page, swap, verify,
 };
+use crate::fault::{Step, passed};
 use crate::ledger::{
-    CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery, Cursors,
-    Enabled, Failure, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing,
-    NewScope, PageOf, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, Retained,
-    Retention, RowsGroup, RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryPage,
-    SummaryQuery,
+    BackupPlan, BackupRead, CollectorMapping, CommitOutcome, CompactionStep, Completeness,
+    CompletenessQuery, Cursors, DifferencePage, DifferenceQuery, Enabled, Failure, Finding,
+    Generation, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing, NewScope,
+    PageOf, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, Retained, Retention,
+    RowsGroup, RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryPage, SummaryQuery,
+    VerifyStep,
 };
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 
 use crate::usage::{MetricId, ScopeId};
 
-/// How a ledger is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SledOptions {
-    /// Memory for pages read or written lately.
-    pub cache_size_mib: u32,
+/// Looks at the records of a ledger that cannot be opened because some of them are damaged.
+pub fn check_records(path: &Path, options: SledOptions) -> Result<Vec<Finding>, OpenError> {
+    let store = Store::open_to_look(path, options)?;
+    Ok(verify::check_all_records(&store)?)
 }
 
-impl Default for SledOptions {
-    fn default() -> SledOptions {
-        SledOptions { cache_size_mib: 64 }
-    }
-}
-
-/// Why a ledger cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("state folder `{}` is used by another daemon", path.display())]
-    InUse { path: PathBuf },
-    #[error(
-        "state folder `{}` is not writable\n(hint: it must belong to the user that runs \
-         the daemon)",
-        path.display()
-    )]
-    NotWritable {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("cannot open the ledger in `{}`", path.display())]
-    Folder {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error(
-        "the ledger in `{}` has format {found}, this daemon knows up to {known}\n(hint: it was \
-         written by a newer version of rated; use that one)",
-        path.display()
-    )]
-    Version { path: PathBuf, found: u16, known: u16 },
-    #[error("the ledger in `{}` is damaged", path.display())]
-    Sled {
-        path: PathBuf,
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    #[error("the ledger in `{}` is damaged in a way that sled does not expect", path.display())]
-    Panic { path: PathBuf },
-    #[error("cannot read the ledger")]
-    Read(#[from] LedgerError),
-}
-
-impl OpenError {
-    pub(super) fn folder(path: &Path, source: io::Error) -> OpenError {
-        let path = path.to_path_buf();
-        match source.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                OpenError::NotWritable { path, source }
-            }
-            _ => OpenError::Folder { path, source },
-        }
-    }
+/// Takes what is there for whole, once what is missing has been made up for: seals are made anew,
+/// sums of days and months are left to be made anew, and lost changes are not told any more.
+pub fn accept(path: &Path, options: SledOptions) -> Result<(), OpenError> {
+    let store = Store::open(path, options)?;
+    let marks = Marks::open(path).map_err(|source| OpenError::folder(path, source))?;
+    data::count_anew(&store)?;
+    Seals::forget_lost(&store)?;
+    Seals::make(&store, marks.last().max(1))?;
+    Ok(store.sync()?)
 }
 
 /// A [`Ledger`] in a folder.
@@ -117,6 +78,15 @@ pub(super) struct Inner {
     current: ArcSwap<Catalog>,
     version: AtomicU64,
     pub(super) readers: Readers,
+    space: Space,
+    /// A group that is durable has only partly got to its places.
+    is_torn: AtomicBool,
+    pub(super) seals: Seals,
+    marks: Marks,
+    pub(super) backups: Mutex<Backups>,
+    pub(super) keep_generations: u32,
+    /// What was found at the start, for people.
+    troubles: Vec<String>,
 }
 
 /// What a reader sees until it ends.
@@ -130,12 +100,18 @@ impl SledLedger {
     /// Opens the ledger in a folder, or begins one there.
     pub fn open(path: &Path, options: SledOptions) -> Result<SledLedger, OpenError> {
         let store = Store::open(path, options)?;
-        let data = DataFiles::open(path).map_err(|source| OpenError::folder(path, source))?;
-        let removed = data.remove_strays(&data::load(&store)?);
-        removed.map_err(|source| OpenError::folder(path, source))?;
-        raise::raise(&store, &data)?;
-        let catalog = Arc::new(load::load(&store)?);
+        let folder_error = |source| OpenError::folder(path, source);
+        let data = DataFiles::open(path).map_err(folder_error)?;
+        let marks = Marks::open(path).map_err(folder_error)?;
+        let (seals, troubles) =
+            Inner::check(&store, &data, &marks).map_err(|error| match error {
+                CheckError::Ledger(error) => OpenError::Read(error),
+                CheckError::Folder(source) => folder_error(source),
+            })?;
+        let (catalog, skipped) = load::load(&store, data.highest_number().map_err(folder_error)?)?;
         let texts = Texts::load(&store)?;
+        let catalog = Arc::new(catalog);
+        passed(Step::StartLedgerLoaded);
         let inner = Arc::new(Inner {
             store,
             data,
@@ -144,8 +120,20 @@ impl SledLedger {
             catalog: RwLock::new(catalog),
             version: AtomicU64::new(0),
             readers: Readers::default(),
+            space: Space::new(path, options.disk_reserve_mib),
+            is_torn: AtomicBool::new(false),
+            seals,
+            marks,
+            backups: Mutex::default(),
+            keep_generations: options.keep_generations,
+            troubles: troubles.into_iter().chain(skipped).collect(),
         });
         Ok(SledLedger { inner, queue: Queue::default(), compactor: Mutex::default() })
+    }
+
+    /// What the start has found to be missing or damaged, for the log.
+    pub fn troubles(&self) -> &[String] {
+        &self.inner.troubles
     }
 
     /// How many bytes the rows of a slice take in blocks, without storing it.
@@ -175,7 +163,54 @@ impl SledLedger {
     }
 }
 
+enum CheckError {
+    Ledger(LedgerError),
+    Folder(io::Error),
+}
+
+impl From<LedgerError> for CheckError {
+    fn from(error: LedgerError) -> CheckError {
+        CheckError::Ledger(error)
+    }
+}
+
 impl Inner {
+    /// Looks for what is missing before anything is deleted or changed; raises older formats.
+    fn check(
+        store: &Store,
+        data: &DataFiles,
+        marks: &Marks,
+    ) -> Result<(Seals, Vec<String>), CheckError> {
+        let mut troubles = Vec::new();
+        let mut seals = None;
+        if store.version_found == Some(LEDGER_VERSION)
+            && let Some((found, broken)) = Seals::load(store)?
+        {
+            troubles.extend(broken.iter().map(|group| group.damage().to_string()));
+            let is_whole = broken.is_empty();
+            store.set_broken(broken);
+            if is_whole {
+                found.note_checked(store)?;
+            }
+            found.note_lost(store, marks)?;
+            seals = Some(found);
+        }
+        troubles.extend(seal::list_lost(store)?.iter().map(verify::text_of_lost));
+        if troubles.is_empty() {
+            data.remove_strays(&data::load(store)?).map_err(CheckError::Folder)?;
+        }
+        raise::raise(store, data)?;
+        if let Some(seals) = seals {
+            return Ok((seals, troubles));
+        }
+        let seals = Seals::make(store, 1)?;
+        // None in a ledger of an older format.
+        if seals.note_lost(store, marks)? {
+            troubles.extend(seal::list_lost(store)?.iter().map(verify::text_of_lost));
+        }
+        Ok((seals, troubles))
+    }
+
     /// As long as it is held, no group gets to its place.
     pub(super) fn lock(&self) -> RwLockReadGuard<'_, Arc<Catalog>> {
         self.catalog.read().unwrap_or_else(PoisonError::into_inner)
@@ -197,7 +232,13 @@ impl Inner {
         let presence = self.readers.enter();
         let catalog = self.lock();
         let slices = list(self.reading(&catalog))?;
+        self.is_whole()?;
         Ok(Snapshot { catalog: Arc::clone(&catalog), slices, _presence: presence })
+    }
+
+    /// Whether what was read under the lock is of one moment.
+    fn is_whole(&self) -> Result<(), LedgerError> {
+        if self.is_torn.load(Ordering::Acquire) { Err(LedgerError::Stopped) } else { Ok(()) }
     }
 
     /// What has to be read to answer a query.
@@ -209,7 +250,7 @@ impl Inner {
         })
     }
 
-    fn writing(&self) -> commit::Writing<'_> {
+    pub(super) fn writing(&self) -> commit::Writing<'_> {
         commit::Writing { store: &self.store, data: &self.data, texts: &self.texts }
     }
 
@@ -220,6 +261,7 @@ impl Inner {
             let text = format!("a record of {} bytes is too long to be stored", write.value_size());
             return Err(GroupError::Undone(LedgerError::Store(text.into())));
         }
+        self.check_space(&stage).map_err(GroupError::Undone)?;
         // Nothing names these places before the journal does.
         let written = self.data.append(&stage.extents);
         written.map_err(|error| GroupError::Undone(store_error(error)))?;
@@ -228,15 +270,32 @@ impl Inner {
         if stage.journaled.is_empty() && new_texts.early.is_empty() {
             return Ok(());
         }
+        let (writes, counts) = (&mut stage.journaled, &new_texts.counts);
+        let pending = self.seals.extend(&self.store, writes, counts)?;
         self.store.write_early(&new_texts.early)?;
         self.store.journal(&stage.journaled)?;
         self.texts.settle();
+        self.marks.put(pending.mark);
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        self.seals.settle(pending);
+        self.is_torn.store(true, Ordering::Release);
         self.store.apply(&stage.journaled)?;
+        passed(Step::GroupApplied);
+        self.is_torn.store(false, Ordering::Release);
         *catalog = Arc::new(stage.catalog);
         self.current.store(Arc::clone(&catalog));
         self.version.fetch_add(1, Ordering::Release);
+        passed(Step::GroupShown);
         Ok(())
+    }
+}
+
+impl Inner {
+    /// Texts that are new are not counted: they are part of what makes the reserve.
+    fn check_space(&self, stage: &Stage) -> Result<(), LedgerError> {
+        let rows: u64 = stage.extents.iter().map(data::Extent::size).sum();
+        let journaled: u64 = stage.journaled.iter().map(|write| write.size() as u64).sum();
+        self.space.check(rows + WRITTEN_PER_BYTE * journaled, stage.share)
     }
 }
 
@@ -332,8 +391,10 @@ impl Ledger for SledLedger {
         let presence = self.inner.readers.enter();
         let prepared = reprocessing::prepare(inner.writing(), &inner.catalog(), id, slices)?;
         drop(presence);
-        let change =
-            move |stage: &mut Stage| reprocessing::stage(inner.writing(), stage, id, prepared);
+        let keeps = if inner.keep_generations > 1 { Keeps::OldFigures } else { Keeps::Nothing };
+        let change = move |stage: &mut Stage| {
+            reprocessing::stage(inner.writing(), stage, (id, keeps), prepared)
+        };
         self.change_with(Company::Alone, change)
     }
 
@@ -350,6 +411,17 @@ impl Ledger for SledLedger {
         let inner = Arc::clone(&self.inner);
         let change = move |stage: &mut Stage| swap::finish(inner.writing(), stage, id);
         self.change_with(Company::Alone, change)
+    }
+
+    fn generations(&self) -> Result<Vec<Generation>, LedgerError> {
+        self.inner.generations()
+    }
+
+    fn differences(&self, query: &DifferenceQuery) -> Result<DifferencePage, LedgerError> {
+        match query.reprocessing {
+            Some(id) if !self.inner.has_generation(id)? => Err(LedgerError::NoGeneration(id)),
+            _ => self.inner.differences(query),
+        }
     }
 
     fn summarize(&self, query: &SummaryQuery) -> Result<Vec<SummaryGroup>, LedgerError> {
@@ -383,6 +455,17 @@ impl Ledger for SledLedger {
     fn completeness(&self, query: &CompletenessQuery) -> Result<Vec<Completeness>, LedgerError> {
         let snapshot = self.inner.snapshot_of(|reading| reading.slices(query.begin, query.end))?;
         completeness::list(self.inner.reading(&snapshot.catalog), query, &snapshot.slices)
+    }
+
+    fn libraries(&self) -> Result<Vec<String>, LedgerError> {
+        let catalog = self.inner.catalog();
+        let mut found: Vec<String> = Vec::new();
+        for by in catalog.chains.iter().rev().flat_map(|chain| chain.iter()) {
+            if !found.contains(&by.library) {
+                found.push(by.library.clone());
+            }
+        }
+        Ok(found)
     }
 
     fn module_states(&self) -> Result<BTreeMap<String, ModuleState>, LedgerError> {
@@ -438,7 +521,9 @@ impl Ledger for SledLedger {
     ) -> Result<Option<Vec<u8>>, LedgerError> {
         let catalog = self.inner.lock();
         let newest = catalog.kv_revisions.get(instance).copied().unwrap_or(0);
-        kv::get(&self.inner.store, instance, revision.min(newest), key)
+        let value = kv::get(&self.inner.store, instance, revision.min(newest), key)?;
+        self.inner.is_whole()?;
+        Ok(value)
     }
 
     fn kv_scan(
@@ -448,7 +533,9 @@ impl Ledger for SledLedger {
         prefix: &str,
     ) -> Result<(u64, rated_plugin::KvPairs), LedgerError> {
         let catalog = self.inner.lock();
-        kv::scan(&self.inner.store, &catalog, instance, revision, prefix)
+        let pairs = kv::scan(&self.inner.store, &catalog, instance, revision, prefix)?;
+        self.inner.is_whole()?;
+        Ok(pairs)
     }
 
     fn kv_apply(&self, instance: &str, edit: &KvEdit) -> Result<u64, LedgerError> {
@@ -458,7 +545,10 @@ impl Ledger for SledLedger {
     }
 
     fn takes_changes(&self) -> Result<(), LedgerError> {
-        if self.queue.is_stopped() { Err(LedgerError::Stopped) } else { Ok(()) }
+        if self.queue.is_stopped() {
+            return Err(LedgerError::Stopped);
+        }
+        self.inner.space.check(0, Share::All)
     }
 
     fn compact(&self) -> Result<CompactionStep, LedgerError> {
@@ -469,11 +559,37 @@ impl Ledger for SledLedger {
         self.retain_step(retention, now)
     }
 
+    fn verify(&self, from: Option<&str>) -> Result<VerifyStep, LedgerError> {
+        self.verify_step(from)
+    }
+
+    fn begin_backup(&self, now: DateTime<Utc>) -> Result<BackupPlan, LedgerError> {
+        self.inner.begin_backup(now)
+    }
+
+    fn read_backup(&self, read: &BackupRead) -> Result<Vec<u8>, LedgerError> {
+        self.inner.read_backup(read)
+    }
+
+    fn backup_digest(&self, read: &BackupRead) -> Result<[u8; 32], LedgerError> {
+        self.inner.backup_digest(read)
+    }
+
+    fn end_backup(&self, id: u64) -> Result<(), LedgerError> {
+        self.inner.end_backup(id)
+    }
+
+    fn end_idle_backup(&self, now: DateTime<Utc>) -> Result<(), LedgerError> {
+        self.inner.end_idle_backup(now);
+        Ok(())
+    }
+
     fn size(&self) -> Result<LedgerSize, LedgerError> {
         let data_size: u64 = self.inner.catalog().files.values().map(|file| file.size).sum();
         Ok(LedgerSize {
             bytes_on_disk: self.inner.store.size_on_disk()? + data_size,
             rows: self.inner.catalog().counters.rows,
+            bytes_free: self.inner.space.free(),
         })
     }
 }

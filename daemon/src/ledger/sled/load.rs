@@ -9,8 +9,14 @@ use super::store::{Store, Table, damaged};
 use super::{COUNTERS_KEY, cursors, data, records, reprocessing, states, sums};
 use crate::ledger::LedgerError;
 
-pub(super) fn load(store: &Store) -> Result<Catalog, LedgerError> {
+/// What is known, and what was left out because it is damaged: nobody's figures depend on it.
+/// `file_highest` = the highest number that a data file has on disk.
+pub(super) fn load(
+    store: &Store,
+    file_highest: Option<u32>,
+) -> Result<(Catalog, Vec<String>), LedgerError> {
     let mut catalog = Catalog::default();
+    let mut skipped = Vec::new();
     let scopes = numbered(store, Table::Scopes, records::decode_scope)?;
     let by_id = (0..).zip(&scopes).map(|(number, scope)| (scope.id.clone(), number));
     catalog.scope_numbers = Arc::new(by_id.collect::<HashMap<_, _>>());
@@ -24,7 +30,10 @@ pub(super) fn load(store: &Store) -> Result<Catalog, LedgerError> {
     let decode_chain = |_, bytes: &[u8]| records::decode_chain(bytes);
     catalog.chains = Arc::new(numbered(store, Table::Chains, decode_chain)?);
     catalog.cursors = load_cursors(store, catalog.metrics.len())?;
-    load_notes(store, &mut catalog)?;
+    if let Err(error) = load_notes(store, &mut catalog) {
+        catalog.notes = Arc::default();
+        skipped.push(error.to_string());
+    }
     states::load(store, &mut catalog)?;
     reprocessing::load(store, &mut catalog)?;
     catalog.counters = match store.get(Table::Meta, COUNTERS_KEY)? {
@@ -33,8 +42,15 @@ pub(super) fn load(store: &Store) -> Result<Catalog, LedgerError> {
         None => Counters::default(),
     };
     data::load_into(store, &mut catalog)?;
-    sums::load(store, &mut catalog)?;
-    Ok(catalog)
+    let after_highest = file_highest.map_or(0, |number| number.saturating_add(1));
+    catalog.next_file = catalog.next_file.max(after_highest);
+    if let Err(error) = sums::load(store, &mut catalog) {
+        // The slices say the same.
+        catalog.sums = Arc::default();
+        catalog.sums_are_off = true;
+        skipped.push(error.to_string());
+    }
+    Ok((catalog, skipped))
 }
 
 /// The scopes that have a place in the order of creation, in that order.

@@ -15,13 +15,17 @@
 //! 3. `journal`: ONE record with all other writes of the group (slices, cursors, counters, keys,
 //!    ends of data files …);
 //! 4. sync: sled's `flush`, then `fdatasync` of sled's log. **Now the group is in the ledger.**
-//! 5. the journal's writes go to their places while readers wait outside; the new cursors are
+//! 5. a mark beside sled says that it is (`marks`);
+//! 6. the journal's writes go to their places while readers wait outside; the new cursors are
 //!    shown.
 //!
-//! A start replays the journal (which changes nothing when step 5 was done). What stands behind the
+//! A start replays the journal (which changes nothing when step 6 was done). What stands behind the
 //! end of a data file is written over. So a group is there wholly or not at all, and readers only
-//! ever see what is durable. After step 1 has failed, on a full disk for example, the ledger is
-//! what it was; after a failed write of sled no further change is taken.
+//! ever see what is durable. Before step 1 the group asks whether there is room (`space`). After
+//! step 1 has failed, on a full disk for example, the ledger is what it was; after a failed write
+//! of sled no further change is taken until the ledger is opened again
+//! ([`ReopeningLedger`](super::ReopeningLedger)), and if it was one of step 5, nothing that
+//! stands in sled is read.
 //!
 //! # What was found out about sled 0.34.7
 //!
@@ -43,13 +47,17 @@
 //! - A segment whose live pages were moved is written over without a sync in between. It is not
 //!   reused before two further segments have been begun, so we sync at least every MiB.
 //! - A start that is killed while it writes `snap.X.generating` makes every later start fail with
-//!   "corruption" (the half file is taken for the newest snapshot; spacejam/sled#1527): we remove
-//!   such files first. A killed first start may leave an empty `conf`: removed too while the log is
-//!   empty.
+//!   "corruption" (the half file is taken for the newest snapshot; spacejam/sled#1527), and a start
+//!   has more holes that a power cut or an error of reading falls through: see `files`.
 //! - It writes snapshots of its page table at starts only: after a kill all that was written since
 //!   the last start is read again, and a damaged byte in that part of the log cannot be told from
 //!   its torn end. What follows it is lost as a whole, cursors included, so it is collected again;
 //!   but rows that compaction has moved since, and whose old file it has deleted, are damaged then.
+//! - A damaged byte in front of that end, but behind the last snapshot, ends its segment alone:
+//!   what follows in the segment is gone, what follows in the next ones is there. A record may so
+//!   be the one that it was before. No checksum notices either loss. Seals (`seal`) notice what is
+//!   not what was written, marks (`marks`) what was acknowledged and is not there; the daemon says
+//!   so at the start, deletes nothing from then on, and answers nothing of the records concerned.
 //! - Damage may make it panic; opening is guarded.
 //! - The lock on `db` may outlive the database by a moment, and its error cannot be told from
 //!   others: we hold a lock of our own (`lock`).
@@ -62,10 +70,11 @@
 //! - A key that is removed makes it write the rest of the leaf anew, so what is removed counts
 //!   between two syncs like what is written.
 //!
-//! # Stored format, version 4
+//! # Stored format, version 5
 //!
 //! Records of older versions are read as they are, and replaced when they change; a start raises
-//! the header to 4, and moves rows and sums out of sled (`raise`). Version 3 has them in trees
+//! the header to 5, moves rows and sums out of sled (`raise`) and makes seals. Version 4 has no
+//! trees `seals` and `generations` and no `root` in `meta`. Version 3 has rows and sums in trees
 //! `rollups` and `blocks`, slices that wait to be deleted in `removed`, no trees `files` and
 //! `sums`, and another version of the frame B. Version 2 has other versions of the frames I and B,
 //! no order of slices but that of their numbers. Version 1 has no trees `removed`, `pushes`,
@@ -101,6 +110,7 @@
 //!                                         `block` and `columns`
 //! files                                   see `data`
 //! sums                                    see `sums`
+//! seals; in meta "root" and "lost/"       see `seal`; beside sled: see `marks`
 //! texts                                   see `texts`
 //! chains   chain:u32be                    frame('H',1) { module:text revision:uint library:text }
 //! notes    metric:u32be note:u64be        frame('N',1) begin:int end:int attempts:uint at:int
@@ -109,6 +119,7 @@
 //! kv                                      see `kv`
 //! pushes                                  see `push`
 //! reprocessings, staged                   see `reprocessing`
+//! generations                             see `generations`
 //! states   "configured" | "standing"      frame('Q',1) { metric:uint }
 //!          "module/" name                 frame('U',1) enabled:u8 priority:int
 //!          "collector/" name              frame('V',1) enabled:u8
@@ -119,20 +130,21 @@
 //!
 //! tables of a write: 0 meta, 1 scopes, 2 metrics, 3 cursors, 4 slices, 5 rollups, 6 blocks,
 //! 7 texts, 8 kv, 9 states, 10 notes, 11 chains, 12 removed, 13 pushes,
-//! 14 reprocessings, 15 staged, 16 files, 17 sums
+//! 14 reprocessings, 15 staged, 16 files, 17 sums, 18 seals, 19 generations
 //! ```
 //!
 //! Example: the header is
 //!
 //! ```text
-//! 4c 01 72 61 74 65 64 20 6c 65 64 67 65 72 0a 04 df c0 f8 18
-//! L  1  r  a  t  e  d     l  e  d  g  e  r  \n 4  crc32
+//! 4c 01 72 61 74 65 64 20 6c 65 64 67 65 72 0a 05 49 f0 ff 6f
+//! L  1  r  a  t  e  d     l  e  d  g  e  r  \n 5  crc32
 //! ```
 //!
 //! A program refuses a header with a higher version than its own. Within a version trees, keys
 //! and records keep their meaning for ever; what changes gets a new version, and the old one
 //! is still read.
 
+mod backup;
 mod bits;
 mod block;
 mod catalog;
@@ -144,7 +156,11 @@ mod compaction;
 mod completeness;
 mod cursors;
 mod data;
+mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gather;
+mod generations;
 mod groups;
 mod hash;
 mod indexes;
@@ -152,9 +168,11 @@ mod kv;
 mod ledger;
 mod load;
 mod lookup;
+mod marks;
 mod merge;
 mod moving;
 mod numbers;
+mod opening;
 mod push;
 mod query;
 mod queue;
@@ -170,7 +188,9 @@ mod rollup;
 mod rows;
 mod runs;
 mod scopes;
+mod seal;
 mod slice;
+mod space;
 mod states;
 mod store;
 mod summary;
@@ -181,11 +201,16 @@ mod swap;
 mod tests;
 mod texts;
 mod threads;
+mod verify;
+mod verify_parts;
+mod verify_records;
 
-pub use ledger::{OpenError, SledLedger, SledOptions};
+pub use backup::{RestoreError, restore_records};
+pub use ledger::{SledLedger, accept, check_records};
+pub use opening::{OpenError, SledOpener, SledOptions};
 
 /// Version of the stored format; a ledger with a newer one is not opened.
-const LEDGER_VERSION: u16 = 4;
+const LEDGER_VERSION: u16 = 5;
 const HEADER_MAGIC: &[u8] = b"rated ledger\n";
 const COUNTERS_KEY: &[u8] = b"counters";
 /// Up to format 3: slices that were being written.

@@ -10,8 +10,10 @@ use super::ledger::{Inner, SledLedger};
 use super::query::read_error;
 use super::queue::{Company, Stage};
 use super::slice::{Slice, SliceKey};
+use super::space::Share;
 use super::store::{Table, Write, damaged};
 use super::{reprocessing, sums};
+use crate::fault::{Step, passed};
 use crate::ledger::LedgerError;
 
 /// A file is emptied when this part of it is dead …
@@ -36,11 +38,11 @@ pub(super) struct Moved {
 
 /// Where the record of a slice stands.
 #[derive(Debug, Clone)]
-struct Record {
+pub(super) struct Record {
     table: Table,
     key: Vec<u8>,
     bytes: Vec<u8>,
-    slice: Slice,
+    pub(super) slice: Slice,
 }
 
 impl SledLedger {
@@ -71,18 +73,22 @@ impl SledLedger {
         let inner = Arc::clone(&self.inner);
         if moves.is_empty() {
             let change = move |stage: &mut Stage| {
+                stage.share = Share::Half;
                 let is_empty = inner.records_in(file)?.is_empty();
                 if is_empty {
                     data::forget(stage, file);
+                    passed(Step::ChangeFileForgotten);
                 }
                 Ok(is_empty.then_some(file))
             };
             return Ok(Moved { bytes, emptied: self.change_with(Company::Alone, change)? });
         }
         self.change_with(Company::Alone, move |stage: &mut Stage| {
+            stage.share = Share::Half;
             for (record, extent) in moves {
                 inner.give_new_place(stage, record, extent)?;
             }
+            passed(Step::ChangeMoved);
             Ok(())
         })?;
         Ok(Moved { bytes, emptied: None })
@@ -104,7 +110,16 @@ impl Inner {
     /// Everything that has its parts in a file.
     fn records_in(&self, file: FileId) -> Result<Vec<Record>, LedgerError> {
         let catalog = self.lock();
-        let reading = self.reading(&catalog);
+        self.records_in_locked(&catalog, file)
+    }
+
+    /// The same for who keeps changes away already.
+    pub(super) fn records_in_locked(
+        &self,
+        catalog: &Catalog,
+        file: FileId,
+    ) -> Result<Vec<Record>, LedgerError> {
+        let reading = self.reading(catalog);
         let mut records = Vec::new();
         let (begin_secs, end_secs) = (file.month.begin_secs(), file.month.end_secs());
         let mut add = |table, key: &[u8], slice_key: &[u8], bytes: &[u8]| {
@@ -123,12 +138,14 @@ impl Inner {
         for id in catalog.reprocessings.keys() {
             let range = reprocessing::staged_key(*id, key(begin_secs))
                 ..reprocessing::staged_key(*id, key(end_secs));
-            for entry in self.store.range(Table::Staged, range) {
-                let (key, bytes) = entry?;
-                add(Table::Staged, &key, key.get(8..).unwrap_or_default(), &bytes)?;
+            for table in [Table::Staged, Table::Generations] {
+                for entry in self.store.range(table, range.clone()) {
+                    let (key, bytes) = entry?;
+                    add(table, &key, reprocessing::slice_key_of(&key), &bytes)?;
+                }
             }
         }
-        for slice in sums::in_file(&catalog, file) {
+        for slice in sums::in_file(catalog, file) {
             let (key, bytes) = (sums::key(slice.0, &slice.1), slice.1.encode());
             records.push(Record { table: Table::Sums, key, bytes, slice: slice.1 });
         }

@@ -20,6 +20,7 @@ use super::gather::too_much;
 use super::queue::Stage;
 use super::store::{Store, Table, Write, damaged};
 use super::{records, scopes};
+use crate::fault::{Step, passed};
 use crate::ledger::{LedgerError, Origin, Push, PushKey, PushOutcome, RatedSlice, ShapeErrorKind};
 use crate::usage::{MetricId, ScopeId};
 
@@ -36,6 +37,10 @@ const DESCRIPTION_SIZE_MAX: usize = 4096;
 /// Longest author that is kept, bytes.
 const AUTHOR_SIZE_MAX: usize = 255;
 
+pub(super) fn check_record(bytes: &[u8]) -> Result<(), Damage> {
+    decode_digest(bytes).map(|_| ())
+}
+
 /// What is known of a push by its key. `None` = nothing.
 pub(super) fn known(store: &Store, key: &PushKey) -> Result<Option<PushOutcome>, LedgerError> {
     let Some(bytes) = store.get(Table::Pushes, key.key.as_bytes())? else { return Ok(None) };
@@ -48,7 +53,7 @@ fn outcome(digest: [u8; 32], key: &PushKey) -> PushOutcome {
     if digest == key.digest { PushOutcome::Known } else { PushOutcome::KeyTaken }
 }
 
-fn decode_digest(bytes: &[u8]) -> Result<[u8; 32], Damage> {
+pub(super) fn decode_digest(bytes: &[u8]) -> Result<[u8; 32], Damage> {
     let digest = Reader::framed(PUSH, bytes)?.raw(32)?;
     digest.try_into().map_err(|_| Damage("its digest is too short"))
 }
@@ -101,6 +106,7 @@ impl Newcomers {
                 scopes::put(stage, ScopeEntry::pushed(id, &self.scope_key, self.at));
             }
         }
+        passed(Step::ChangeNewcomers);
         Ok(())
     }
 }
@@ -200,6 +206,7 @@ impl PreparedPush {
         for (label, encoded) in self.slices {
             commit::add_slice(stage, &label, encoded);
         }
+        passed(Step::ChangePush);
         Ok(PushOutcome::Stored { rows: self.rows })
     }
 }

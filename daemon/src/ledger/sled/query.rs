@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
@@ -14,7 +15,7 @@ use super::rollup::{RollupColumns, RollupEntry, decode_scopes_with_rows};
 use super::slice::{Part, Slice, time_bytes};
 use super::store::{Store, Table, damaged, store_error};
 use super::texts::Texts;
-use crate::ledger::{Filters, LedgerError};
+use crate::ledger::{Filters, LedgerError, RatedBy};
 use crate::usage::{CALENDAR_ATTRIBUTES, MetricId, Period, ScopeId, calendar_attributes};
 
 /// The ledger as a reader sees it.
@@ -72,11 +73,15 @@ impl<'a> Reading<'a> {
         end_secs: i64,
     ) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'a> {
         let range = time_bytes(begin_secs).to_vec()..time_bytes(end_secs).to_vec();
-        let entries = (begin_secs < end_secs).then(|| self.store.range(Table::Slices, range));
-        entries.into_iter().flatten().map(move |entry| {
+        let broken = self.store.broken_month(begin_secs, end_secs);
+        let broken = broken.map(|group| Err(group.damage()));
+        let is_read = begin_secs < end_secs && broken.is_none();
+        let entries = is_read.then(|| self.store.range(Table::Slices, range));
+        let slices = entries.into_iter().flatten().map(move |entry| {
             let (key, value) = entry?;
             self.slice(&key, &value)
-        })
+        });
+        broken.into_iter().chain(slices)
     }
 
     /// From a slice's key and record.
@@ -100,11 +105,23 @@ impl<'a> Reading<'a> {
         &self.catalog.metrics[slice.metric as usize].alt_name
     }
 
+    pub(super) fn rated_by(self, slice: &Slice) -> Result<&'a Arc<[RatedBy]>, LedgerError> {
+        self.catalog.chains.get(slice.chain as usize).ok_or_else(|| {
+            let place = self.place_of_metric(slice.period.begin_secs(), slice.metric);
+            damaged(place, Damage("what rated it is not known"))
+        })
+    }
+
     pub(super) fn place_of_metric(self, begin_secs: i64, metric: u32) -> String {
         let metric = self.catalog.metrics.get(metric as usize);
         let name = metric.map_or_else(|| "?".to_owned(), MetricId::to_string);
         let begin = DateTime::from_timestamp(begin_secs, 0).unwrap_or_default();
         format!("slice of metric `{name}`, period {}", begin.format("%FT%TZ"))
+    }
+
+    pub(super) fn place_of_slice(self, slice: &Slice) -> String {
+        let place = self.place_of_metric(slice.period.begin_secs(), slice.metric);
+        format!("{place}, file `data/{}`", slice.data_file())
     }
 
     /// Names the scopes of a part, for an error.
@@ -115,11 +132,13 @@ impl<'a> Reading<'a> {
         };
         let (first, last) = (id(part.first_scope), id(part.last_scope));
         let metric = self.metric(slice);
-        let period = slice.period;
-        if first == last {
-            return format!("{what} of metric `{metric}`, period {period}, scope `{first}`");
-        }
-        format!("{what} of metric `{metric}`, period {period}, scopes `{first}` to `{last}`")
+        let (period, file) = (slice.period, slice.data_file());
+        let scopes = if first == last {
+            format!("scope `{first}`")
+        } else {
+            format!("scopes `{first}` to `{last}`")
+        };
+        format!("{what} of metric `{metric}`, period {period}, {scopes}, file `data/{file}`")
     }
 
     /// The entries of one part of a slice's rollups, without those that were removed.

@@ -15,7 +15,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::catalog::Catalog;
 use super::data::{Extent, FileId};
+use super::space::Share;
 use super::store::Write;
+use crate::fault::{Step, passed};
 use crate::ledger::LedgerError;
 
 /// What a group has changed so far, seen by the next change of the same group.
@@ -28,6 +30,8 @@ pub(super) struct Stage {
     pub(super) journaled: Vec<Write>,
     /// Keys and digests of pushes.
     pub(super) push_keys: BTreeMap<String, [u8; 32]>,
+    /// How much of the disk's reserve it must leave.
+    pub(super) share: Share,
 }
 
 /// With whom a change is made durable.
@@ -66,6 +70,18 @@ impl From<LedgerError> for GroupError {
 /// Why a group did not become durable; everybody in it is told.
 #[derive(Debug, Clone)]
 pub(super) struct GroupFailure(Arc<LedgerError>);
+
+impl GroupFailure {
+    /// For each of those who wait.
+    fn error(self) -> LedgerError {
+        match *self.0 {
+            LedgerError::DiskFull { free_mib, reserve_mib } => {
+                LedgerError::DiskFull { free_mib, reserve_mib }
+            }
+            _ => LedgerError::Store(Box::new(self)),
+        }
+    }
+}
 
 impl fmt::Display for GroupFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -146,6 +162,7 @@ impl Queue {
         for deliver in deliveries {
             deliver(failure.clone());
         }
+        passed(Step::GroupTold);
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -194,7 +211,7 @@ fn boxed<T: Send + 'static>(
         Box::new(move |failure| {
             let result = match failure {
                 None => result,
-                Some(failure) => Err(LedgerError::Store(Box::new(failure))),
+                Some(failure) => Err(failure.error()),
             };
             *lock(&outcome) = Some(result);
         })

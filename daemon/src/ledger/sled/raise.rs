@@ -9,6 +9,7 @@ use super::data::{self, DataFiles};
 use super::queue::Stage;
 use super::slice::{Part, Slice, SliceKey, part_size};
 use super::store::{Store, Table, Write, damaged, store_error};
+use crate::fault::{Step, passed};
 use crate::ledger::LedgerError;
 
 /// About how many bytes move in one change.
@@ -87,10 +88,14 @@ impl Raising<'_> {
     fn write(&mut self) -> Result<(), LedgerError> {
         data::write_changed(&mut self.stage);
         self.data.append(&std::mem::take(&mut self.stage.extents)).map_err(store_error)?;
+        passed(Step::RaiseExtentsWritten);
         let writes = std::mem::take(&mut self.stage.journaled);
         self.size = 0;
         self.store.journal(&writes)?;
-        self.store.apply(&writes)
+        passed(Step::RaiseJournaled);
+        self.store.apply(&writes)?;
+        passed(Step::RaiseApplied);
+        Ok(())
     }
 }
 
@@ -104,5 +109,6 @@ fn clear(store: &Store, table: Table, prefix: &[u8]) -> Result<(), LedgerError> 
             return Ok(());
         }
         store.apply(&removals)?;
+        passed(Step::RaiseCleared);
     }
 }

@@ -5,11 +5,11 @@
 //! ended.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Numbers readers in the order in which they begin.
-#[derive(Debug, Default)]
-pub(super) struct Readers(Mutex<State>);
+#[derive(Debug, Clone, Default)]
+pub(super) struct Readers(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -24,14 +24,30 @@ pub(super) struct Presence<'a> {
     number: u64,
 }
 
+/// A reader that comes back again and again, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Stay {
+    readers: Readers,
+    number: u64,
+}
+
 impl Readers {
+    /// As `enter`, for longer than a call.
+    pub(super) fn stay(&self) -> Stay {
+        Stay { readers: self.clone(), number: self.begin() }
+    }
+
     /// Before the first look at any slice.
     pub(super) fn enter(&self) -> Presence<'_> {
+        Presence { readers: self, number: self.begin() }
+    }
+
+    fn begin(&self) -> u64 {
         let mut state = self.lock();
         let number = state.next;
         state.next += 1;
         state.present.insert(number);
-        Presence { readers: self, number }
+        number
     }
 
     /// Number of the next reader: everybody before it may know what can be seen now.
@@ -51,6 +67,12 @@ impl Readers {
 }
 
 impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        self.readers.lock().present.remove(&self.number);
+    }
+}
+
+impl Drop for Stay {
     fn drop(&mut self) {
         self.readers.lock().present.remove(&self.number);
     }

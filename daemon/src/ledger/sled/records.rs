@@ -139,11 +139,9 @@ pub(super) fn read_runs(reader: &mut Reader<'_>) -> Result<Vec<u32>, Damage> {
     while !reader.is_empty() {
         let too_big = Damage("a scope number is too big");
         let first = next.checked_add(reader.u32()?).ok_or(too_big)?;
-        let more = u32::try_from(reader.count(SCOPES_MAX)?).map_err(|_| too_big)?;
+        let room = SCOPES_MAX.checked_sub(numbers.len() + 1).ok_or(too_big)?;
+        let more = u32::try_from(reader.count(room)?).map_err(|_| too_big)?;
         let last = first.checked_add(more).ok_or(too_big)?;
-        if numbers.len() > SCOPES_MAX {
-            return Err(too_big);
-        }
         numbers.extend(first..=last);
         next = last.saturating_add(1);
     }

@@ -24,13 +24,17 @@ use super::query::Reading;
 use super::queue::Stage;
 use super::slice::{Slice, SliceKey};
 use super::store::{Store, Table, Write, damaged};
-use super::{records, states};
+use super::{generations, records, states};
+use crate::fault::{Step, passed};
 use crate::ledger::{Fact, LedgerError, NewReprocessing, Origin, RatedSlice, Reprocessing};
 use crate::usage::ScopeId;
 
 const REPROCESSING: Kind = Kind(b'T', 1);
 
-fn encode(entry: &ReprocessingEntry) -> Vec<u8> {
+/// Most reprocessings that are under way or wait; each is looked at whenever one is chosen.
+pub(super) const UNFINISHED_MAX: usize = if cfg!(test) { 64 } else { 10_000 };
+
+pub(super) fn encode(entry: &ReprocessingEntry) -> Vec<u8> {
     let mut writer = Writer::framed(REPROCESSING);
     for time in [entry.start, entry.end, entry.at] {
         records::write_time(&mut writer, time);
@@ -50,7 +54,7 @@ fn encode(entry: &ReprocessingEntry) -> Vec<u8> {
     writer.seal()
 }
 
-fn decode(bytes: &[u8]) -> Result<ReprocessingEntry, Damage> {
+pub(super) fn decode(bytes: &[u8]) -> Result<ReprocessingEntry, Damage> {
     let mut reader = Reader::framed(REPROCESSING, bytes)?;
     let mut entry = ReprocessingEntry {
         start: records::read_time(&mut reader)?,
@@ -73,6 +77,15 @@ fn decode(bytes: &[u8]) -> Result<ReprocessingEntry, Damage> {
     }
     entry.scopes = numbers.into();
     Ok(entry)
+}
+
+pub(super) fn check_record(bytes: &[u8]) -> Result<(), Damage> {
+    decode(bytes).map(|_| ())
+}
+
+/// The slice's key in the key of a staged one.
+pub(super) fn slice_key_of(key: &[u8]) -> &[u8] {
+    key.get(8..).unwrap_or_default()
 }
 
 pub(super) fn load(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerError> {
@@ -140,6 +153,10 @@ pub(super) fn add(stage: &mut Stage, new: &NewReprocessing) -> Result<u64, Ledge
             return Err(LedgerError::Overlaps { scope, start: rival.start, end: rival.end });
         }
     }
+    let open = stage.catalog.reprocessings.values().filter(|entry| !entry.finished).count();
+    if open >= UNFINISHED_MAX {
+        return Err(LedgerError::TooManyReprocessings { max: UNFINISHED_MAX });
+    }
     let id = next_id(&stage.catalog);
     let entry = ReprocessingEntry {
         scopes: scopes.into(),
@@ -152,6 +169,7 @@ pub(super) fn add(stage: &mut Stage, new: &NewReprocessing) -> Result<u64, Ledge
         finished: false,
     };
     put(stage, id, entry);
+    passed(Step::ChangeReprocessingAdded);
     Ok(id)
 }
 
@@ -180,6 +198,7 @@ pub(super) fn advance(
         let entry = ReprocessingEntry { current, ..before.clone() };
         put(stage, id, entry);
     }
+    passed(Step::ChangeReprocessingAdvanced);
     Ok(())
 }
 
@@ -194,6 +213,7 @@ pub(super) fn postpone(stage: &mut Stage, id: u64, scopes: &[ScopeId]) -> Result
     let new_id = next_id(&stage.catalog);
     put(stage, id, ReprocessingEntry { scopes: stay.into(), ..before });
     put(stage, new_id, later);
+    passed(Step::ChangeReprocessingPostponed);
     Ok(new_id)
 }
 
@@ -310,33 +330,54 @@ fn staged(
     first: SliceKey,
     last: SliceKey,
 ) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'_> {
-    let range = staged_key(id, first)..=staged_key(id, last);
-    reading.store.range(Table::Staged, range).map(move |entry| {
+    within(reading, Table::Staged, staged_key(id, first)..=staged_key(id, last))
+}
+
+/// Slices of a table whose keys have the reprocessing in front.
+pub(super) fn within<R: std::ops::RangeBounds<Vec<u8>>>(
+    reading: Reading<'_>,
+    table: Table,
+    range: R,
+) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'_, R> {
+    reading.store.range(table, range).map(move |entry| {
         let (key, value) = entry?;
-        let (_, key) = key.split_at_checked(8).unwrap_or_default();
-        reading.slice(key, &value)
+        reading.slice(slice_key_of(&key), &value)
     })
 }
 
 /// The record of a staged slice that scopes were left out of.
 pub(super) fn write_staged(stage: &mut Stage, id: u64, slice: &Slice) {
+    write_slice(stage, Table::Staged, id, slice);
+}
+
+/// The same in any table whose keys have the reprocessing in front.
+pub(super) fn write_slice(stage: &mut Stage, table: Table, id: u64, slice: &Slice) {
     let key = staged_key(id, slice.key());
     if slice.scopes > 0 {
-        stage.journaled.push(Write::put(Table::Staged, key, slice.encode()));
+        stage.journaled.push(Write::put(table, key, slice.encode()));
         return;
     }
     data::bury(stage, slice.data_file(), slice.extent_size());
-    stage.journaled.push(Write::remove(Table::Staged, key));
+    stage.journaled.push(Write::remove(table, key));
 }
 
 pub(super) fn stage(
     writing: Writing<'_>,
     stage: &mut Stage,
-    id: u64,
+    (id, keeps): (u64, Keeps),
     mut prepared: Vec<PreparedStaging>,
 ) -> Result<(), LedgerError> {
     let catalog = stage.catalog.clone();
     encode_wanted(writing, &catalog, id, &mut prepared)?;
+    // All that may fail comes before the first change.
+    let mut captured = Vec::new();
+    for PreparedStaging { label, encoded, .. } in &prepared {
+        let scopes: Vec<ScopeNumber> = encoded.rollup.iter().map(|entry| entry.scope).collect();
+        if keeps == Keeps::OldFigures && !scopes.is_empty() {
+            let place = (label.metric, label.period);
+            captured.extend(generations::capture(writing.reading(&catalog), place, &scopes)?);
+        }
+    }
     for PreparedStaging { label, encoded, .. } in prepared {
         if encoded.rollup.is_empty() {
             continue;
@@ -345,5 +386,16 @@ pub(super) fn stage(
         let key = staged_key(id, slice.key());
         stage.journaled.push(Write::put(Table::Staged, key, slice.encode()));
     }
+    for captured in captured {
+        generations::put(stage, id, captured);
+    }
+    passed(Step::ChangeReprocessedStaged);
     Ok(())
+}
+
+/// Whether what is replaced is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeps {
+    OldFigures,
+    Nothing,
 }

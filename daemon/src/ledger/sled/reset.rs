@@ -8,7 +8,8 @@ use super::cursors::Cursor;
 use super::query::{Reading, first_second};
 use super::queue::Stage;
 use super::slice::Slice;
-use super::{removal, reprocessing, scopes};
+use super::{generations, removal, reprocessing, scopes};
+use crate::fault::{Step, passed};
 use crate::ledger::{LedgerError, Reset, ResetOutcome};
 
 pub(super) fn reset(
@@ -34,6 +35,7 @@ pub(super) fn reset(
     }
 
     let staged = leave_out_staged(reading, &numbers, reset.from)?;
+    let old_figures = generations::without_from(reading, &numbers, first_second(reset.from))?;
 
     stage.catalog.counters.rows -= rows_removed;
     for slice in &slices {
@@ -42,10 +44,14 @@ pub(super) fn reset(
     for (id, slice) in &staged {
         reprocessing::write_staged(stage, *id, slice);
     }
+    for (id, slice) in &old_figures {
+        generations::write(stage, *id, slice);
+    }
     forget_failures(stage, &numbers, reset.from);
     for number in &numbers {
         set_back(stage, *number, reset);
     }
+    passed(Step::ChangeReset);
     Ok(ResetOutcome { scopes_reset: numbers.len(), rows_removed })
 }
 

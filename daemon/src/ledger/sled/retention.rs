@@ -14,9 +14,12 @@ use super::codec::Damage;
 use super::data::{self, Month};
 use super::ledger::{Inner, SledLedger};
 use super::queue::{Company, Stage};
+use super::reprocessing::staged_key;
 use super::slice::{Slice, SliceKey, size_of_parts, time_bytes};
+use super::space::Share;
 use super::store::{Table, Write, damaged};
-use super::sums;
+use super::{generations, sums};
+use crate::fault::{Step, passed};
 use crate::ledger::{LedgerError, Retained, Retention};
 
 /// Most slices of one step.
@@ -29,6 +32,10 @@ impl SledLedger {
         retention: Retention,
         now: DateTime<Utc>,
     ) -> Result<Retained, LedgerError> {
+        // Nothing is deleted as long as somebody may want to look for what is missing.
+        if !self.inner.store.broken().is_empty() || self.inner.catalog().sums_are_off {
+            return Ok(Retained::default());
+        }
         let Some(newest) = self.inner.newest(now)? else { return Ok(Retained::default()) };
         let before = |months: u32| {
             let months = i32::try_from(months).unwrap_or(i32::MAX);
@@ -36,6 +43,10 @@ impl SledLedger {
         };
         if let Some(months) = retention.sums_months {
             let dropped = self.drop_slices(before(months))?;
+            if dropped.slices > 0 {
+                return Ok(dropped);
+            }
+            let dropped = self.drop_old_figures(before(months))?;
             if dropped.slices > 0 {
                 return Ok(dropped);
             }
@@ -49,6 +60,7 @@ impl SledLedger {
     fn drop_slices(&self, before_secs: i64) -> Result<Retained, LedgerError> {
         let inner = Arc::clone(&self.inner);
         self.change_with(Company::Alone, move |stage: &mut Stage| {
+            stage.share = Share::Half;
             let mut slices = Vec::new();
             for slice in inner.slices_in(i64::MIN, before_secs).take(STEP_SLICES_MAX) {
                 slices.push(slice?);
@@ -63,6 +75,33 @@ impl SledLedger {
                 data::bury(stage, slice.data_file(), slice.extent_size());
                 stage.journaled.push(Write::remove(Table::Slices, slice.key().bytes()));
             }
+            passed(Step::ChangeSlicesForgotten);
+            Ok(retained)
+        })
+    }
+
+    /// What reprocessings have replaced.
+    fn drop_old_figures(&self, before_secs: i64) -> Result<Retained, LedgerError> {
+        let inner = Arc::clone(&self.inner);
+        self.change_with(Company::Alone, move |stage: &mut Stage| {
+            let catalog = stage.catalog.clone();
+            let reading = inner.reading(&catalog);
+            let mut retained = Retained::default();
+            for id in catalog.reprocessings.keys() {
+                let old = generations::between(reading, *id, (i64::MIN, before_secs));
+                let slices: Result<Vec<Slice>, LedgerError> = old.take(STEP_SLICES_MAX).collect();
+                let slices = slices?;
+                if slices.is_empty() {
+                    continue;
+                }
+                for slice in slices {
+                    retained.slices += 1;
+                    data::bury(stage, slice.data_file(), slice.extent_size());
+                    let key = staged_key(*id, slice.key());
+                    stage.journaled.push(Write::remove(Table::Generations, key));
+                }
+                break;
+            }
             Ok(retained)
         })
     }
@@ -74,6 +113,7 @@ impl SledLedger {
                 let from_secs = slice.period.begin_secs();
                 let inner = Arc::clone(&self.inner);
                 return self.change_with(Company::Alone, move |stage: &mut Stage| {
+                    stage.share = Share::Half;
                     drop_blocks(&inner, stage, (from_secs, before_secs))
                 });
             }
@@ -106,6 +146,7 @@ fn drop_blocks(
         retained.slices += 1;
         stage.journaled.push(Write::put(Table::Slices, slice.key().bytes(), slice.encode()));
     }
+    passed(Step::ChangeRowsForgotten);
     Ok(retained)
 }
 

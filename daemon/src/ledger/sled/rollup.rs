@@ -20,7 +20,7 @@ use crate::usage::{SUM_SCALE, Sum};
 
 const ROLLUP: Kind = Kind(b'R', 2);
 
-/// Most scopes of one rollup.
+/// Most scopes of one rollup, of every version: bounds what damage can make us allocate.
 pub(super) const ROLLUP_SCOPES_MAX: usize = 1024;
 
 /// What a slice knows of one scope.
@@ -149,9 +149,7 @@ impl RollupColumns {
     pub(super) fn decode(bytes: &[u8]) -> Result<RollupColumns, Damage> {
         let (version, mut reader) = Reader::versioned(ROLLUP, bytes)?;
         let gaps = Packed::read(&mut reader)?.unpack()?;
-        let facts = Packed::read(&mut reader)?.unpack()?;
-        let facts: Vec<Fact> =
-            facts.iter().map(|byte| read_fact(*byte)).collect::<Result<_, _>>()?;
+        let facts = read_facts(&mut reader)?;
         let row_counts = Packed::read(&mut reader)?.unpack()?;
         let qty = read_sums(&mut reader, facts.len(), version)?;
         let price = read_sums(&mut reader, facts.len(), version)?;
@@ -184,18 +182,27 @@ impl RollupColumns {
 pub(super) fn decode_scopes_with_rows(bytes: &[u8]) -> Result<Vec<ScopeNumber>, Damage> {
     let (_, mut reader) = Reader::versioned(ROLLUP, bytes)?;
     let gaps = Packed::read(&mut reader)?.unpack()?;
-    let facts = Packed::read(&mut reader)?;
+    let facts = read_facts(&mut reader)?;
     let rows = Packed::read(&mut reader)?.unpack()?;
     let (mut gaps, mut rows) = (Reader::new(&gaps), Reader::new(&rows));
-    let mut scopes = Vec::with_capacity(facts.unpack()?.len());
+    let mut scopes = Vec::with_capacity(facts.len());
     let mut scope = 0_u32;
-    while !gaps.is_empty() {
+    for _ in facts {
         scope = scope.checked_add(gaps.u32()?).ok_or(Damage("a scope number is too big"))?;
         if rows.uint()? > 0 {
             scopes.push(scope);
         }
     }
     Ok(scopes)
+}
+
+/// As many as there are scopes.
+fn read_facts(reader: &mut Reader<'_>) -> Result<Vec<Fact>, Damage> {
+    let facts = Packed::read(reader)?.unpack()?;
+    if facts.len() > ROLLUP_SCOPES_MAX {
+        return Err(Damage("it has too many scopes"));
+    }
+    facts.iter().map(|byte| read_fact(*byte)).collect()
 }
 
 fn read_sums(reader: &mut Reader<'_>, count: usize, version: u8) -> Result<Sums, Damage> {

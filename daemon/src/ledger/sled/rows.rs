@@ -18,7 +18,7 @@ use super::numbers::Decimals;
 use super::query::{BlockError, Reading, Selection, rows_of_scopes};
 use super::slice::Slice;
 use super::store::store_error;
-use crate::ledger::{LedgerError, RowsGroup, RowsPage, RowsQuery};
+use crate::ledger::{LedgerError, RatedBy, RowsGroup, RowsPage, RowsQuery};
 
 /// Digits of a decimal column.
 const PRECISION: u8 = 38;
@@ -77,6 +77,7 @@ fn walk(
                 continue;
             }
         }
+        let rated_by = reading.rated_by(slice)?;
         for (index, part) in slice.blocks.iter().enumerate() {
             if beyond == Beyond::IsLeftOut && total >= end {
                 return Ok(total);
@@ -98,7 +99,7 @@ fn walk(
             let (count, batches) = reading.with_block(slice, index, read)?;
             total += count;
             for (scope_key, rows) in batches {
-                if visit(group(reading, slice, scope_key, rows)).is_break() {
+                if visit(group((reading, slice), rated_by, scope_key, rows)).is_break() {
                     return Ok(total);
                 }
             }
@@ -107,13 +108,20 @@ fn walk(
     Ok(total)
 }
 
-fn group(reading: Reading<'_>, slice: &Slice, scope_key: String, rows: RecordBatch) -> RowsGroup {
+fn group(
+    (reading, slice): (Reading<'_>, &Slice),
+    rated_by: &Arc<[RatedBy]>,
+    scope_key: String,
+    rows: RecordBatch,
+) -> RowsGroup {
     RowsGroup {
         period: slice.period,
         metric_type: reading.metric_type(slice).to_owned(),
+        metric_name: reading.metric(slice).name.clone(),
         unit: slice.unit.clone(),
         description: slice.description.clone(),
         origin: slice.origin,
+        rated_by: Arc::clone(rated_by),
         scope_key,
         rows,
     }

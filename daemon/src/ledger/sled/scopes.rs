@@ -8,6 +8,7 @@ use super::queue::Stage;
 use super::records;
 use super::states;
 use super::store::{Table, Write};
+use crate::fault::{Step, passed};
 use crate::ledger::{Cursors, NewScope, Scope, ScopeChange};
 use crate::usage::{MetricId, ScopeId};
 
@@ -29,6 +30,7 @@ pub(super) fn add(stage: &mut Stage, new: &[NewScope]) -> usize {
         }
         added += 1;
     }
+    passed(Step::ChangeScopesAdded);
     added
 }
 
@@ -74,6 +76,7 @@ pub(super) fn change(stage: &mut Stage, id: &ScopeId, change: &ScopeChange) -> O
     if entry != *before {
         put(stage, entry);
     }
+    passed(Step::ChangeScope);
     Some(stage.catalog.scope(number))
 }
 
@@ -114,6 +117,7 @@ pub(super) fn set_metrics(stage: &mut Stage, metrics: &[MetricId]) {
         catalog.standing = Arc::clone(&catalog.configured);
     }
     states::write_configured(stage);
+    passed(Step::ChangeMetrics);
 }
 
 /// A metric that is not there yet is added, without cursors.

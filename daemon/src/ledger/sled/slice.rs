@@ -248,6 +248,9 @@ impl Slice {
             slice.offset = reader.uint()?;
         }
         reader.end()?;
+        if slice.offset.checked_add(slice.extent_size()).is_none() {
+            return Err(Damage("its parts end behind every file"));
+        }
         Ok(slice)
     }
 }

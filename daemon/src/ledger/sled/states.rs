@@ -7,6 +7,7 @@ use super::codec::Damage;
 use super::queue::Stage;
 use super::records;
 use super::store::{Store, Table, VALUE_SIZE_MAX, Write, damaged};
+use crate::fault::{Step, passed};
 use crate::ledger::{CollectorMapping, Enabled, LedgerError, ModuleState};
 
 const CONFIGURED_KEY: &[u8] = b"configured";
@@ -54,6 +55,20 @@ pub(super) fn load(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerErr
     Ok(())
 }
 
+pub(super) fn check_record(key: &[u8], value: &[u8]) -> Result<(), Damage> {
+    if key.starts_with(MODULE_PREFIX) {
+        records::decode_module(value).map(|_| ())
+    } else if key.starts_with(COLLECTOR_PREFIX) {
+        records::decode_collector(value).map(|_| ())
+    } else if key.starts_with(MAPPING_PREFIX) {
+        records::decode_mapping(value).map(|_| ())
+    } else if key.starts_with(KV_PREFIX) {
+        super::kv::decode_head(value).map(|_| ())
+    } else {
+        records::decode_numbers(value).map(|_| ())
+    }
+}
+
 fn of_state(name: &str, damage: Damage) -> LedgerError {
     damaged(format!("state of `{name}`"), damage)
 }
@@ -91,6 +106,7 @@ pub(super) fn set_module(stage: &mut Stage, name: String, module: ModuleState) {
     let key = state_key(MODULE_PREFIX, &name);
     stage.journaled.push(Write::put(Table::States, key, records::encode_module(module)));
     Arc::make_mut(&mut stage.catalog.modules).insert(name, module);
+    passed(Step::ChangeModule);
 }
 
 pub(super) fn set_collector(stage: &mut Stage, collector: String, enabled: Enabled) {
@@ -98,6 +114,7 @@ pub(super) fn set_collector(stage: &mut Stage, collector: String, enabled: Enabl
     let key = state_key(COLLECTOR_PREFIX, &collector);
     stage.journaled.push(Write::put(Table::States, key, records::encode_collector(enabled)));
     Arc::make_mut(&mut stage.catalog.collectors).insert(collector, enabled);
+    passed(Step::ChangeCollector);
 }
 
 fn mapping_key(number: u64) -> Vec<u8> {
@@ -119,12 +136,14 @@ pub(super) fn set_mapping(stage: &mut Stage, mapping: CollectorMapping) {
     let record = records::encode_mapping(&mapping);
     stage.journaled.push(Write::put(Table::States, mapping_key(number), record));
     Arc::make_mut(&mut stage.catalog.mappings).insert(number, mapping);
+    passed(Step::ChangeMapping);
 }
 
 pub(super) fn remove_mapping(stage: &mut Stage, service: &str) -> bool {
     let Some(number) = number_of_mapping(&stage.catalog, service) else { return false };
     stage.journaled.push(Write::remove(Table::States, mapping_key(number)));
     Arc::make_mut(&mut stage.catalog.mappings).remove(&number);
+    passed(Step::ChangeMapping);
     true
 }
 
@@ -153,12 +172,29 @@ pub(super) fn get_long(
     table: Table,
     key: &[u8],
 ) -> Result<Option<Vec<u8>>, LedgerError> {
+    join_parts(table, key, |part| store.get(table, part))
+}
+
+/// The same of a broken group too.
+pub(super) fn get_long_as_it_is(
+    store: &Store,
+    table: Table,
+    key: &[u8],
+) -> Result<Option<Vec<u8>>, LedgerError> {
+    join_parts(table, key, |part| store.get_as_it_is(table, part))
+}
+
+fn join_parts(
+    table: Table,
+    key: &[u8],
+    get: impl Fn(&[u8]) -> Result<Option<sled::IVec>, LedgerError>,
+) -> Result<Option<Vec<u8>>, LedgerError> {
     let wrong = |damage| damaged(format!("a part of {}", table.name()), damage);
     let mut bytes = Vec::new();
     let mut count = 1;
     let mut part = 0;
     while part < count {
-        let value = store.get(table, &part_key(key, part))?;
+        let value = get(&part_key(key, part))?;
         let Some(value) = value else {
             return if part == 0 { Ok(None) } else { Err(wrong(Damage("it is missing"))) };
         };

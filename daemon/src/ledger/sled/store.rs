@@ -1,12 +1,17 @@
 //! sled's folder: opened by one process, written and synced so that power may go at any moment.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::codec::{self, Damage, Kind, Packed, Reader, Writer};
-use super::ledger::{OpenError, SledOptions};
-use super::{HEADER_MAGIC, LEDGER_VERSION};
+use super::data::Month;
+use super::opening::{OpenError, SledOptions};
+use super::seal::Group;
+use super::{HEADER_MAGIC, LEDGER_VERSION, files};
+use crate::fault::{Step, passed};
 use crate::ledger::LedgerError;
 
 /// sled writes its log in pieces of this size; a value or a page of more than a quarter goes into a
@@ -50,9 +55,11 @@ pub(super) enum Table {
     Staged = 15,
     Files = 16,
     Sums = 17,
+    Seals = 18,
+    Generations = 19,
 }
 
-const TABLES: [(Table, &str); 18] = [
+const TABLES: [(Table, &str); 20] = [
     (Table::Meta, "meta"),
     (Table::Scopes, "scopes"),
     (Table::Metrics, "metrics"),
@@ -71,11 +78,21 @@ const TABLES: [(Table, &str); 18] = [
     (Table::Staged, "staged"),
     (Table::Files, "files"),
     (Table::Sums, "sums"),
+    (Table::Seals, "seals"),
+    (Table::Generations, "generations"),
 ];
 
 impl Table {
     pub(super) fn name(self) -> &'static str {
         TABLES[self as usize].1
+    }
+
+    pub(super) fn from_number(number: u8) -> Option<Table> {
+        TABLES.get(usize::from(number)).map(|(table, _)| *table)
+    }
+
+    pub(super) fn all() -> impl Iterator<Item = Table> {
+        TABLES.iter().map(|(table, _)| *table)
     }
 }
 
@@ -105,7 +122,7 @@ impl Write {
         self.value.as_ref().map_or(0, Vec::len)
     }
 
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.key.len() + self.value_size()
     }
 }
@@ -118,26 +135,66 @@ pub(super) struct Store {
     log: File,
     /// Which half of the journal's keys is written next.
     journal_slot: std::sync::atomic::AtomicU8,
+    /// The version of the format that was found; `None` = the ledger was begun now.
+    pub(super) version_found: Option<u16>,
+    /// Groups of records that are not what was written: nobody is given anything of them.
+    broken: OnceLock<Vec<Group>>,
     /// Held until the end: one daemon for a folder.
     _lock: File,
 }
 
-const JOURNAL: &[u8] = b"journal";
+pub(super) const JOURNAL: &[u8] = b"journal";
 const JOURNAL_KIND: Kind = Kind(b'J', 2);
 /// About how many bytes of writes are packed together: well below what a packed column may have.
 const JOURNAL_PIECE_SIZE: usize = 8 << 20;
-const HEADER: &[u8] = b"header";
+pub(super) const HEADER: &[u8] = b"header";
 const HEADER_KIND: Kind = Kind(b'L', 1);
+
+/// What a ledger without a header is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// New; where there are rows it has lost its records.
+    Anew,
+    /// Being restored.
+    WithRows,
+}
 
 impl Store {
     pub(super) fn open(path: &Path, options: SledOptions) -> Result<Store, OpenError> {
+        Store::open_ready(path, options, Begin::Anew)
+    }
+
+    /// For the records of a backup whose rows are there already.
+    pub(super) fn open_to_restore(path: &Path, options: SledOptions) -> Result<Store, OpenError> {
+        Store::open_ready(path, options, Begin::WithRows)
+    }
+
+    fn open_ready(path: &Path, options: SledOptions, begin: Begin) -> Result<Store, OpenError> {
+        let store = Store::open_to_read(path, options, begin)?;
+        store.replay_journal()?;
+        store.sync()?;
+        passed(Step::StartSynced);
+        Ok(store)
+    }
+
+    /// With the last change perhaps not in its place.
+    pub(super) fn open_to_look(path: &Path, options: SledOptions) -> Result<Store, OpenError> {
+        Store::open_to_read(path, options, Begin::Anew)
+    }
+
+    fn open_to_read(path: &Path, options: SledOptions, begin: Begin) -> Result<Store, OpenError> {
         fs::create_dir_all(path).map_err(|source| OpenError::folder(path, source))?;
-        let lock = lock_folder(path)?;
-        remove_leftovers(path).map_err(|source| OpenError::folder(path, source))?;
+        let lock = files::lock(path)?;
+        passed(Step::StartLocked);
+        files::prepare(path).map_err(|source| OpenError::folder(path, source))?;
+        passed(Step::StartLeftoversRemoved);
         let db = open_sled(path, options)?;
-        check_header(&db, path)?;
+        passed(Step::StartSledOpened);
+        let version_found = check_header(&db, path, begin)?;
+        passed(Step::StartHeaderWritten);
         let trees = TABLES.iter().map(|(_, name)| db.open_tree(name)).collect::<Result<_, _>>();
         let trees = trees.map_err(store_error)?;
+        passed(Step::StartTreesOpened);
         let log = OpenOptions::new().read(true).write(true).open(path.join("db"));
         let log = log.map_err(|source| OpenError::folder(path, source))?;
         let store = Store {
@@ -145,24 +202,54 @@ impl Store {
             trees,
             log,
             journal_slot: std::sync::atomic::AtomicU8::new(0),
+            version_found,
+            broken: OnceLock::new(),
             _lock: lock,
         };
-        sync_folders(path).map_err(|source| OpenError::folder(path, source))?;
-        store.replay_journal()?;
-        store.sync()?;
+        files::settle(path).map_err(|source| OpenError::folder(path, source))?;
+        passed(Step::StartFoldersSynced);
         Ok(store)
     }
 
+    /// A record. Of a broken group nothing is given: an error says so.
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<sled::IVec>, LedgerError> {
+        match self.broken_at(table, key) {
+            Some(group) => Err(group.damage()),
+            None => self.get_as_it_is(table, key),
+        }
+    }
+
+    /// The same of a broken group too.
+    pub(super) fn get_as_it_is(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<sled::IVec>, LedgerError> {
         self.tree(table).get(key).map_err(|error| read_error(table, error))
     }
 
-    /// Keys and values in key order.
+    /// Keys and values in key order. Of slices the caller asks for broken months.
     pub(super) fn range(
         &self,
         table: Table,
-        range: impl std::ops::RangeBounds<Vec<u8>>,
+        range: impl RangeBounds<Vec<u8>>,
     ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> {
+        let begin = match range.start_bound() {
+            Bound::Included(begin) | Bound::Excluded(begin) => begin.as_slice(),
+            Bound::Unbounded => &[],
+        };
+        let broken = self.broken_at(table, begin).filter(|group| group.month().is_none());
+        let entries = broken.is_none().then(|| self.range_as_it_is(table, range));
+        entries.into_iter().flatten().chain(broken.map(|group| Err(group.damage())))
+    }
+
+    /// The same of a broken group too.
+    pub(super) fn range_as_it_is<R: RangeBounds<Vec<u8>>>(
+        &self,
+        table: Table,
+        range: R,
+    ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> + use<R>
+    {
         let entries = self.tree(table).range(range);
         entries.map(move |entry| entry.map_err(|error| read_error(table, error)))
     }
@@ -172,8 +259,63 @@ impl Store {
         table: Table,
         prefix: &[u8],
     ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> {
-        let entries = self.tree(table).scan_prefix(prefix);
-        entries.map(move |entry| entry.map_err(|error| read_error(table, error)))
+        let broken = self.broken_at(table, prefix).filter(|group| group.month().is_none());
+        let entries = broken.is_none().then(|| {
+            let entries = self.tree(table).scan_prefix(prefix);
+            entries.map(move |entry| entry.map_err(|error| read_error(table, error)))
+        });
+        entries.into_iter().flatten().chain(broken.map(|group| Err(group.damage())))
+    }
+
+    /// As damage would do it: no seal knows.
+    #[cfg(test)]
+    pub(super) fn put_as_it_is(&self, table: Table, key: &[u8], value: &[u8]) {
+        self.tree(table).insert(key, value).unwrap();
+    }
+
+    #[cfg(test)]
+    pub(super) fn remove_as_it_is(&self, table: Table, key: &[u8]) {
+        self.tree(table).remove(key).unwrap();
+    }
+
+    /// From now on nothing is given of these groups.
+    pub(super) fn set_broken(&self, groups: Vec<Group>) {
+        let is_first = self.broken.set(groups).is_ok();
+        debug_assert!(is_first, "a ledger is opened once");
+    }
+
+    pub(super) fn broken(&self) -> &[Group] {
+        self.broken.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn broken_at(&self, table: Table, key: &[u8]) -> Option<&Group> {
+        if self.broken().is_empty() {
+            return None;
+        }
+        let group = Group::of(table, key);
+        let is_it = |broken: &&Group| match (broken.table(), &group) {
+            (Some(Table::Meta), Some(group)) => *broken == group,
+            (Some(Table::Meta), None) => false,
+            // Who looks at all of a table looks at what is broken, too.
+            (found, _) if key.is_empty() => found == Some(table),
+            (_, Some(group)) => *broken == group,
+            (_, None) => {
+                let dictionary = broken.dictionary().map(u32::to_be_bytes);
+                table == Table::Texts && dictionary.is_some_and(|number| key.starts_with(&number))
+            }
+        };
+        self.broken().iter().find(is_it)
+    }
+
+    /// A month of slices that is broken and in which something in `[begin, end)` may begin.
+    pub(super) fn broken_month(&self, begin_secs: i64, end_secs: i64) -> Option<&Group> {
+        let meets = |group: &&Group| {
+            let month = group.month();
+            let meets =
+                |month: Month| month.begin_secs() < end_secs && begin_secs < month.end_secs();
+            month.is_some_and(meets)
+        };
+        self.broken().iter().find(meets)
     }
 
     pub(super) fn size_on_disk(&self) -> Result<u64, LedgerError> {
@@ -182,6 +324,10 @@ impl Store {
 
     /// Writes what no reader looks at yet.
     pub(super) fn write_early(&self, writes: &[Write]) -> Result<(), LedgerError> {
+        self.write_all(writes, Step::GroupWritingEarly)
+    }
+
+    fn write_all(&self, writes: &[Write], step: Step) -> Result<(), LedgerError> {
         let mut unsynced = 0;
         for write in writes {
             unsynced += write.size();
@@ -191,6 +337,7 @@ impl Store {
             }
             // What is removed makes sled move what stays beside it.
             unsynced += self.write_one(write)?;
+            passed(step);
         }
         Ok(())
     }
@@ -224,18 +371,22 @@ impl Store {
         header.count(parts);
         header.raw(rest);
         self.write_one(&Write::put(Table::Meta, JOURNAL.to_vec(), header.seal()))?;
-        self.sync()
+        passed(Step::GroupJournalWritten);
+        self.sync()?;
+        passed(Step::GroupDurable);
+        Ok(())
     }
 
     /// Puts journaled writes into their places. No sync at the end: until the next journal is
     /// durable, and with it all that was written before, this one is replayed at every start.
     pub(super) fn apply(&self, writes: &[Write]) -> Result<(), LedgerError> {
-        self.write_early(writes)
+        self.write_all(writes, Step::GroupApplying)
     }
 
     /// Everything written so far is on the disk when this returns.
     pub(super) fn sync(&self) -> Result<(), LedgerError> {
         self.db.flush().map_err(store_error)?;
+        passed(Step::GroupFlushed);
         self.log.sync_data().map_err(store_error)
     }
 
@@ -258,7 +409,17 @@ impl Store {
     }
 
     fn replay_journal(&self) -> Result<(), LedgerError> {
-        let Some(bytes) = self.get(Table::Meta, JOURNAL)? else { return Ok(()) };
+        let Some((slot, writes)) = self.last_journal()? else { return Ok(()) };
+        self.journal_slot.store((slot & 1) ^ 1, std::sync::atomic::Ordering::Relaxed);
+        passed(Step::StartJournalRead);
+        self.write_all(&writes, Step::StartReplaying)?;
+        passed(Step::StartReplayed);
+        Ok(())
+    }
+
+    /// What the last change wrote; a start writes it again.
+    pub(super) fn last_journal(&self) -> Result<Option<(u8, Vec<Write>)>, LedgerError> {
+        let Some(bytes) = self.get(Table::Meta, JOURNAL)? else { return Ok(None) };
         let damaged = |damage| damaged("journal".to_owned(), damage);
         let mut header = Reader::versioned(JOURNAL_KIND, &bytes).map_err(damaged)?.1;
         let slot = header.u8().map_err(damaged)?;
@@ -268,9 +429,7 @@ impl Store {
         } else {
             self.read_journal_parts(slot, parts, header)?
         };
-        let writes = decode_writes(&body).map_err(damaged)?;
-        self.journal_slot.store((slot & 1) ^ 1, std::sync::atomic::Ordering::Relaxed);
-        self.apply(&writes)
+        Ok(Some((slot, decode_writes(&body).map_err(damaged)?)))
     }
 
     fn read_journal_parts(
@@ -299,7 +458,7 @@ fn journal_part_key(slot: u8, index: u32) -> Vec<u8> {
 }
 
 /// Packed, in pieces.
-fn encode_writes(writes: &[Write]) -> Vec<u8> {
+pub(super) fn encode_writes(writes: &[Write]) -> Vec<u8> {
     let mut body = Writer::new();
     let mut piece = Writer::new();
     for write in writes {
@@ -318,7 +477,7 @@ fn encode_writes(writes: &[Write]) -> Vec<u8> {
     body.into_bytes()
 }
 
-fn decode_writes(body: &[u8]) -> Result<Vec<Write>, Damage> {
+pub(super) fn decode_writes(body: &[u8]) -> Result<Vec<Write>, Damage> {
     let mut pieces = Reader::new(body);
     let mut writes = Vec::new();
     while !pieces.is_empty() {
@@ -337,63 +496,40 @@ fn decode_writes(body: &[u8]) -> Result<Vec<Write>, Damage> {
     Ok(writes)
 }
 
-fn check_header(db: &sled::Db, path: &Path) -> Result<(), OpenError> {
+/// The version that was found, or none in a ledger that is new.
+fn check_header(db: &sled::Db, path: &Path, begin: Begin) -> Result<Option<u16>, OpenError> {
     let meta = db.open_tree(Table::Meta.name()).map_err(store_error)?;
     let mut header = Writer::framed(HEADER_KIND);
     header.raw(HEADER_MAGIC);
     header.count(usize::from(LEDGER_VERSION));
     let header = header.seal();
     let Some(bytes) = meta.get(HEADER).map_err(store_error)? else {
+        let has_rows = files::has_rows(path).map_err(|source| OpenError::folder(path, source))?;
+        if has_rows && begin == Begin::Anew {
+            let place = format!("header of `{}`", path.display());
+            let damage = Damage("it is missing, and there are rows");
+            return Err(damaged(place, damage).into());
+        }
         meta.insert(HEADER, header).map_err(store_error)?;
-        return Ok(());
+        return Ok(None);
     };
     let place = || format!("header of `{}`", path.display());
     let found = read_header(&bytes).map_err(|damage| damaged(place(), damage))?;
     if found <= LEDGER_VERSION {
         // Records of older versions are read as they are; older programs must read no newer ones.
         meta.insert(HEADER, header).map_err(store_error)?;
-        return Ok(());
+        return Ok(Some(found));
     }
     Err(OpenError::Version { path: path.to_path_buf(), found, known: LEDGER_VERSION })
 }
 
 /// The version is read before anything that a version may change.
-fn read_header(bytes: &[u8]) -> Result<u16, Damage> {
+pub(super) fn read_header(bytes: &[u8]) -> Result<u16, Damage> {
     let mut reader = Reader::framed(HEADER_KIND, bytes)?;
     if reader.raw(HEADER_MAGIC.len())? != HEADER_MAGIC {
         return Err(Damage("it does not begin as a ledger does"));
     }
     u16::try_from(reader.uint()?).map_err(|_| Damage("its version is too big"))
-}
-
-fn lock_folder(path: &Path) -> Result<File, OpenError> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path.join("lock"));
-    let file = file.map_err(|source| OpenError::folder(path, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_path_buf() }),
-        Err(TryLockError::Error(source)) => Err(OpenError::folder(path, source)),
-    }
-}
-
-/// What a killed start leaves behind, and sled would stumble over: half a snapshot (it takes it for
-/// the newest one and gives up), and a `conf` that never reached the disk.
-fn remove_leftovers(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let name = entry?.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            fs::remove_file(path.join(&*name))?;
-        }
-    }
-    let is_new = fs::metadata(path.join("db")).map_or(true, |log| log.len() == 0);
-    if !is_new {
-        return Ok(());
-    }
-    match fs::remove_file(path.join("conf")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn open_sled(path: &Path, options: SledOptions) -> Result<sled::Db, OpenError> {
@@ -427,14 +563,6 @@ const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 fn is_locked(error: &io::Error) -> bool {
     error.to_string().starts_with("could not acquire lock")
-}
-
-fn sync_folders(path: &Path) -> io::Result<()> {
-    File::open(path.join("conf"))?.sync_all()?;
-    File::open(path.join("blobs"))?.sync_all()?;
-    File::open(path)?.sync_all()?;
-    let parent = path.canonicalize()?;
-    parent.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 /// A page whose checksum does not fit is damage, not a failing disk.

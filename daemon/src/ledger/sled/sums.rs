@@ -31,6 +31,7 @@ use super::rollup::RollupEntry;
 use super::runs::ScopeRuns;
 use super::slice::{Slice, SliceKey, time_bytes};
 use super::store::{Store, Table, Write, damaged};
+use crate::fault::{Step, passed};
 use crate::ledger::{Fact, LedgerError, Origin};
 use crate::usage::Period;
 
@@ -256,13 +257,14 @@ impl SledLedger {
                 return Ok(false);
             }
             put(stage, level, sums);
+            passed(Step::ChangeSummedUp);
             Ok(true)
         })
     }
 }
 
 /// What slices of one metric add up to; `None` = no rows.
-fn sum_of(
+pub(super) fn sum_of(
     reading: Reading<'_>,
     period: Period,
     metric: MetricNumber,
@@ -328,7 +330,7 @@ fn put(stage: &mut Stage, level: Level, sums: Vec<(Slice, Encoded)>) {
 
 impl Inner {
     /// What a stretch is summed up from, in a fixed order.
-    fn sources_of(
+    pub(super) fn sources_of(
         &self,
         catalog: &Catalog,
         level: Level,

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalog::{Catalog, ReprocessingEntry, ScopeNumber};
+use super::catalog::{Catalog, MetricNumber, ReprocessingEntry, ScopeNumber};
 use super::commit::Writing;
 use super::query::Reading;
 use super::queue::Stage;
 use super::rollup::RollupEntry;
 use super::slice::{Slice, SliceKey};
 use super::store::{Table, Write};
-use super::{removal, reprocessing};
+use super::{generations, removal, reprocessing};
+use crate::fault::{Step, passed};
 use crate::ledger::{Fact, LedgerError, Origin};
 use crate::usage::Period;
 
@@ -18,13 +19,21 @@ pub(super) fn finish(writing: Writing<'_>, stage: &mut Stage, id: u64) -> Result
     let entry = reprocessing::open_entry(&catalog, id)?;
     let reading = writing.reading(&catalog);
     let members = entry.scopes.iter().copied().collect();
-    let mut swap = Swap { reading, members, staged: Vec::new(), older: Older::default() };
+    let mut swap = Swap {
+        reading,
+        members,
+        staged: Vec::new(),
+        older: Older::default(),
+        dropped: BTreeMap::new(),
+    };
     // All that may fail comes before the first change.
     for slice in reprocessing::staged_from(reading, id, i64::MIN) {
         swap.take(slice?)?;
     }
 
-    let Swap { staged, older, .. } = swap;
+    let Swap { staged, older, dropped, .. } = swap;
+    let old_figures = generations::without(reading, id, &dropped)?;
+
     let rows = &mut stage.catalog.counters.rows;
     *rows += staged.iter().map(|slice| slice.rows).sum::<u64>();
     *rows -= older.rows_removed;
@@ -35,7 +44,11 @@ pub(super) fn finish(writing: Writing<'_>, stage: &mut Stage, id: u64) -> Result
         let key = reprocessing::staged_key(id, slice.key());
         stage.journaled.push(Write::remove(Table::Staged, key));
     }
+    for slice in &old_figures {
+        generations::write(stage, id, slice);
+    }
     reprocessing::put(stage, id, ReprocessingEntry { finished: true, ..entry.clone() });
+    passed(Step::ChangeSwapped);
     Ok(())
 }
 
@@ -45,6 +58,8 @@ struct Swap<'a> {
     /// What is left of them.
     staged: Vec<Slice>,
     older: Older,
+    /// Staged scopes that replace nothing.
+    dropped: BTreeMap<(MetricNumber, Period), Vec<ScopeNumber>>,
 }
 
 impl Swap<'_> {
@@ -58,6 +73,11 @@ impl Swap<'_> {
         }
         removal::leave_out(self.reading, &mut slice, &dropped)?;
         self.older.leave_out(self.reading, &slice, &taken)?;
+        if !dropped.is_empty() {
+            let of_place = self.dropped.entry((slice.metric, slice.period)).or_default();
+            of_place.append(&mut dropped);
+            of_place.sort_unstable();
+        }
         self.staged.push(slice);
         Ok(())
     }

@@ -21,7 +21,7 @@ use super::records;
 use super::store::{Store, Table, Write, damaged};
 use crate::ledger::LedgerError;
 
-const CHUNK: Kind = Kind(b'X', 1);
+pub(super) const CHUNK: Kind = Kind(b'X', 1);
 const CHUNK_TEXTS_MAX: u32 = 1024;
 const CHUNK_SIZE_MAX: usize = 32 << 10;
 /// A dictionary that has so many chunks is left behind: its texts would fill the memory.
@@ -92,6 +92,8 @@ struct ChunkCache {
 pub(super) struct NewTexts {
     pub(super) early: Vec<Write>,
     pub(super) journaled: Vec<Write>,
+    /// How many texts dictionaries have with them.
+    pub(super) counts: Vec<(u32, u32)>,
 }
 
 impl Texts {
@@ -131,12 +133,18 @@ impl Texts {
     pub(super) fn take_new(&self) -> NewTexts {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let writer = &mut *writer;
+        let mut counts = Vec::new();
         for (number, dictionary) in &mut writer.dictionaries {
-            writer.early.extend(dictionary.take_tail(*number));
+            if let Some(tail) = dictionary.take_tail(*number) {
+                writer.early.push(tail);
+                let count = u32::try_from(dictionary.tail.len()).unwrap_or(CHUNK_TEXTS_MAX);
+                counts.push((*number, dictionary.chunk * CHUNK_TEXTS_MAX + count));
+            }
         }
         NewTexts {
             early: std::mem::take(&mut writer.early),
             journaled: std::mem::take(&mut writer.journaled),
+            counts,
         }
     }
 
@@ -210,6 +218,37 @@ impl Texts {
     fn lock_chunks(&self) -> std::sync::MutexGuard<'_, ChunkCache> {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How many texts a dictionary has.
+pub(super) fn count(store: &Store, dictionary: u32) -> Result<u32, LedgerError> {
+    let wrong = |damage| damaged(format!("texts {dictionary}"), damage);
+    let range = chunk_key(dictionary, 0)..=chunk_key(dictionary, u32::MAX);
+    let Some(last) = store.range_as_it_is(Table::Texts, range).next_back() else { return Ok(0) };
+    let (key, value) = last?;
+    let chunk = key.last_chunk::<4>().ok_or(wrong(Damage("its key is too short")))?;
+    let count = decode_chunk(&value).map_err(wrong)?.len();
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    Ok(u32::from_be_bytes(*chunk).saturating_mul(CHUNK_TEXTS_MAX).saturating_add(count))
+}
+
+/// Those that have a text.
+pub(super) fn dictionaries(store: &Store) -> Result<Vec<u32>, LedgerError> {
+    let mut found = Vec::new();
+    let mut next = Some(0_u32);
+    while let Some(number) = next {
+        let mut rest = store.range_as_it_is(Table::Texts, chunk_key(number, 0)..);
+        let Some(first) = rest.next() else { break };
+        let key = first?.0;
+        let number = key.first_chunk::<4>().map(|number| u32::from_be_bytes(*number));
+        found.extend(number);
+        next = number.and_then(|number| number.checked_add(1));
+    }
+    Ok(found)
+}
+
+pub(super) fn check_chunk(bytes: &[u8]) -> Result<(), Damage> {
+    decode_chunk(bytes).map(|_| ())
 }
 
 fn split_registry_key(key: &[u8]) -> Option<(MetricNumber, String)> {
@@ -313,7 +352,7 @@ fn stored_size(text: &str) -> usize {
     text.len() + 3
 }
 
-fn decode_chunk(bytes: &[u8]) -> Result<Vec<Arc<str>>, Damage> {
+pub(super) fn decode_chunk(bytes: &[u8]) -> Result<Vec<Arc<str>>, Damage> {
     let mut record = Reader::framed(CHUNK, bytes)?;
     let texts = Packed::read(&mut record)?.unpack()?;
     let mut texts = Reader::new(&texts);

@@ -10,15 +10,12 @@ use std::path::Path;
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rated_plugin::raw::RawHttpRequest;
 use rated_plugin::{Error, HttpOptions, HttpResponse, Result, Status};
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Identity, Method, Request, Url};
 
-use super::context::Context;
-use super::text;
+use super::context::{HttpParts, Services};
 use crate::plugin::call::CallState;
-use crate::plugin::ffi::borrow;
 
 /// Of a request that names none.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
@@ -63,18 +60,8 @@ struct PemFile {
 #[derive(Debug, Default)]
 pub(super) struct Clients(Mutex<HashMap<Tls, Client>>);
 
-/// # Safety
-///
-/// `request` is null or a request whose parts are readable.
-pub(super) unsafe fn read(request: *const RawHttpRequest) -> Result<Outgoing> {
-    // SAFETY: the caller's promise.
-    let raw = unsafe { request.as_ref() }.ok_or_else(|| Error::invalid_request("no request"))?;
-    if raw.struct_size < size_of::<RawHttpRequest>() {
-        return Err(Error::invalid_request("the request is too short"));
-    }
-    // SAFETY: the caller's promise.
-    let (url, headers, body, options) =
-        unsafe { (text(raw.url)?, borrow(raw.headers), borrow(raw.body), borrow(raw.options)) };
+pub(super) fn read(parts: &HttpParts<'_>) -> Result<Outgoing> {
+    let HttpParts { method: number, url, headers, body, options } = *parts;
     let options: HttpOptions = parse_json(options, "options")?;
     let headers: BTreeMap<String, String> = parse_json(headers, "headers")?;
     let url: Url = url.parse().map_err(|error| {
@@ -82,7 +69,7 @@ pub(super) unsafe fn read(request: *const RawHttpRequest) -> Result<Outgoing> {
     })?;
     let server = url.origin().ascii_serialization();
     let tls = tls(&url, &options)?;
-    let mut request = Request::new(method(raw.method)?, url);
+    let mut request = Request::new(method(number)?, url);
     *request.headers_mut() = header_map(&headers)?;
     if is_this_machine(request.url()) {
         // Nothing travels far: compressing would cost both sides more than it saves.
@@ -229,7 +216,7 @@ fn pem(file: &PemFile) -> Result<Vec<u8>> {
 /// Sends and waits for the whole answer: at most for the request's own time and what is left of the
 /// call's.
 pub(super) fn send(
-    context: &Context,
+    services: &Services,
     call: Option<&CallState>,
     outgoing: Outgoing,
 ) -> Result<HttpResponse> {
@@ -237,7 +224,6 @@ pub(super) fn send(
         // Waiting would stop the daemon's own thread; only instances that end get here.
         return Err(Error::new(Status::Unsupported, "no request can be sent from this thread"));
     }
-    let services = context.services()?;
     let client = services.clients.get(&outgoing.tls)?;
     let left = call.and_then(CallState::time_left).unwrap_or(TIMEOUT_MAX);
     let timeout = outgoing.timeout.min(left);

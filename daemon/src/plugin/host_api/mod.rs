@@ -17,16 +17,13 @@ use rated_plugin::raw::{
 };
 use rated_plugin::{Error, Result, Status};
 
-pub(super) use context::{Context, Services};
+pub(super) use context::{Context, Daemon, HttpAnswer, HttpParts, Lender, Services};
 
 use super::{call, check, ffi};
 use crate::plugin::ffi::{borrow, fail};
 
 /// Longest log message, bytes; longer ones are cut.
 const LOG_SIZE_MAX: usize = 16 * 1024;
-/// Target of everything that plugins log; the instance is a field.
-const LOG_TARGET: &str = "rated::plugin::said";
-
 static TABLE: HostApi = HostApi {
     struct_size: size_of::<HostApi>(),
     abi_minor: raw::ABI_MINOR as u32,
@@ -66,7 +63,7 @@ fn quietly<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
 /// # Safety
 ///
 /// `reference` is null or one that the host gave out.
-unsafe fn context<'a>(reference: HostRef) -> Result<&'a Context> {
+unsafe fn context<'a>(reference: HostRef) -> Result<&'a dyn Lender> {
     // SAFETY: the caller's promise; contexts live for ever.
     unsafe { Context::of(reference) }.ok_or_else(|| Error::internal("a null host reference"))
 }
@@ -78,6 +75,26 @@ unsafe fn text<'a>(bytes: Bytes) -> Result<&'a str> {
     // SAFETY: the caller's promise.
     std::str::from_utf8(unsafe { borrow(bytes) })
         .map_err(|_| Error::invalid_request("a key or name is not UTF-8"))
+}
+
+/// # Safety
+///
+/// `request` is null or a request whose parts are readable for the chosen lifetime.
+unsafe fn http_parts<'a>(request: *const RawHttpRequest) -> Result<HttpParts<'a>> {
+    // SAFETY: the caller's promise.
+    let raw = unsafe { request.as_ref() }.ok_or_else(|| Error::invalid_request("no request"))?;
+    if raw.struct_size < size_of::<RawHttpRequest>() {
+        return Err(Error::invalid_request("the request is too short"));
+    }
+    // SAFETY: the caller's promise.
+    let (url, headers, body, options) =
+        unsafe { (text(raw.url)?, borrow(raw.headers), borrow(raw.body), borrow(raw.options)) };
+    Ok(HttpParts { method: raw.method, url, headers, body, options })
+}
+
+/// As much of it as goes into the log.
+pub(super) fn logged(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(LOG_SIZE_MAX)]).into_owned()
 }
 
 fn level_of(level: u32) -> tracing::Level {
@@ -92,25 +109,30 @@ fn level_of(level: u32) -> tracing::Level {
 
 /// A macro of `tracing` needs its level when it is compiled.
 macro_rules! at_level {
-    ($level:expr, $macro:ident, $($argument:tt)*) => {
+    ($level:expr, $macro:ident, $target:expr, $($argument:tt)*) => {
         match level_of($level) {
-            tracing::Level::ERROR => at_level!(@ $macro, ERROR, $($argument)*),
-            tracing::Level::WARN => at_level!(@ $macro, WARN, $($argument)*),
-            tracing::Level::INFO => at_level!(@ $macro, INFO, $($argument)*),
-            tracing::Level::DEBUG => at_level!(@ $macro, DEBUG, $($argument)*),
-            _ => at_level!(@ $macro, TRACE, $($argument)*),
+            tracing::Level::ERROR => at_level!(@ $macro, ERROR, $target, $($argument)*),
+            tracing::Level::WARN => at_level!(@ $macro, WARN, $target, $($argument)*),
+            tracing::Level::INFO => at_level!(@ $macro, INFO, $target, $($argument)*),
+            tracing::Level::DEBUG => at_level!(@ $macro, DEBUG, $target, $($argument)*),
+            _ => at_level!(@ $macro, TRACE, $target, $($argument)*),
         }
     };
-    (@ enabled, $level:ident,) => {
-        tracing::enabled!(target: LOG_TARGET, tracing::Level::$level)
+    (@ enabled, $level:ident, $target:expr,) => {
+        tracing::enabled!(target: $target, tracing::Level::$level)
     };
-    (@ event, $level:ident, $($argument:tt)*) => {
-        tracing::event!(target: LOG_TARGET, tracing::Level::$level, $($argument)*)
+    (@ event, $level:ident, $target:expr, $($argument:tt)*) => {
+        tracing::event!(target: $target, tracing::Level::$level, $($argument)*)
     };
 }
+use at_level;
 
-unsafe extern "C" fn log_enabled(_: HostRef, level: u32) -> u32 {
-    quietly(0, || u32::from(at_level!(level, enabled,)))
+unsafe extern "C" fn log_enabled(reference: HostRef, level: u32) -> u32 {
+    quietly(0, || {
+        // SAFETY: a reference of ours.
+        let context = unsafe { Context::of(reference) };
+        context.map_or(0, |context| u32::from(context.is_logged(level)))
+    })
 }
 
 unsafe extern "C" fn log(reference: HostRef, level: u32, target: Bytes, message: Bytes) {
@@ -118,20 +140,15 @@ unsafe extern "C" fn log(reference: HostRef, level: u32, target: Bytes, message:
         // SAFETY: lent for this call; a reference of ours.
         let (context, target, message) =
             unsafe { (Context::of(reference), borrow(target), borrow(message)) };
-        let instance = context.map_or("?", Context::label);
-        let cut = |bytes: &[u8]| {
-            String::from_utf8_lossy(&bytes[..bytes.len().min(LOG_SIZE_MAX)]).into_owned()
-        };
-        let (place, said) = (cut(target), cut(message));
-        at_level!(level, event, instance, place, "{said}");
+        let Some(context) = context else { return };
+        context.log(level, &logged(target), &logged(message));
     });
 }
 
 unsafe extern "C" fn now_ns(reference: HostRef) -> i64 {
     quietly(0, || {
         // SAFETY: a reference of ours.
-        let now = unsafe { Context::of(reference) }.and_then(Context::now);
-        now.and_then(|now| now.timestamp_nanos_opt()).unwrap_or_default()
+        unsafe { Context::of(reference) }.map_or(0, Lender::now_ns)
     })
 }
 
@@ -150,7 +167,7 @@ unsafe extern "C" fn kv_get(
     answer(error, || {
         // SAFETY: lent for this call; a reference of ours.
         let (context, key) = unsafe { (context(reference)?, text(key)?) };
-        let value = kv::get(context, revision, key)?;
+        let value = context.kv_get(revision, key)?;
         // SAFETY: `out` is null or the caller's.
         if let Some(out) = unsafe { out.as_mut() } {
             *out = ffi::give(value);
@@ -171,7 +188,7 @@ unsafe extern "C" fn kv_scan(
     answer(error, || {
         // SAFETY: lent for this call; a reference of ours.
         let (context, prefix) = unsafe { (context(reference)?, text(prefix)?) };
-        let (read, pairs) = kv::scan(context, revision, prefix)?;
+        let (read, pairs) = context.kv_scan(revision, prefix)?;
         // SAFETY: `out_revision` is null or the caller's.
         if let Some(out) = unsafe { out_revision.as_mut() } {
             *out = read;
@@ -199,7 +216,7 @@ unsafe extern "C" fn kv_apply(
     answer(error, || {
         // SAFETY: a reference of ours; `edits` holds `edits_len` edits, lent for this call.
         let (context, edits) = unsafe { (context(reference)?, kv::edits(edits, edits_len)?) };
-        let written = kv::apply(context, revision, edits)?;
+        let written = context.kv_apply(revision, edits)?;
         // SAFETY: `out_revision` is null or the caller's.
         if let Some(out) = unsafe { out_revision.as_mut() } {
             *out = written;
@@ -236,17 +253,16 @@ unsafe extern "C" fn http_send(
     answer(error, || {
         // SAFETY: a reference of ours; call and request are lent for this call.
         let (context, state, request) =
-            unsafe { (context(reference)?, call::state_of(call), http::read(request)?) };
-        let answer = http::send(context, state, request)?;
+            unsafe { (context(reference)?, call::state_of(call), http_parts(request)?) };
+        let answer = context.http(state, &request)?;
         // SAFETY: `response` is null or the caller's.
         let out = unsafe { response.as_mut() }
             .ok_or_else(|| Error::invalid_request("no place for the response"))?;
         if out.struct_size < size_of::<RawHttpResponse>() {
             return Err(Error::invalid_request("the place for the response is too short"));
         }
-        let headers = serde_json::to_vec(&answer.headers).expect("texts are JSON");
         out.status = u32::from(answer.status);
-        out.headers = ffi::give(headers);
+        out.headers = ffi::give(answer.headers);
         out.body = ffi::give(answer.body);
         Ok(())
     })

@@ -11,7 +11,10 @@ use super::{Checks, Verdict, ensure, explained, said};
 use crate::raw::ComponentDecl;
 use crate::testing::FakeHost;
 use crate::thunk::driver::{Driven, DrivenRater};
-use crate::{AsOf, Host, Method, PriceBatch, Principal, Purpose, Request, Result};
+use crate::{
+    AsOf, Host, Method, PriceBatch, Principal, Purpose, Request, Result, Status, UsageBatch,
+    check_steps,
+};
 
 pub(super) fn check(component: &'static ComponentDecl, checks: &mut Checks) {
     checks.run("rules of any time and revision are prepared", || {
@@ -40,6 +43,7 @@ pub(super) fn check(component: &'static ComponentDecl, checks: &mut Checks) {
         }
         Ok(())
     });
+    checks.run("reasons lead to the price", || reasons(component));
     checks.run("a cancelled call ends", || {
         let host = FakeHost::new();
         let rater = rater(component, &host)?;
@@ -98,6 +102,37 @@ fn sliced(component: &'static ComponentDecl) -> Verdict {
         })?;
     }
     Ok(())
+}
+
+/// A module that gives none says so.
+fn reasons(component: &'static ComponentDecl) -> Verdict {
+    let rater = rater(component, &FakeHost::new())?;
+    if !rater.can_explain() {
+        return Ok(());
+    }
+    let usage = usage(20).map_err(|error| error.message)?;
+    let rate = prices(&rater, Purpose::Replay, &usage).map_err(|error| said("`rate`", &error))?;
+    let view = UsageBatch::new(&usage).map_err(|error| error.message)?;
+    for rows in [0..20, 3..4, 7..7] {
+        let explanation = match rater.explain(&rate_request(Purpose::Replay), &usage, rows.clone())
+        {
+            Ok(explanation) => explanation,
+            Err(error) if error.status == Status::Unsupported => return Ok(()),
+            Err(error) => return Err(said("`explain`", &error)),
+        };
+        ensure(explanation.rows.len() == rows.len(), || {
+            format!("{} rows of {} are explained", explanation.rows.len(), rows.len())
+        })?;
+        for (row, steps) in rows.zip(&explanation.rows) {
+            let price = check_steps(steps, view.qty_at(row), view.price_at(row))
+                .map_err(|wrong| format!("row {row}: {wrong}"))?;
+            ensure(price == rate[row], || {
+                format!("row {row}: the steps lead to {price}, `rate` to {}", rate[row])
+            })?;
+        }
+    }
+    let beyond = rater.explain(&rate_request(Purpose::Replay), &usage, 19..21);
+    ensure(beyond.is_err(), || "a row that is not there is explained".to_owned())
 }
 
 fn threads(component: &'static ComponentDecl) -> Verdict {

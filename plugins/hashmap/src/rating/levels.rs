@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rust_decimal::Decimal;
 
-use crate::record::Kind;
+use crate::record::{Id, Kind};
 
 /// Stands for the scopes that have no rules of their own.
 pub(crate) const ANY_SCOPE: u32 = 0;
@@ -12,6 +12,7 @@ pub(crate) const ANY_SCOPE: u32 = 0;
 /// One threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Level {
+    pub(crate) id: Id,
     pub(crate) from: Decimal,
     pub(crate) kind: Kind,
     pub(crate) cost: Decimal,

@@ -10,6 +10,8 @@
 //!    [`line`], whose [`points`] are computed in whole numbers;
 //! 4. where that may not be exact, the prices of the batch are computed one by one ([`rows`]).
 //!
+//! [`explain`] tells how a price came about: the same rules in the same order, as steps.
+//!
 //! Arithmetic is decimal, 28 significant digits, rounded half to even, in one order: `rate ×
 //! flat × quantity`, then the service's threshold. A line is for numbers where nothing is rounded.
 //!
@@ -17,6 +19,7 @@
 
 mod breaks;
 mod columns;
+mod explain;
 mod ladder;
 mod levels;
 mod line;

@@ -104,28 +104,44 @@ impl Plan {
 
 /// Who sets the price of a group.
 #[derive(Clone, Copy)]
-enum Winner<'a> {
+pub(super) enum Winner<'a, Other> {
+    /// A threshold of the service.
     Service(&'a Level),
-    /// `rate × flat`.
-    Product(Decimal),
+    /// A threshold of a field, or nobody.
+    Other(Option<Other>),
+}
+
+impl<'a, Other> Winner<'a, Other> {
+    /// The highest level of the service that is reached, against that of a field.
+    pub(super) fn among(
+        service: Option<&'a Level>,
+        field: Option<(Decimal, Other)>,
+    ) -> Winner<'a, Other> {
+        match (service, field) {
+            // Service thresholds come first, so they win a tie.
+            (Some(level), field) if field.as_ref().is_none_or(|(from, _)| level.from >= *from) => {
+                Winner::Service(level)
+            }
+            (_, field) => Winner::Other(field.map(|(_, other)| other)),
+        }
+    }
 }
 
 impl GroupPlan {
-    fn winner<'a>(&self, prices: &'a ServicePrices, scope: u32, qty: Decimal) -> Winner<'a> {
+    /// What is not the service's is `rate × flat`.
+    fn winner<'a>(
+        &self,
+        prices: &'a ServicePrices,
+        scope: u32,
+        qty: Decimal,
+    ) -> Winner<'a, Decimal> {
         let levels = self.thresholds.and_then(|group| prices.thresholds.get(&group));
-        match (levels.and_then(|levels| levels.reached(scope, qty)), self.field) {
-            // Service thresholds come first, so they win a tie.
-            (Some(level), field) if field.is_none_or(|(from, _)| level.from >= from) => {
-                Winner::Service(level)
-            }
-            (_, Some((_, product))) => Winner::Product(product),
-            (_, None) => Winner::Product(self.plain),
-        }
+        Winner::among(levels.and_then(|levels| levels.reached(scope, qty)), self.field)
     }
 
     fn price(&self, prices: &ServicePrices, scope: u32, qty: Decimal) -> Option<Decimal> {
         match self.winner(prices, scope, qty) {
-            Winner::Product(product) => multiply_half_even(product, qty),
+            Winner::Other(product) => multiply_half_even(product.unwrap_or(self.plain), qty),
             Winner::Service(level) => {
                 let price = multiply_half_even(self.plain, qty)?;
                 match level.kind {
@@ -137,9 +153,9 @@ impl GroupPlan {
     }
 
     /// `line` with what this group adds.
-    fn extend(&self, line: Line, winner: Winner<'_>) -> Option<Line> {
+    fn extend(&self, line: Line, winner: Winner<'_, Decimal>) -> Option<Line> {
         match winner {
-            Winner::Product(product) => line.rising(product, Decimal::ONE),
+            Winner::Other(product) => line.rising(product.unwrap_or(self.plain), Decimal::ONE),
             Winner::Service(level) => match level.kind {
                 Kind::Flat => line.rising(self.plain, Decimal::ONE)?.raised(level.cost),
                 Kind::Rate => line.rising(self.plain, level.cost),
@@ -202,10 +218,10 @@ impl Tally {
         let plain = multiply_half_even(self.rate, self.flat)?;
         let field = match self.field {
             None => None,
-            Some(Level { from, kind: Kind::Flat, cost }) => {
+            Some(Level { from, kind: Kind::Flat, cost, .. }) => {
                 Some((from, multiply_half_even(self.rate, add_half_even(self.flat, cost)?)?))
             }
-            Some(Level { from, kind: Kind::Rate, cost }) => {
+            Some(Level { from, kind: Kind::Rate, cost, .. }) => {
                 Some((from, multiply_half_even(multiply_half_even(self.rate, cost)?, self.flat)?))
             }
         };

@@ -12,7 +12,7 @@ use crate::record::{Id, Kind, Parent, Rule};
 use crate::snapshot::Snapshot;
 
 /// A group of this name is the group of the rules that have none.
-const DEFAULT_GROUP: &str = "_DEFAULT_";
+pub(super) const DEFAULT_GROUP: &str = "_DEFAULT_";
 
 /// Prices by metric type.
 #[derive(Debug, Default)]
@@ -26,6 +26,7 @@ pub(crate) struct PriceList {
 /// What a mapping does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Effect {
+    pub(super) id: Id,
     pub(super) kind: Kind,
     pub(super) cost: Decimal,
 }
@@ -69,6 +70,13 @@ pub(crate) struct ServicePrices {
     pub(super) plans: Plans,
 }
 
+impl ServicePrices {
+    /// The group of a number; `None` = that of the rules that have none.
+    pub(super) fn group_id(&self, number: u32) -> Option<Id> {
+        self.groups.iter().find(|(_, known)| **known == number).and_then(|(id, _)| *id)
+    }
+}
+
 /// Everything about one attribute of a metric type.
 #[derive(Debug, Default)]
 pub(super) struct FieldPrices {
@@ -96,11 +104,12 @@ impl PriceList {
             let name = field.name.clone();
             service.fields.push(FieldPrices { name, ..FieldPrices::default() });
         }
-        for (_, mapping) in snapshot.mappings.iter().filter(|(_, it)| it.rule.is_active(at)) {
-            builder.add_mapping(mapping.value.as_deref().unwrap_or_default(), &mapping.rule);
+        for (id, mapping) in snapshot.mappings.iter().filter(|(_, it)| it.rule.is_active(at)) {
+            let value = mapping.value.as_deref().unwrap_or_default();
+            builder.add_mapping(id, value, &mapping.rule);
         }
-        for (_, threshold) in snapshot.thresholds.iter().filter(|(_, it)| it.rule.is_active(at)) {
-            builder.add_threshold(threshold.level, &threshold.rule);
+        for (id, threshold) in snapshot.thresholds.iter().filter(|(_, it)| it.rule.is_active(at)) {
+            builder.add_threshold(id, threshold.level, &threshold.rule);
         }
         let mappings = snapshot.mappings.iter().map(|(_, it)| &it.rule);
         let rules = mappings.chain(snapshot.thresholds.iter().map(|(_, it)| &it.rule));
@@ -149,8 +158,8 @@ impl Builder<'_> {
         Some((service, field, scope, group))
     }
 
-    fn add_mapping(&mut self, value: &str, rule: &Rule) {
-        let effect = Effect { kind: rule.kind, cost: rule.cost };
+    fn add_mapping(&mut self, id: Id, value: &str, rule: &Rule) {
+        let effect = Effect { id, kind: rule.kind, cost: rule.cost };
         let Some((service, field, scope, group)) = self.place(rule) else { return };
         let by_group = match field {
             None => &mut service.mappings,
@@ -166,8 +175,8 @@ impl Builder<'_> {
         by_group.entry(group).or_default().set(scope, effect);
     }
 
-    fn add_threshold(&mut self, from: Decimal, rule: &Rule) {
-        let level = Level { from, kind: rule.kind, cost: rule.cost };
+    fn add_threshold(&mut self, id: Id, from: Decimal, rule: &Rule) {
+        let level = Level { id, from, kind: rule.kind, cost: rule.cost };
         let Some((service, field, scope, group)) = self.place(rule) else { return };
         let by_group = match field {
             None => &mut service.thresholds,

@@ -2,6 +2,8 @@
 
 mod columns;
 pub(crate) mod describe;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod json;
 mod point;
 mod problem;

@@ -16,6 +16,7 @@ use crate::api::context::Context;
 use crate::api::failure::{Failure, chain};
 use crate::api::policy;
 use crate::api::v2::schema::{UNREADABLE, no_json};
+use crate::fault::{Step, passed};
 use crate::ledger::{Ledger, LedgerError, Push, PushKey, PushOutcome, RatedSlice};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -101,6 +102,7 @@ impl Order {
             at: self.at,
             author: self.author,
         };
+        passed(Step::PushRead);
         ledger.push(push).map_err(|error| match error {
             // A limit of the ledger's own.
             LedgerError::Shape { .. } => Failure::bad_request(chain(&error)),

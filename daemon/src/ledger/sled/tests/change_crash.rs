@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::crash::copy;
+use super::crash::{copy, remove_marks};
 use super::reprocessing::{ledger_of_two, priced, reprocessing_of};
 use super::reset::reset_of;
 use super::support::*;
@@ -75,6 +75,7 @@ fn a_kill_at_any_length_of_the_log_leaves_whole_changes() {
         let _ = fs::remove_dir_all(&killed);
         copy(&live, &killed);
         fs::write(killed.join("db"), &full[..usize::try_from(cut).unwrap()]).unwrap();
+        remove_marks(&killed);
 
         let ledger = open(&killed);
 

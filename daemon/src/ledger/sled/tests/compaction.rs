@@ -139,7 +139,7 @@ pub(super) fn slices(path: &Path) -> Vec<Slice> {
 /// Every byte of the data files belongs to a slice that is seen, staged or summed up, or is known
 /// to be dead; and little of it is dead.
 pub(super) fn assert_nothing_is_left_over(path: &Path) {
-    let live = [(Table::Slices, 0), (Table::Staged, 8), (Table::Sums, 1)];
+    let live = [(Table::Slices, 0), (Table::Staged, 8), (Table::Generations, 8), (Table::Sums, 1)];
     let mut live_of: HashMap<FileId, u64> = HashMap::new();
     for slice in live.into_iter().flat_map(|(table, prefix)| records(path, table, prefix)) {
         *live_of.entry(slice.data_file()).or_default() += slice.extent_size();

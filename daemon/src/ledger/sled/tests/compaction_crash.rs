@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::compaction::{answers, assert_nothing_is_left_over, compact};
-use super::crash::copy;
+use super::crash::{copy, remove_marks};
 use super::reprocessing::{ledger_of_two, priced, reprocessing_of};
 use super::reset::reset_of;
 use super::support::*;
@@ -73,6 +73,7 @@ fn a_kill_at_any_length_of_the_log_changes_no_answer_and_leaves_nothing() {
         let state = states.iter().find(|state| length(state) >= cut).unwrap();
         copy(state, &killed);
         fs::write(killed.join("db"), &full[..usize::try_from(cut).unwrap()]).unwrap();
+        remove_marks(&killed);
 
         let ledger = open(&killed);
 
@@ -117,6 +118,7 @@ fn a_power_cut_changes_no_answer() {
             let _ = fs::remove_dir_all(&cut);
             copy(&pair[1], &cut);
             fs::write(cut.join("db"), log).unwrap();
+            remove_marks(&cut);
 
             let ledger = open(&cut);
 

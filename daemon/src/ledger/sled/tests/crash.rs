@@ -21,6 +21,11 @@ pub(super) fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// The log is one of before: so would be what was acknowledged.
+pub(super) fn remove_marks(path: &Path) {
+    fs::remove_file(path.join("marks")).unwrap();
+}
+
 /// As `copy`, of a folder that may hold copies itself.
 pub(super) fn copy_files(from: &Path, to: &Path) {
     fs::create_dir_all(to.join("blobs")).unwrap();
@@ -83,9 +88,10 @@ fn decimal(hundredths: i64) -> String {
 fn a_kill_at_any_length_of_the_log_leaves_whole_groups() {
     let folder = tempfile::tempdir().unwrap();
     let live = folder.path().join("live");
-    let mut lengths = vec![0];
+    let mut lengths = Vec::new();
     {
         let ledger = ledger_with(&live, 0);
+        lengths.push(fs::metadata(live.join("db")).unwrap().len());
         for index in 0..5 {
             commit(&ledger, index);
             lengths.push(fs::metadata(live.join("db")).unwrap().len());
@@ -98,12 +104,13 @@ fn a_kill_at_any_length_of_the_log_leaves_whole_groups() {
     }
 
     let mut seen = std::collections::BTreeSet::new();
-    for cut in (0..lengths[5]).step_by(97).chain([lengths[5]]) {
+    for cut in (lengths[0]..lengths[5]).step_by(97).chain([lengths[5]]) {
         let killed = folder.path().join("killed");
         let _ = fs::remove_dir_all(&killed);
         copy(&live, &killed);
         let cut = usize::try_from(cut).unwrap();
         fs::write(killed.join("db"), &full[..cut]).unwrap();
+        remove_marks(&killed);
 
         let ledger = open(&killed);
 
@@ -152,6 +159,7 @@ fn a_power_cut_leaves_all_or_nothing_of_a_commit() {
                 }
             }
             fs::write(cut.join("db"), log).unwrap();
+            remove_marks(&cut);
 
             let reopened = open(&cut);
 
@@ -191,6 +199,47 @@ fn a_first_start_that_was_killed_does_not_stop_the_next_one() {
     let ledger = open(folder.path());
 
     assert!(summary(&ledger, &everything(&[])).is_empty());
+}
+
+/// What sled writes at a start, when a file system has kept some of it: the old snapshot is gone,
+/// and the new one does not have its name.
+#[test]
+fn a_start_whose_snapshot_lost_its_name_does_not_begin_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let live = folder.path().join("live");
+    drop(ledger_with(&live, 2));
+    drop(open(&live));
+    let snapshot = fs::read_dir(&live)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .find(|name| name.starts_with("snap."))
+        .unwrap();
+
+    for lost_name in [format!("{snapshot}.generating"), format!("kept.{snapshot}")] {
+        let cut = folder.path().join(&lost_name);
+        copy(&live, &cut);
+        fs::rename(cut.join(&snapshot), cut.join(lost_name)).unwrap();
+
+        let ledger = open(&cut);
+
+        assert_eq!(summary(&ledger, &everything(&[])), [" 4x 7 0.7"]);
+        assert!(!cut.join(format!("kept.{snapshot}")).exists());
+    }
+}
+
+#[test]
+fn a_log_without_a_header_beside_rows_is_not_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(ledger_with(folder.path(), 1));
+    let files = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    for file in files.filter(|file| file.is_file()) {
+        fs::remove_file(file).unwrap();
+    }
+
+    let error = SledLedger::open(folder.path(), SledOptions::default()).unwrap_err();
+
+    assert!(matches!(error, OpenError::Read(LedgerError::Damaged { .. })), "{error}");
+    assert!(folder.path().join("data/2026-11.0").exists());
 }
 
 #[test]
@@ -247,15 +296,15 @@ fn a_newer_format_is_refused() {
         let store = Store::open(folder.path(), SledOptions::default()).unwrap();
         let mut header = Writer::framed(Kind(b'L', 1));
         header.raw(b"rated ledger\n");
-        header.uint(5);
+        header.uint(6);
         store.apply(&[Write::put(Table::Meta, b"header".to_vec(), header.seal())]).unwrap();
         store.sync().unwrap();
     }
 
     let error = SledLedger::open(folder.path(), SledOptions::default()).unwrap_err();
 
-    assert!(matches!(error, OpenError::Version { found: 5, known: 4, .. }), "{error}");
-    assert!(error.to_string().contains("has format 5, this daemon knows up to 4"));
+    assert!(matches!(error, OpenError::Version { found: 6, known: 5, .. }), "{error}");
+    assert!(error.to_string().contains("has format 6, this daemon knows up to 5"));
 }
 
 #[test]
@@ -284,7 +333,7 @@ fn damage_is_found_and_named_and_the_rest_stays_readable() {
     let page = ledger.rows(&all_rows(0, 10)).unwrap_err();
 
     let place = "of metric `cpu (source_cpu)`, period 2026-11-01T01:00:00Z/2026-11-01T02:00:00Z, \
-                 scopes `ann` to `bob`: its checksum does not fit";
+                 scopes `ann` to `bob`, file `data/2026-11.0`: its checksum does not fit";
     assert_eq!(by_scope.to_string(), format!("damaged record in rollup {place}"));
     assert_eq!(by_flavor.to_string(), format!("damaged record in block {place}"));
     assert!(matches!(page, LedgerError::Damaged { .. }));

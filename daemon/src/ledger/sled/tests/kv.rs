@@ -1,5 +1,6 @@
 use rated_plugin::Edit;
 
+use super::super::store::{Table, Write};
 use super::support::*;
 use crate::ledger::{KvEdit, Ledger, LedgerError};
 
@@ -91,4 +92,39 @@ fn long_values_come_back_and_endless_ones_are_refused() {
     assert!(matches!(refused, Err(LedgerError::KvValue { .. })));
     let refused = ledger.kv_apply("rating/pyscripts", &edit(1, &[("", None)]));
     assert!(matches!(refused, Err(LedgerError::KvKey { .. })));
+}
+
+/// Whatever bit of a value goes: whoever reads it is told which key, of which revision.
+#[test]
+fn a_flipped_bit_is_found_and_its_key_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(folder.path());
+    ledger.kv_apply("rating/hashmap", &edit(0, &[("mapping/1", Some("{\"cost\":1}"))])).unwrap();
+    ledger.kv_apply("rating/hashmap", &edit(1, &[("mapping/2", None)])).unwrap();
+    let store = &ledger.inner.store;
+    let stored = store.range(Table::Kv, Vec::new()..).map(Result::unwrap);
+    // A key, a NUL and a revision; records of revisions have an empty key.
+    let is_value =
+        |key: &[u8]| key.split(|byte| *byte == 0).nth(1).is_some_and(|key| !key.is_empty());
+    let values: Vec<_> = stored.filter(|(key, _)| is_value(key)).collect();
+    assert_eq!(values.len(), 2);
+
+    let mut flips = 0;
+    for (key, value) in &values {
+        // The first two bytes say how many parts there are.
+        for bit in 16..value.len() * 8 {
+            let mut flipped = value.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            store.write_early(&[Write::put(Table::Kv, key.to_vec(), flipped)]).unwrap();
+            let error = ledger.kv_scan("rating/hashmap", u64::MAX, "").unwrap_err();
+            let LedgerError::Damaged { place, .. } = error else { panic!("{error}") };
+            let number = if key.windows(9).any(|part| part == b"mapping/1") { 1 } else { 2 };
+            let named = format!("key `mapping/{number}` of `rating/hashmap` at revision {number}");
+            assert_eq!(place, named, "bit {bit}");
+            flips += 1;
+        }
+        store.write_early(&[Write::put(Table::Kv, key.to_vec(), value.to_vec())]).unwrap();
+    }
+    assert_eq!(scan(&ledger, u64::MAX, ""), "2: mapping/1={\"cost\":1}");
+    println!("{flips} bits flipped and found");
 }

@@ -1,10 +1,13 @@
 //! Tests of the ledger through its contract.
 
+mod backup;
 mod basics;
 mod change_crash;
 mod compaction;
 mod compaction_crash;
 mod crash;
+mod flips;
+mod generations;
 mod grouping;
 mod kv;
 mod model;

@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::support::*;
 use crate::ledger::sled::SledLedger;
+use crate::ledger::sled::reprocessing::UNFINISHED_MAX;
 use crate::ledger::{
     CompletenessQuery, CompletenessState, Fact, GroupKey, Ledger, LedgerError, NewReprocessing,
     RatedSlice, Reprocessing,
@@ -191,6 +192,23 @@ fn reprocessings_of_the_same_periods_and_scopes_are_refused() {
     assert!(matches!(add(&["eve"], (0, 2)), Err(LedgerError::UnknownScope(_))));
     let unknown = ledger.stage_reprocessed(77, vec![priced(0, &["ann"], 1)]);
     assert!(matches!(unknown, Err(LedgerError::UnknownReprocessing(77))));
+}
+
+#[test]
+fn more_unfinished_reprocessings_than_are_looked_at_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    let add = |hour: usize| {
+        let hour = i64::try_from(hour).unwrap();
+        ledger.add_reprocessing(&reprocessing_of(&["ann"], (hour, hour)))
+    };
+    let ids: Vec<u64> = (0..UNFINISHED_MAX).map(|hour| add(hour).unwrap()).collect();
+
+    let refused = add(UNFINISHED_MAX).unwrap_err();
+
+    assert!(matches!(refused, LedgerError::TooManyReprocessings { max: UNFINISHED_MAX }));
+    ledger.finish_reprocessing(ids[0]).unwrap();
+    add(UNFINISHED_MAX).unwrap();
 }
 
 #[test]

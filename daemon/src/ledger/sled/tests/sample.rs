@@ -108,6 +108,22 @@ fn write_sample_4(ledger: &SledLedger) {
     ledger.reset(&reset_of(&["bob"], at(1))).unwrap();
 }
 
+/// And of what format 5 added: seals, old figures of a reprocessing that is finished and of one
+/// that is not. `daemon/tests/data/ledger-5` was written by this.
+pub(super) fn write_sample_5(ledger: &SledLedger) {
+    write_sample_4(ledger);
+    let rows = [("cid", 100, 7, Some("vm-1"), None)];
+    for (id, hours) in [(3, 0..2), (4, 2..3)] {
+        let range = (hours.start, hours.end - 1);
+        assert_eq!(ledger.add_reprocessing(&reprocessing_of(&["cid"], range)).unwrap(), id);
+        for index in hours {
+            let staged = slice("cpu", hour(index), &["cid"], &rows);
+            ledger.stage_reprocessed(id, vec![staged]).unwrap();
+        }
+    }
+    ledger.finish_reprocessing(3).unwrap();
+}
+
 /// All that can be read, as text.
 fn read_all(path: &Path) -> String {
     let ledger = open(path);
@@ -207,6 +223,35 @@ fn format_4_is_still_read() {
     assert_eq!((read_all(&old), by_type(&old)), expected);
 }
 
+#[test]
+fn format_5_is_still_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    super::crash::copy(&sample("ledger-5"), &old);
+    write_sample_5(&open(&new));
+    let differences = |path: &Path| {
+        let query = super::generations::all_of(None);
+        super::generations::differences(&open(path), &query)
+    };
+
+    let expected = (read_all(&new), differences(&new));
+
+    assert_eq!((read_all(&old), differences(&old)), expected);
+    let last = ["3: 0 cid 0x 0 -> 1x 0.07", "3: 1 cid 0x 0 -> 1x 0.07"];
+    assert_eq!(expected.1[2..], last);
+    assert_eq!(expected.1[0], "1: 0 ann 2x -0.1 -> 1x 0.7");
+    for path in [&old, &new] {
+        let ledger = open(path);
+        assert!(ledger.troubles().is_empty());
+        assert_eq!(super::flips::verify(&ledger), []);
+        ledger.finish_reprocessing(4).unwrap();
+        super::compaction::compact(&ledger);
+        assert_eq!(super::flips::verify(&ledger), []);
+    }
+    assert_eq!((read_all(&old), differences(&old)), (read_all(&new), differences(&new)));
+    super::compaction::assert_nothing_is_left_over(&old);
+}
+
 /// What older formats have left behind is compacted like anything.
 #[test]
 fn older_formats_are_compacted() {
@@ -237,5 +282,5 @@ fn a_start_raises_the_version() {
 
     drop(open(folder.path()));
 
-    assert_eq!(header(), 4);
+    assert_eq!(header(), 5);
 }

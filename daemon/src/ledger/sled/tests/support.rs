@@ -23,7 +23,7 @@ pub(super) const START_SECS: i64 = 1_793_491_200;
 pub(super) const HOUR_SECS: i64 = 3600;
 
 pub(super) fn open(path: &Path) -> SledLedger {
-    SledLedger::open(path, SledOptions { cache_size_mib: 8 }).unwrap()
+    SledLedger::open(path, SledOptions { cache_size_mib: 8, ..SledOptions::default() }).unwrap()
 }
 
 pub(super) fn at(hour: i64) -> DateTime<Utc> {

@@ -1,47 +1,7 @@
 use proptest::prelude::*;
 
+use super::super::fuzz::{Drip, check, read};
 use super::*;
-
-/// Gives a few bytes at a time.
-struct Drip<'t>(&'t [u8], usize);
-
-impl Read for Drip<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let size = self.0.len().min(self.1).min(buffer.len());
-        let (now, later) = self.0.split_at(size);
-        buffer[..size].copy_from_slice(now);
-        self.0 = later;
-        Ok(size)
-    }
-}
-
-fn read(text: &[u8], at_once: usize, size_max: usize) -> Result<Option<Value>, JsonError> {
-    let mut drip = Drip(text, at_once);
-    let mut json = Json::new(&mut drip);
-    let value = json.small(size_max)?;
-    json.end()?;
-    Ok(value)
-}
-
-fn skipped(text: &[u8], at_once: usize) -> Result<(), JsonError> {
-    let mut drip = Drip(text, at_once);
-    let mut json = Json::new(&mut drip);
-    json.skip()?;
-    json.end()
-}
-
-/// Is read, skipped and refused as `serde_json` does it, however it arrives.
-fn check(text: &[u8]) {
-    let expected = serde_json::from_slice::<Value>(text).ok();
-    for at_once in [1, 3, text.len().max(1)] {
-        let shown = String::from_utf8_lossy(text);
-        let value = read(text, at_once, usize::MAX);
-        assert_eq!(value.ok().flatten(), expected, "{shown}");
-        assert_eq!(skipped(text, at_once).is_ok(), expected.is_some(), "skipped {shown}");
-        // Most of it is too long to be kept.
-        assert_eq!(read(text, at_once, 1).is_ok(), expected.is_some(), "cut {shown}");
-    }
-}
 
 #[test]
 fn lists_and_objects_are_what_serde_json_takes() {

@@ -1,82 +1,16 @@
 //! Bad plugins are refused or contained while the others go on.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+mod apart;
+mod site;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use chrono::{DateTime, TimeDelta, Utc};
-use rated_tests::{Config, Daemon, DataSet, build_folder, rated, run, summary, wait_until};
+use rated_tests::{Daemon, rated, summary, wait_until};
 use reqwest::Method;
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 
-const HOURS: i64 = 4;
-
-/// A folder with the library in its plugin folder, and hours that are due.
-struct Site {
-    folder: TempDir,
-    begin: DateTime<Utc>,
-}
-
-impl Site {
-    fn new() -> Site {
-        let folder = TempDir::new().unwrap();
-        let begin = DataSet::ending_lately(1, 1, 1, 4).begin;
-        fs::create_dir(folder.path().join("plugins")).unwrap();
-        fs::copy(bad_plugin(), folder.path().join("plugins/libbad_plugin.so")).unwrap();
-        Site { folder, begin }
-    }
-
-    /// `metrics` are names and their collectors.
-    fn config(&self, metrics: &[(&str, &str)], plugins: &str) -> PathBuf {
-        let sections: Vec<String> = metrics
-            .iter()
-            .map(|(name, collector)| {
-                format!(
-                    "[[metric]]\nname = \"{name}\"\nunit = \"u\"\ncollector = \"{collector}\"\n"
-                )
-            })
-            .collect();
-        fs::write(self.folder.path().join("metrics.toml"), sections.concat()).unwrap();
-        let start = self.begin.format("%Y-%m-%dT%H:%M:%SZ");
-        let config = Config {
-            daemon: "shutdown_grace_secs = 10\n".to_owned(),
-            collect: format!(
-                "collector = \"sound\"\nfetchers = [\"finder\"]\nmetrics = \"metrics.toml\"\n\
-                 period_secs = 3600\nwait_periods = 2\nscope_key = \"project_id\"\n\
-                 start = \"{start}\"\n"
-            ),
-            plugins: format!(
-                "[plugins]\ncall_deadline_secs = 1\ncall_grace_secs = 1\n\n\
-                 [collectors.sound]\nplugin = \"hostile\"\n\n\
-                 [fetchers.finder]\nplugin = \"hostile\"\ndoes = \"find the cursed\"\n\n{plugins}"
-            ),
-        };
-        config.write(self.folder.path())
-    }
-
-    fn end(&self) -> DateTime<Utc> {
-        self.begin + TimeDelta::hours(HOURS)
-    }
-
-    /// Types and scopes that have a row in each hour.
-    fn complete(&self, daemon: &Daemon) -> BTreeSet<(String, String)> {
-        let rows = summary(daemon, self.begin, self.end(), "time,type,project_id");
-        let key = |row: &Value| {
-            (row[4].as_str().unwrap().to_owned(), row[5].as_str().unwrap().to_owned())
-        };
-        let all: Vec<_> = rows.iter().map(key).collect();
-        let hours = usize::try_from(HOURS).unwrap();
-        let in_each_hour = |pair: &&_| all.iter().filter(|other| other == pair).count() == hours;
-        all.iter().filter(in_each_hour).cloned().collect()
-    }
-}
-
-fn pairs(expected: &[(&str, &str)]) -> BTreeSet<(String, String)> {
-    expected.iter().map(|(one, two)| ((*one).to_owned(), (*two).to_owned())).collect()
-}
+use site::{Site, build_fixture, pairs};
 
 #[test]
 fn collectors_that_hang_panic_or_lie_stop_only_their_own_metrics() {
@@ -128,35 +62,6 @@ fn a_module_that_loses_rows_of_one_scope_stops_only_that_scope() {
     daemon.stop();
 }
 
-/// The example of this crate as a library; nobody else builds examples.
-fn bad_plugin() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-    let target = build_folder().parent().expect("target/<profile>").to_owned();
-    let mut command = Command::new("cargo");
-    command.args(["build", "--offline", "--example", "bad_plugin", "--manifest-path"]);
-    // What the runner of this test has set would make cargo build everything again.
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("CARGO_") && name != "CARGO_HOME" {
-            command.env_remove(name);
-        }
-    }
-    let (succeeded, text) = run(command.arg(manifest).env("CARGO_TARGET_DIR", &target));
-    assert!(succeeded, "{text}");
-    target.join("debug/examples/libbad_plugin.so")
-}
-
-/// Libraries in C with one thing wrong, by the fixture of the daemon's own tests.
-fn build_fixture(to: &Path, define: &str) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let (succeeded, text) = run(Command::new("cc")
-        .args(["-shared", "-fPIC", &format!("-D{define}"), "-I"])
-        .arg(root.join("plugin-api/include"))
-        .arg("-o")
-        .arg(to)
-        .arg(root.join("daemon/tests/plugin/fixture.c")));
-    assert!(succeeded, "{text}");
-}
-
 #[test]
 fn a_library_for_a_newer_interface_is_refused_and_the_rest_runs() {
     let site = Site::new();
@@ -166,7 +71,7 @@ fn a_library_for_a_newer_interface_is_refused_and_the_rest_runs() {
     let file = site.config(&[("good", "sound")], "");
     let mut daemon = Daemon::start(&file);
     // As the configuration names them: relative to its folder.
-    let refused = "libnewer.so`: needs ABI 1.3, this daemon has 1.0; upgrade rated";
+    let refused = "libnewer.so`: needs ABI 1.3, this daemon has 1.1; upgrade rated";
     let wrong = "libother.so`: is not a rated plugin: its description begins with a wrong magic";
 
     let said = daemon.process.output();

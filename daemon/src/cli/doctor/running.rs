@@ -1,0 +1,179 @@
+//! The running daemon: its process, and what it says of itself.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+
+use super::finding::{Findings, Note};
+use crate::cli::client::Server;
+use crate::cli::{Environment, chain};
+use crate::clock::Clock;
+use crate::config::Config;
+
+/// Troubles that are shown one by one.
+const TROUBLES_SHOWN_MAX: usize = 10;
+/// What the daemon opens beside connections: data files, the log, pipes to processes of plugins.
+const FILES_BESIDE_CONNECTIONS: u64 = 512;
+/// Periods that a scope may be behind beyond what the configuration asks for.
+const PERIODS_BEHIND_MAX: i32 = 2;
+/// Of the bytes in data files: more dead ones should have been compacted away.
+const DEAD_SHARE: u64 = 2;
+const MIB: u64 = 1 << 20;
+
+pub(super) fn examine(
+    config: &Config,
+    (server, environment): (&Server, &Environment),
+    clock: &dyn Clock,
+    findings: &mut Findings,
+) {
+    let lock = config.daemon.state_dir.join("ledger/lock");
+    let holder = holder_of(&lock);
+    if let Some(process) = holder {
+        findings.add("ledger lock", Note::ok(format!("held by process {process}")));
+        findings.add("open files", files_of(process, config.api.connections_max));
+    } else {
+        let hint = "`rated serve` holds it; start it, or see its log for why it has ended";
+        findings.add("ledger lock", Note::warn("held by nobody".to_owned(), hint));
+    }
+    let asked = server.client_for(config, environment).map_err(|error| chain(&error));
+    let client = match asked {
+        Ok(Some(client)) => client,
+        Ok(None) => {
+            let text = "`api.listen` has port 0, so only its log says where it listens";
+            findings.add("daemon", Note::warn(text.to_owned(), "`--url` says where to ask"));
+            return;
+        }
+        Err(text) => return findings.add("daemon", Note::fail(text, "")),
+    };
+    match client.get(&["readyz"], &[]) {
+        Ok(ready) => health(config, &ready, clock.now(), findings),
+        Err(error) if holder.is_none() => {
+            findings.add("daemon", Note::warn(chain(&error), ""));
+        }
+        Err(error) => {
+            let hint = "it runs and does not answer, or not to you; RATED_TOKEN or RATED_USER and \
+                        RATED_PASSWORD say who asks";
+            findings.add("daemon", Note::fail(chain(&error), hint));
+        }
+    }
+    match client.bytes(&["metrics"], &[]) {
+        Ok(text) => ledger(&String::from_utf8_lossy(&text), findings),
+        Err(error) if holder.is_none() => drop(error),
+        Err(error) => findings.add("ledger", Note::warn(chain(&error), "")),
+    }
+}
+
+fn health(config: &Config, ready: &Value, now: DateTime<Utc>, findings: &mut Findings) {
+    let date = |name: &str| {
+        let date = ready[name].as_str().and_then(|text| DateTime::parse_from_rfc3339(text).ok());
+        date.map(|date| date.with_timezone(&Utc))
+    };
+    let note = if ready["ready"] == Value::Bool(true) {
+        Note::ok("ready".to_owned())
+    } else {
+        let hint = "its log says why; room on the disk, then a restart";
+        Note::fail("the ledger takes no changes".to_owned(), hint)
+    };
+    findings.add("daemon", note);
+    findings.add("last cycle", last_cycle(config, (date("last_cycle_end"), now)));
+    findings.add("collected", collected(config, (date("furthest_behind"), now)));
+    let troubles = ready["troubles"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let texts: Vec<&str> = troubles.iter().filter_map(Value::as_str).collect();
+    for text in texts.iter().take(TROUBLES_SHOWN_MAX) {
+        let hint = "it is tried again by itself; what failed waits and is not lost";
+        findings.add("held back", Note::warn((*text).to_owned(), hint));
+    }
+    if texts.len() > TROUBLES_SHOWN_MAX {
+        let more = texts.len() - TROUBLES_SHOWN_MAX;
+        findings.add("held back", Note::warn(format!("{more} more"), "`/readyz` shows them"));
+    }
+}
+
+/// It should have ended since the schedule asked for the one before the last one.
+fn last_cycle(config: &Config, (end, now): (Option<DateTime<Utc>>, DateTime<Utc>)) -> Note {
+    let Some(end) = end else {
+        return Note::warn("none has ended yet".to_owned(), "a daemon just started needs a moment");
+    };
+    let due = config.collect.schedule.after(&end).nth(1);
+    let text = format!("ended {end}");
+    if due.is_some_and(|due| due < now) {
+        let hint = "it takes longer than its schedule: `rated_cycle_duration_seconds` in /metrics";
+        return Note::warn(text, hint);
+    }
+    Note::ok(text)
+}
+
+/// `begin` is that of the oldest period that is not in the ledger.
+fn collected(config: &Config, (begin, now): (Option<DateTime<Utc>>, DateTime<Utc>)) -> Note {
+    let Some(begin) = begin else { return Note::ok("nobody waits for a period".to_owned()) };
+    let collect = &config.collect;
+    let period = TimeDelta::seconds(i64::from(collect.period_secs));
+    let wait = i32::try_from(collect.wait_periods).unwrap_or(i32::MAX);
+    let behind = now - begin;
+    let text = format!("everything before {begin}");
+    let usual = period.checked_mul(wait.saturating_add(1 + PERIODS_BEHIND_MAX));
+    if usual.is_some_and(|usual| behind > usual) {
+        let hint = "see what is held back; after a time without the daemon it catches up";
+        return Note::warn(format!("{text}, {} s behind", behind.num_seconds()), hint);
+    }
+    Note::ok(text)
+}
+
+fn ledger(metrics: &str, findings: &mut Findings) {
+    let value = |name: &str| -> u64 {
+        let mut lines = metrics.lines();
+        let found = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let whole = found.and_then(|text| text.split('.').next());
+        whole.and_then(|text| text.parse().ok()).unwrap_or(0)
+    };
+    let (size, dead) = (value("rated_ledger_size_bytes"), value("rated_compaction_dead_bytes"));
+    let rows = value("rated_ledger_rows");
+    let text = format!("{rows} rows, {} MiB, of it {} MiB dead", size / MIB, dead / MIB);
+    let note = if dead * DEAD_SHARE > size && dead > MIB {
+        let hint = "compaction works while the cycle is idle, `ledger.compaction_percent` of the \
+                    time; its failures are in the log";
+        Note::warn(text, hint)
+    } else {
+        Note::ok(text)
+    };
+    findings.add("ledger", note);
+}
+
+/// Who holds the lock of a file, as the kernel lists them.
+fn holder_of(lock: &Path) -> Option<u32> {
+    let inode = fs::metadata(lock).ok()?.ino().to_string();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    // `1: FLOCK  ADVISORY  WRITE 5310 fe:00:132098 0 EOF`
+    locks.lines().find_map(|line| {
+        let mut parts = line.split_whitespace().skip_while(|part| *part != "WRITE").skip(1);
+        let process = parts.next()?;
+        let place = parts.next()?;
+        (place.rsplit(':').next() == Some(&*inode)).then(|| process.parse().ok()).flatten()
+    })
+}
+
+fn files_of(process: u32, connections_max: usize) -> Note {
+    let unknown = "cannot be told: run this as the daemon's user".to_owned();
+    let Ok(limits) = fs::read_to_string(format!("/proc/{process}/limits")) else {
+        return Note::ok(unknown);
+    };
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let limit = limit.and_then(|rest| rest.split_whitespace().next());
+    let limit = match limit {
+        Some("unlimited") => u64::MAX,
+        Some(text) => text.parse().unwrap_or(u64::MAX),
+        None => return Note::ok(unknown),
+    };
+    let open = fs::read_dir(format!("/proc/{process}/fd")).map(Iterator::count).ok();
+    let open = open.map_or_else(String::new, |open| format!("{open} of "));
+    let wanted = connections_max as u64 + FILES_BESIDE_CONNECTIONS;
+    let text = format!("{open}{limit}");
+    if limit < wanted {
+        let hint = format!("raise the limit to {wanted}: `LimitNOFILE=` of the unit");
+        return Note::warn(text, &hint);
+    }
+    Note::ok(text)
+}

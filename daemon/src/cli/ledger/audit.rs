@@ -1,0 +1,277 @@
+//! `rated ledger audit`: are the prices in the ledger those that its rules lead to?
+//!
+//! Exit code 0: everything that can be compared is equal. 1: a difference, or damage. 2: it could
+//! not be done, wholly or in part.
+
+use std::error::Error;
+use std::io::{self, IsTerminal as _};
+use std::ops::ControlFlow;
+
+use serde_json::Value;
+
+use crate::cli::client::{Client, Server};
+use crate::cli::moment::{self, Moment};
+use crate::cli::table::printable;
+use crate::cli::{Environment, Outcome, terminal, text};
+use crate::clock::Clock;
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct AuditArguments {
+    /// Periods that begin then or later
+    #[arg(long, value_name = "TIME")]
+    from: Moment,
+    /// Periods that begin before
+    #[arg(long, value_name = "TIME")]
+    to: Moment,
+    /// Rows of this scope only; may be repeated
+    #[arg(long, value_name = "SCOPE")]
+    scope: Vec<String>,
+    /// This metric type only; may be repeated
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<String>,
+    /// Print the API's answer, a line of JSON for each finding
+    #[arg(long)]
+    json: bool,
+}
+
+/// The audit has no result that can be trusted.
+#[derive(Debug, thiserror::Error)]
+#[error("the audit could not be done")]
+pub(in crate::cli) struct AuditUndone(#[source] Box<dyn Error + Send + Sync>);
+
+#[derive(Debug, thiserror::Error)]
+enum AuditFailed {
+    #[error("the ledger is not what its rules lead to")]
+    Different,
+    #[error("{0} rows could not be compared")]
+    Incomplete(u64),
+    #[error("the daemon did not end its answer\n(hint: its log says why)")]
+    NoEnd,
+}
+
+pub(super) fn run(
+    arguments: &AuditArguments,
+    server: &Server,
+    clock: &dyn Clock,
+    environment: &Environment,
+) -> Outcome {
+    let counts = ask(arguments, server, clock, environment).map_err(AuditUndone)?;
+    if !arguments.json {
+        terminal::print(&summary(&counts))?;
+    }
+    if counts.is_wrong() {
+        return Err(AuditFailed::Different.into());
+    }
+    match counts.of("not_compared") {
+        0 => Ok(()),
+        rows => Err(AuditUndone(AuditFailed::Incomplete(rows).into()).into()),
+    }
+}
+
+/// The last line of the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Counts(Value);
+
+impl Counts {
+    fn of(&self, name: &str) -> u64 {
+        self.0[name].as_u64().unwrap_or(0)
+    }
+
+    fn is_wrong(&self) -> bool {
+        let wrong = ["different", "different_by_other_library", "damages"];
+        wrong.iter().any(|name| self.of(name) > 0)
+    }
+}
+
+fn ask(
+    arguments: &AuditArguments,
+    server: &Server,
+    clock: &dyn Clock,
+    environment: &Environment,
+) -> Result<Counts, Box<dyn Error + Send + Sync>> {
+    let client: Client = server.client(environment)?;
+    let mut query =
+        vec![("begin", arguments.from.to_text(clock)), ("end", arguments.to.to_text(clock))];
+    query.extend(arguments.scope.iter().map(|scope| ("scope_id", scope.clone())));
+    query.extend(arguments.types.iter().map(|name| ("type", name.clone())));
+    let mut end = None;
+    let mut printed = Ok(());
+    let mut progress = Progress { is_terminal: io::stderr().is_terminal(), is_drawn: false };
+    client.lines(&["v2", "audit"], &query, &mut |line| {
+        if let Some(counts) = line.get("end") {
+            end = Some(Counts(counts.clone()));
+        }
+        if let Some(at) = line.get("progress") {
+            progress.show(at);
+        }
+        let shown = if arguments.json {
+            Some(format!("{line}\n"))
+        } else {
+            finding(line).map(|text| text + "\n")
+        };
+        if let Some(shown) = shown {
+            progress.clear();
+            printed = terminal::print(&shown);
+        }
+        if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    progress.clear();
+    printed?;
+    end.ok_or_else(|| AuditFailed::NoEnd.into())
+}
+
+/// Progress stands on the standard error, where it is in nobody's way: one line that is drawn anew
+/// on a terminal, else line after line.
+struct Progress {
+    is_terminal: bool,
+    is_drawn: bool,
+}
+
+impl Progress {
+    fn show(&mut self, progress: &Value) {
+        let counts = Counts(progress["counts"].clone());
+        let differences = counts.of("different") + counts.of("different_by_other_library");
+        let line = format!(
+            "up to {}: {} rows, {differences} differences",
+            moment::tidy(&text(&progress["at"])),
+            counts.of("rows")
+        );
+        if self.is_terminal {
+            eprint!("\r\x1b[2K{line}");
+            self.is_drawn = true;
+        } else {
+            eprintln!("{line}");
+        }
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.is_drawn) {
+            eprint!("\r\x1b[2K");
+        }
+    }
+}
+
+/// A finding in one line; `None` = it is none.
+fn finding(line: &Value) -> Option<String> {
+    let part = |value: &Value| printable(&text(value));
+    let time = |value: &Value| moment::tidy(&text(value));
+    if let Some(of) = line.get("difference") {
+        let by = match of["by_same_libraries"].as_bool() {
+            Some(true) => "",
+            _ => " (by another library: the one that rated is not here)",
+        };
+        return Some(format!(
+            "difference: scope {}, {} from {} to {}, row {}: stored {}, computed {} from {} by \
+             {}{by}",
+            part(&of["scope_id"]),
+            metric(of),
+            time(&of["begin"]),
+            time(&of["end"]),
+            of["row"],
+            part(&of["stored"]),
+            part(&of["computed"]),
+            part(&of["qty"]),
+            rated_by(of),
+        ));
+    }
+    if let Some(of) = line.get("damage") {
+        let rules = match (&of["module"], &of["revision"]) {
+            (Value::String(module), revision) => {
+                format!(" (rules of module {} at revision {revision})", printable(module))
+            }
+            _ => String::new(),
+        };
+        return Some(format!("damage: {}: {}{rules}", part(&of["place"]), part(&of["detail"])));
+    }
+    let of = line.get("not_compared")?;
+    Some(format!(
+        "not compared: from {} on, {} by {}: {}",
+        time(&of["begin"]),
+        part(&of["type"]),
+        rated_by(of),
+        part(&of["reason"])
+    ))
+}
+
+fn metric(of: &Value) -> String {
+    let (name, metric_type) = (text(&of["metric"]), text(&of["type"]));
+    let shown = if name == metric_type { name } else { format!("{metric_type} ({name})") };
+    printable(&shown)
+}
+
+/// `hashmap revision 3`
+fn rated_by(of: &Value) -> String {
+    let modules = of["rated_by"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let module =
+        |by: &Value| format!("{} revision {}", printable(&text(&by["module"])), by["revision"]);
+    if modules.is_empty() {
+        return "no module".to_owned();
+    }
+    modules.iter().map(module).collect::<Vec<_>>().join(", ")
+}
+
+fn summary(counts: &Counts) -> String {
+    let told = [
+        ("rows looked at", "rows"),
+        ("equal", "equal"),
+        ("different", "different"),
+        ("equal, by another library than rated them", "equal_by_other_library"),
+        ("different, by another library than rated them", "different_by_other_library"),
+        ("pushed, rated elsewhere", "pushed"),
+        ("not compared", "not_compared"),
+        ("damaged places", "damages"),
+        ("days whose rows are not kept any more", "days_without_rows"),
+    ];
+    let always = ["rows", "equal", "different"];
+    let is_told = |name: &str| always.contains(&name) || counts.of(name) > 0;
+    let lines = told.iter().filter(|(_, name)| is_told(name));
+    let line = |(title, name): &(&str, &str)| format!("{title}: {}\n", counts.of(name));
+    lines.map(line).collect::<Vec<_>>().concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_difference_names_whose_it_is_and_who_made_it() {
+        let line = json!({"difference": {
+            "scope_id": "alice", "type": "cpu", "metric": "cpu_seconds",
+            "begin": "2026-11-01T00:00:00+00:00", "end": "2026-11-01T01:00:00+00:00", "row": 2,
+            "qty": "3", "stored": "0.3", "computed": "0.6", "by_same_libraries": true,
+            "rated_by": [{"module": "hashmap", "revision": 4, "library": "ab"}],
+        }});
+
+        assert_eq!(
+            finding(&line).unwrap(),
+            "difference: scope alice, cpu (cpu_seconds) from 2026-11-01T00:00:00Z to \
+             2026-11-01T01:00:00Z, row 2: stored 0.3, computed 0.6 from 3 by hashmap revision 4"
+        );
+    }
+
+    #[test]
+    fn damage_of_rules_names_module_revision_and_key() {
+        let place = "key `mapping/1` of `rating/hashmap` at revision 2";
+        let line = json!({"damage": {
+            "place": place, "detail": "its checksum is wrong", "module": "hashmap", "revision": 3,
+        }});
+
+        let text = finding(&line).unwrap();
+
+        assert!(text.contains(place) && text.ends_with("(rules of module hashmap at revision 3)"));
+        assert_eq!(finding(&json!({"progress": {}})), None);
+    }
+
+    #[test]
+    fn the_summary_tells_what_there_is() {
+        let counts = Counts(json!({"rows": 5, "equal": 3, "pushed": 2}));
+
+        assert_eq!(
+            summary(&counts),
+            "rows looked at: 5\nequal: 3\ndifferent: 0\npushed, rated elsewhere: 2\n"
+        );
+        assert!(!counts.is_wrong() && Counts(json!({"damages": 1})).is_wrong());
+    }
+}

@@ -1,0 +1,110 @@
+//! `rated ledger restore`: makes a ledger from a backup.
+//!
+//! Only where there is none. Everything is checked before anything is written; the ledger is built
+//! beside its place and moved there at the end. One that was interrupted goes on.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use super::manifest::{Manifest, Part};
+use super::{FileError, LEDGER_DIR, hash_of, hex, lock, readable, sync_folder};
+use crate::cli::{Environment, Outcome, terminal};
+use crate::config::Config;
+use crate::ledger::sled::restore_records;
+
+/// Where it is built.
+const STAGING_DIR: &str = "ledger.restoring";
+const DATA: &str = "data";
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "there is a ledger in `{}` already, and nothing is written over it\n(hint: stop the daemon and \
+     move that folder away)",
+    path.display()
+)]
+struct Occupied {
+    path: PathBuf,
+}
+
+pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outcome {
+    let config = Config::load(config, environment.iter().cloned())?;
+    let state_dir = config.daemon.state_dir;
+    let ledger = state_dir.join(LEDGER_DIR);
+    if !is_free(&ledger)? {
+        return Err(Occupied { path: ledger }.into());
+    }
+    let manifest = Manifest::read(from)?;
+    for part in manifest.parts() {
+        part.check(from)?;
+    }
+    let staging = state_dir.join(STAGING_DIR);
+    let data = staging.join(DATA);
+    fs::create_dir_all(&data).map_err(FileError::of("make", &data))?;
+    let lock_path = state_dir.join("restore.lock");
+    let lock = lock(&lock_path)?;
+    for part in &manifest.files {
+        copy(from, &data.join(&part.name), part)?;
+    }
+    sync_folder(&data)?;
+    remove_rest(&staging)?;
+    let records = from.join(&manifest.records.file);
+    let records = File::open(&records).map_err(FileError::of("read", &records))?;
+    restore_records(&staging, records.take(manifest.records.size))?;
+    sync_folder(&staging)?;
+    if !is_free(&ledger)? {
+        return Err(Occupied { path: ledger }.into());
+    }
+    // A folder that is there is empty; rename replaces it.
+    fs::rename(&staging, &ledger).map_err(FileError::of("make", &ledger))?;
+    sync_folder(&state_dir)?;
+    fs::remove_file(&lock_path).map_err(FileError::of("remove", &lock_path))?;
+    drop(lock);
+    terminal::print(&format!(
+        "restored into `{}`: the ledger as of {}, {}\n",
+        ledger.display(),
+        manifest.taken_at,
+        readable(manifest.parts().map(|part| part.size).sum()),
+    ))?;
+    Ok(())
+}
+
+fn is_free(ledger: &Path) -> Result<bool, FileError> {
+    match fs::read_dir(ledger) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        entries => Ok(entries.map_err(FileError::of("read", ledger))?.next().is_none()),
+    }
+}
+
+/// Unless it is there already.
+fn copy(from: &Path, to: &Path, part: &Part) -> Result<(), FileError> {
+    if fs::metadata(to).is_ok_and(|metadata| metadata.len() == part.size) {
+        let (hasher, _) = hash_of(to, part.size)?;
+        if hex(hasher) == part.sha256 {
+            return Ok(());
+        }
+    }
+    let path = from.join(&part.file);
+    let source = File::open(&path).map_err(FileError::of("read", &path))?;
+    let write = || {
+        let mut out = File::create(to)?;
+        io::copy(&mut source.take(part.size), &mut out)?;
+        out.sync_all()
+    };
+    write().map_err(FileError::of("write", to))
+}
+
+/// What an interrupted one has left besides data files: records are quick to write again.
+fn remove_rest(staging: &Path) -> Result<(), FileError> {
+    for entry in fs::read_dir(staging).map_err(FileError::of("read", staging))? {
+        let entry = entry.map_err(FileError::of("read", staging))?;
+        let path = entry.path();
+        let removed = match entry.file_name().to_str() {
+            Some(DATA) => Ok(()),
+            _ if path.is_dir() => fs::remove_dir_all(&path),
+            _ => fs::remove_file(&path),
+        };
+        removed.map_err(FileError::of("remove", &path))?;
+    }
+    Ok(())
+}

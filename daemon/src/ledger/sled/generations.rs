@@ -1,0 +1,470 @@
+//! What a reprocessing has replaced: the figures from before, by scope, metric and period.
+//!
+//! ```text
+//! tree         key                       record
+//! generations  id:u64be (slice's key)    as in `slices`, without blocks
+//! ```
+//!
+//! `id` is that of the reprocessing. When a scope is staged, what was collected of the same metric
+//! and period is written down in the same change: until the reprocessing is finished nothing else
+//! can replace it, and a reset takes it out of both. Scopes of which nothing was there are written
+//! down with nothing. The end of the reprocessing takes out those that it has not replaced in the
+//! end. From then on the figures can be compared; readers of reports begin at `slices` and never
+//! come here.
+//!
+//! Of each scope, metric and period as many generations are kept as the configuration says, that of
+//! now counted; `compaction` drops the others. Their rollups stand in data files as those of slices
+//! do; rows are not kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::catalog::{Catalog, MetricNumber, ReprocessingEntry, ScopeNumber};
+use super::commit::Encoded;
+use super::gather::ScopeSums;
+use super::ledger::{Inner, SledLedger};
+use super::query::{Reading, first_second};
+use super::queue::{Company, Stage};
+use super::reprocessing::{staged_key, within};
+use super::rollup::RollupEntry;
+use super::runs::ScopeRuns;
+use super::slice::{Slice, SliceKey};
+use super::store::{Table, Write};
+use super::{data, removal, reprocessing};
+use crate::ledger::{
+    Difference, DifferencePage, DifferencePlace, DifferenceQuery, Fact, Figures, Generation,
+    LedgerError, Origin, Which,
+};
+use crate::usage::Period;
+
+/// So many slices are looked at in one step of compaction.
+const STEP_SLICES: usize = 256;
+
+/// Old figures on their way into the ledger.
+#[derive(Debug)]
+pub(super) struct Captured {
+    /// Its parts, number and place still to be given.
+    slice: Slice,
+    entries: Vec<RollupEntry>,
+}
+
+/// What was collected of some scopes (ascending) that begins within a period.
+pub(super) fn capture(
+    reading: Reading<'_>,
+    (metric, period): (MetricNumber, Period),
+    scopes: &[ScopeNumber],
+) -> Result<Vec<Captured>, LedgerError> {
+    let mut captured = Vec::new();
+    let mut missing: BTreeSet<ScopeNumber> = scopes.iter().copied().collect();
+    for slice in reading.slices_between(period.begin_secs(), period.end_secs()) {
+        let slice = slice?;
+        if slice.origin != Origin::Collected || slice.metric != metric {
+            continue;
+        }
+        let mut entries = Vec::new();
+        for part in 0..slice.rollups.len() {
+            let found = reading.rollup(&slice, part)?.into_iter();
+            entries.extend(found.filter(|entry| scopes.binary_search(&entry.scope).is_ok()));
+        }
+        for entry in &entries {
+            missing.remove(&entry.scope);
+        }
+        if !entries.is_empty() {
+            captured.push(Captured { slice, entries });
+        }
+    }
+    let nothing = |scope| RollupEntry { scope, fact: Fact::NoData, sums: ScopeSums::default() };
+    let entries: Vec<RollupEntry> = missing.into_iter().map(nothing).collect();
+    if !entries.is_empty() {
+        captured.push(Captured { slice: empty(metric, period), entries });
+    }
+    Ok(captured)
+}
+
+fn empty(metric: MetricNumber, period: Period) -> Slice {
+    Slice {
+        period,
+        metric,
+        number: 0,
+        unit: String::new(),
+        description: None,
+        chain: 0,
+        scopes: 0,
+        rows: 0,
+        qty: ScopeSums::default().qty,
+        price: ScopeSums::default().price,
+        rollups: Vec::new(),
+        blocks: Vec::new(),
+        origin: Origin::Collected,
+        removed: ScopeRuns::default(),
+        order: 0,
+        file: 0,
+        offset: 0,
+    }
+}
+
+pub(super) fn put(stage: &mut Stage, id: u64, captured: Captured) {
+    let Captured { mut slice, entries } = captured;
+    let sums: ScopeSums = entries.iter().map(|entry| entry.sums).sum();
+    slice.number = stage.catalog.counters.next_slice;
+    stage.catalog.counters.next_slice += 1;
+    slice.scopes = entries.len() as u64;
+    (slice.rows, slice.qty, slice.price) = (sums.rows, sums.qty, sums.price);
+    slice.removed = ScopeRuns::default();
+    let parts = Encoded { blocks: Vec::new(), rollup: entries }.into_parts();
+    (slice.rollups, slice.blocks) = (parts.rollups, Vec::new());
+    data::place(stage, &mut slice, parts.bytes);
+    let key = staged_key(id, slice.key());
+    stage.journaled.push(Write::put(Table::Generations, key, slice.encode()));
+}
+
+/// Old figures of a reprocessing whose periods begin in a range, by period.
+pub(super) fn between(
+    reading: Reading<'_>,
+    id: u64,
+    (begin_secs, end_secs): (i64, i64),
+) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'_> {
+    let first = SliceKey { begin_secs, metric: 0, number: 0 };
+    let end = SliceKey { begin_secs: end_secs, metric: 0, number: 0 };
+    within(reading, Table::Generations, staged_key(id, first)..staged_key(id, end))
+}
+
+/// Takes scopes out of what a reprocessing has written down, at its end: by metric and period.
+pub(super) fn without(
+    reading: Reading<'_>,
+    id: u64,
+    dropped: &BTreeMap<(MetricNumber, Period), Vec<ScopeNumber>>,
+) -> Result<Vec<Slice>, LedgerError> {
+    let mut changed = Vec::new();
+    for ((metric, period), scopes) in dropped {
+        for slice in between(reading, id, (period.begin_secs(), period.end_secs())) {
+            let mut slice = slice?;
+            let is_it = slice.metric == *metric;
+            if is_it && removal::leave_out(reading, &mut slice, scopes)?.is_some() {
+                changed.push(slice);
+            }
+        }
+    }
+    Ok(changed)
+}
+
+/// The same of all reprocessings, for periods that begin then or later.
+pub(super) fn without_from(
+    reading: Reading<'_>,
+    scopes: &[ScopeNumber],
+    from_secs: i64,
+) -> Result<Vec<(u64, Slice)>, LedgerError> {
+    let mut changed = Vec::new();
+    for id in reading.catalog.reprocessings.keys() {
+        for slice in between(reading, *id, (from_secs, i64::MAX)) {
+            let mut slice = slice?;
+            if removal::leave_out(reading, &mut slice, scopes)?.is_some() {
+                changed.push((*id, slice));
+            }
+        }
+    }
+    Ok(changed)
+}
+
+pub(super) fn write(stage: &mut Stage, id: u64, slice: &Slice) {
+    reprocessing::write_slice(stage, Table::Generations, id, slice);
+}
+
+/// How far compaction has looked.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    key: Vec<u8>,
+    is_done: bool,
+}
+
+/// A record with fewer scopes than it had.
+struct Thinned {
+    id: u64,
+    slice: Slice,
+    record: sled::IVec,
+}
+
+impl SledLedger {
+    /// Drops generations that are more than is kept. How many slices were looked at; `None` = all
+    /// were.
+    pub(super) fn drop_generations(
+        &self,
+        progress: &mut Progress,
+    ) -> Result<Option<u64>, LedgerError> {
+        if progress.is_done {
+            return Ok(None);
+        }
+        let presence = self.inner.readers.enter();
+        let (catalog, records) = {
+            let catalog = self.inner.lock();
+            let entries = self.inner.store.range(Table::Generations, progress.key.clone()..);
+            let records: Result<Vec<_>, LedgerError> = entries.take(STEP_SLICES).collect();
+            (Arc::clone(&catalog), records?)
+        };
+        let Some((last, _)) = records.last() else {
+            progress.is_done = true;
+            return Ok(None);
+        };
+        progress.key = [last.as_ref(), &[0]].concat();
+        let seen = records.len() as u64;
+        let reading = self.inner.reading(&catalog);
+        let mut thinned = Vec::new();
+        for (key, record) in records {
+            let Some((id, slice_key)) = key.split_first_chunk::<8>() else { continue };
+            let id = u64::from_be_bytes(*id);
+            let mut slice = reading.slice(slice_key, &record)?;
+            let scopes = self.inner.beyond_limit(reading, id, &slice)?;
+            if removal::leave_out(reading, &mut slice, &scopes)?.is_some() {
+                thinned.push(Thinned { id, slice, record });
+            }
+        }
+        drop(presence);
+        if !thinned.is_empty() {
+            let inner = Arc::clone(&self.inner);
+            self.change_with(Company::Alone, move |stage: &mut Stage| {
+                for Thinned { id, slice, record } in thinned {
+                    let key = staged_key(id, slice.key());
+                    // A reset may have been faster.
+                    if inner.store.get(Table::Generations, &key)?.as_ref() == Some(&record) {
+                        write(stage, id, &slice);
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(Some(seen))
+    }
+}
+
+impl Inner {
+    /// The scopes of which enough newer generations are kept, ascending.
+    fn beyond_limit(
+        &self,
+        reading: Reading<'_>,
+        id: u64,
+        slice: &Slice,
+    ) -> Result<Vec<ScopeNumber>, LedgerError> {
+        let begin_secs = slice.period.begin_secs();
+        let is_finished = |entry: &ReprocessingEntry| entry.finished;
+        if !reading.catalog.reprocessings.get(&id).is_some_and(is_finished) {
+            return Ok(Vec::new());
+        }
+        // That of now counts.
+        let kept = self.keep_generations.saturating_sub(1) as usize;
+        let mut newer: BTreeMap<ScopeNumber, usize> = BTreeMap::new();
+        if kept == 0 {
+            for part in 0..slice.rollups.len() {
+                newer.extend(reading.rollup(slice, part)?.iter().map(|entry| (entry.scope, 0)));
+            }
+        }
+        for (other, _) in reading.catalog.reprocessings.range(id + 1..) {
+            let is_newer = reading.catalog.reprocessings.get(other).is_some_and(is_finished);
+            if kept == 0 || !is_newer {
+                continue;
+            }
+            for found in between(reading, *other, (begin_secs, begin_secs.saturating_add(1))) {
+                let found = found?;
+                for part in 0..found.rollups.len() {
+                    if found.metric != slice.metric {
+                        break;
+                    }
+                    for entry in reading.rollup(&found, part)? {
+                        *newer.entry(entry.scope).or_default() += 1;
+                    }
+                }
+            }
+        }
+        let beyond = newer.into_iter().filter(|(_, count)| *count >= kept);
+        Ok(beyond.map(|(scope, _)| scope).collect())
+    }
+
+    /// Finished reprocessings with figures from before, the oldest first.
+    pub(super) fn generations(&self) -> Result<Vec<Generation>, LedgerError> {
+        let catalog = self.lock();
+        let reading = self.reading(&catalog);
+        let mut generations = Vec::new();
+        for reprocessing in reprocessing::list(&catalog) {
+            let mut kept = between(reading, reprocessing.id, (i64::MIN, i64::MAX));
+            if reprocessing.finished && kept.next().transpose()?.is_some() {
+                generations.push(Generation {
+                    id: reprocessing.id,
+                    reason: reprocessing.reason,
+                    start: reprocessing.start,
+                    end: reprocessing.end,
+                    at: reprocessing.at,
+                    scopes: reprocessing.scopes,
+                });
+            }
+        }
+        Ok(generations)
+    }
+
+    /// A period at a time, each as of one moment.
+    pub(super) fn differences(
+        &self,
+        query: &DifferenceQuery,
+    ) -> Result<DifferencePage, LedgerError> {
+        let _presence = self.readers.enter();
+        let mut page = DifferencePage::default();
+        let mut from_secs = first_second(query.begin);
+        if let Some(after) = query.after {
+            from_secs = from_secs.max(after.begin_secs);
+        }
+        let end_secs = first_second(query.end);
+        loop {
+            let (catalog, found) = {
+                let catalog = self.lock();
+                let reading = self.reading(&catalog);
+                let ids = finished(&catalog, query.reprocessing);
+                let found = AtOneBegin::list(reading, &ids, (from_secs, end_secs), query)?;
+                (Arc::clone(&catalog), found)
+            };
+            let Some(found) = found else { return Ok(page) };
+            from_secs = found.begin_secs.saturating_add(1);
+            found.compare(self.reading(&catalog), query, &mut page)?;
+            if page.next.is_some() {
+                return Ok(page);
+            }
+        }
+    }
+
+    /// Whether anything is kept from before a reprocessing.
+    pub(super) fn has_generation(&self, id: u64) -> Result<bool, LedgerError> {
+        let catalog = self.lock();
+        let is_finished = catalog.reprocessings.get(&id).is_some_and(|entry| entry.finished);
+        let mut kept = between(self.reading(&catalog), id, (i64::MIN, i64::MAX));
+        Ok(is_finished && kept.next().transpose()?.is_some())
+    }
+}
+
+/// Those that are finished, from one on.
+fn finished(catalog: &Catalog, from: Option<u64>) -> Vec<u64> {
+    let all = catalog.reprocessings.range(from.unwrap_or(0)..);
+    all.filter(|(_, entry)| entry.finished).map(|(id, _)| *id).collect()
+}
+
+/// Everything that begins then: old figures by reprocessing, and what is there now.
+struct AtOneBegin {
+    begin_secs: i64,
+    old: Vec<(u64, Slice)>,
+    now: Vec<Slice>,
+}
+
+type Places = BTreeMap<(MetricNumber, ScopeNumber), Vec<(u64, Period, ScopeSums)>>;
+
+impl AtOneBegin {
+    /// The first begin in a range for which figures of the wanted reprocessings are kept.
+    fn list(
+        reading: Reading<'_>,
+        ids: &[u64],
+        (from_secs, end_secs): (i64, i64),
+        query: &DifferenceQuery,
+    ) -> Result<Option<AtOneBegin>, LedgerError> {
+        let mut first: Option<i64> = None;
+        let is_wanted = |id: &&u64| query.reprocessing.is_none_or(|wanted| wanted == **id);
+        for id in ids.iter().filter(is_wanted) {
+            let end_secs = first.unwrap_or(end_secs);
+            if from_secs < end_secs
+                && let Some(slice) = between(reading, *id, (from_secs, end_secs)).next()
+            {
+                first = Some(slice?.period.begin_secs());
+            }
+        }
+        let Some(begin_secs) = first else { return Ok(None) };
+        let end_secs = begin_secs.saturating_add(1);
+        let mut old = Vec::new();
+        for id in ids {
+            for slice in between(reading, *id, (begin_secs, end_secs)) {
+                old.push((*id, slice?));
+            }
+        }
+        let mut now = Vec::new();
+        for slice in reading.slices_between(begin_secs, end_secs) {
+            let slice = slice?;
+            if slice.origin == Origin::Collected {
+                now.push(slice);
+            }
+        }
+        Ok(Some(AtOneBegin { begin_secs, old, now }))
+    }
+
+    fn compare(
+        &self,
+        reading: Reading<'_>,
+        query: &DifferenceQuery,
+        page: &mut DifferencePage,
+    ) -> Result<(), LedgerError> {
+        let catalog = reading.catalog;
+        let wanted: Option<BTreeSet<ScopeNumber>> = query.scopes.as_ref().map(|ids| {
+            ids.iter().filter_map(|id| catalog.scope_numbers.get(id).copied()).collect()
+        });
+        let mut places = Places::new();
+        let mut add = |number: u64, slice: &Slice| {
+            for part in 0..slice.rollups.len() {
+                for entry in reading.rollup(slice, part)? {
+                    if wanted.as_ref().is_none_or(|wanted| wanted.contains(&entry.scope)) {
+                        let place = places.entry((slice.metric, entry.scope)).or_default();
+                        place.push((number, slice.period, entry.sums));
+                    }
+                }
+            }
+            Ok::<(), LedgerError>(())
+        };
+        for (id, slice) in &self.old {
+            add(*id, slice)?;
+        }
+        for slice in &self.now {
+            add(u64::MAX, slice)?;
+        }
+        for ((metric, scope), generations) in places {
+            let place = DifferencePlace { begin_secs: self.begin_secs, metric, scope };
+            if query.after.is_some_and(|after| place <= after) {
+                continue;
+            }
+            let Some((id, period, old, new)) = pair(&generations, query.reprocessing) else {
+                continue;
+            };
+            if query.which == Which::Changed && old == new {
+                continue;
+            }
+            if page.rows.len() >= query.limit {
+                page.next = page.rows.last().map(|last| place_of(reading, last));
+                return Ok(());
+            }
+            page.rows.push(Difference {
+                period,
+                metric: catalog.metrics[metric as usize].clone(),
+                scope: catalog.scopes[scope as usize].id.clone(),
+                reprocessing: id,
+                old,
+                new,
+            });
+        }
+        Ok(())
+    }
+}
+
+fn place_of(reading: Reading<'_>, row: &Difference) -> DifferencePlace {
+    let catalog = reading.catalog;
+    DifferencePlace {
+        begin_secs: row.period.begin_secs(),
+        metric: catalog.metric_numbers.get(&row.metric).copied().unwrap_or(0),
+        scope: catalog.scope_numbers.get(&row.scope).copied().unwrap_or(0),
+    }
+}
+
+/// What was there, and what came after it. Ascending; what is there now is the last.
+fn pair(
+    generations: &[(u64, Period, ScopeSums)],
+    reprocessing: Option<u64>,
+) -> Option<(u64, Period, Figures, Figures)> {
+    let figures = |sums: ScopeSums| Figures { rows: sums.rows, qty: sums.qty, price: sums.price };
+    let is_it = |(id, ..): &(u64, Period, ScopeSums)| match reprocessing {
+        Some(wanted) => *id == wanted,
+        None => *id != u64::MAX,
+    };
+    let at = generations.iter().rposition(is_it)?;
+    let (id, period, old) = generations[at];
+    let new = generations.get(at + 1).map(|(_, _, sums)| *sums).unwrap_or_default();
+    Some((id, period, figures(old), figures(new)))
+}

@@ -1,0 +1,121 @@
+//! How a ledger is opened, and why it cannot be.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use tracing::error;
+
+use super::ledger::SledLedger;
+use super::space::{Share, Space};
+use crate::ledger::{LedgerError, Opener};
+
+/// How a ledger is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SledOptions {
+    /// Memory for pages read or written lately.
+    pub cache_size_mib: u32,
+    /// What changes leave of the disk; 0 = they may fill it.
+    pub disk_reserve_mib: u32,
+    /// How many figures of a scope, metric and period are kept when it is reprocessed, those of
+    /// now counted; at least 1.
+    pub keep_generations: u32,
+}
+
+impl Default for SledOptions {
+    fn default() -> SledOptions {
+        SledOptions { cache_size_mib: 64, disk_reserve_mib: 0, keep_generations: 2 }
+    }
+}
+
+/// Why a ledger cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("state folder `{}` is used by another daemon", path.display())]
+    InUse { path: PathBuf },
+    #[error(
+        "state folder `{}` is not writable\n(hint: it must belong to the user that runs \
+         the daemon)",
+        path.display()
+    )]
+    NotWritable {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot open the ledger in `{}`", path.display())]
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "the ledger in `{}` has format {found}, this daemon knows up to {known}\n(hint: it was \
+         written by a newer version of rated; use that one)",
+        path.display()
+    )]
+    Version { path: PathBuf, found: u16, known: u16 },
+    #[error(
+        "the ledger in `{}` is damaged\n(hint: move it away, `rated ledger restore` makes it from \
+         a backup)",
+        path.display()
+    )]
+    Sled {
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error(
+        "the ledger in `{}` is damaged in a way that sled does not expect\n(hint: move it away, \
+         `rated ledger restore` makes it from a backup)",
+        path.display()
+    )]
+    Panic { path: PathBuf },
+    #[error("cannot read the ledger\n(hint: `rated ledger verify` lists what is damaged)")]
+    Read(#[from] LedgerError),
+}
+
+impl OpenError {
+    pub(super) fn folder(path: &Path, source: io::Error) -> OpenError {
+        let path = path.to_path_buf();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                OpenError::NotWritable { path, source }
+            }
+            _ => OpenError::Folder { path, source },
+        }
+    }
+}
+
+/// Opens the ledger of a folder, as often as it has to be.
+#[derive(Debug)]
+pub struct SledOpener {
+    pub path: PathBuf,
+    pub options: SledOptions,
+}
+
+/// What is written to find out whether something can be.
+const PROBE_SIZE: usize = 64 << 10;
+
+impl Opener for SledOpener {
+    type Ledger = SledLedger;
+    type Error = OpenError;
+
+    fn open(&self) -> Result<SledLedger, OpenError> {
+        let ledger = SledLedger::open(&self.path, self.options)?;
+        for trouble in ledger.troubles() {
+            error!(trouble, "The ledger is damaged; `rated ledger verify` says what to do.");
+        }
+        Ok(ledger)
+    }
+
+    fn probe(&self) -> io::Result<()> {
+        let space = Space::new(&self.path, self.options.disk_reserve_mib);
+        space.check(0, Share::All).map_err(io::Error::other)?;
+        let probe = self.path.join("probe");
+        let mut file = File::create(&probe)?;
+        let written = file.write_all(&vec![0xA5; PROBE_SIZE]).and_then(|()| file.sync_all());
+        let removed = fs::remove_file(&probe);
+        written.and(removed)
+    }
+}

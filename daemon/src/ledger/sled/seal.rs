@@ -1,0 +1,491 @@
+//! Seals: what all records add up to, so that one that is missing, or an older one in its place,
+//! is noticed.
+//!
+//! Every record has a checksum, and so has every page of sled. But a damaged byte in what sled has
+//! written since its last start makes it read on behind it, without a word: the record as it was
+//! before comes back. A seal says what the records of a group must add up to.
+//!
+//! ```text
+//! tree   key                             record
+//! seals  group                           frame('Z', 1) change:uint sum
+//! meta   "root"                          frame('A', 1) change:uint checked:uint sum
+//!        "lost/" last:u64be              frame('G', 1) first:uint last:uint tables:uint
+//!                                        ( 0 | 1 begin:int end:int )
+//! group  = table:u8 | 4 (slices) month:i32be | 8 (kv) instance | 7 (texts) dictionary:u32be
+//!          (the sign bit of `month` flipped)
+//! sum    = 16 bytes, little endian
+//! ```
+//!
+//! `change` counts the groups of changes that became durable (`queue`); a seal has that of its last
+//! change. A sum is that of the hashes of its records, modulo 2^128: the first half of the SHA-256
+//! of `table:u8 size:u32le(key) key value`. The root has the sum of the seals; those that changed
+//! after `checked` are compared with their records at a start, all of them by `verify`. In `meta`
+//! only the counters are sealed. Of texts, which are written before the change that names them, the
+//! sum is how many a dictionary has at least.
+//!
+//! `lost` are changes that were acknowledged and are not there any more (see `marks`), until
+//! somebody says that he knows. `tables` has a bit for each table that they were about.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+
+use super::COUNTERS_KEY;
+use super::codec::{Damage, Kind, Reader, Writer};
+use super::data::Month;
+use super::marks::{Mark, Marks};
+use super::slice::{SliceKey, time_bytes};
+use super::store::{Store, Table, Write, damaged};
+use super::texts;
+use crate::ledger::LedgerError;
+
+const SEAL: Kind = Kind(b'Z', 1);
+const ROOT: Kind = Kind(b'A', 1);
+const LOST: Kind = Kind(b'G', 1);
+const ROOT_KEY: &[u8] = b"root";
+const LOST_PREFIX: &[u8] = b"lost/";
+
+/// Which records have a sum together: the key of their seal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Group(Vec<u8>);
+
+impl Group {
+    /// `None` = the record is not sealed.
+    pub(super) fn of(table: Table, key: &[u8]) -> Option<Group> {
+        match table {
+            Table::Meta => (key == COUNTERS_KEY).then(|| Group(vec![table as u8])),
+            Table::Rollups | Table::Blocks | Table::Removed | Table::Texts | Table::Seals => None,
+            Table::Slices => {
+                let secs = SliceKey::read(key).map_or(i64::MIN, |key| key.begin_secs);
+                Some(Group::of_month(Month::of(secs)))
+            }
+            Table::Kv => {
+                let end = key.iter().position(|byte| *byte == 0).unwrap_or(key.len());
+                Some(Group([&[table as u8], &key[..end]].concat()))
+            }
+            _ => Some(Group(vec![table as u8])),
+        }
+    }
+
+    pub(super) fn of_month(month: Month) -> Group {
+        let month = (month.0.cast_unsigned() ^ 1 << 31).to_be_bytes();
+        Group([[Table::Slices as u8].as_slice(), &month].concat())
+    }
+
+    fn of_dictionary(dictionary: u32) -> Group {
+        Group([[Table::Texts as u8].as_slice(), &dictionary.to_be_bytes()].concat())
+    }
+
+    pub(super) fn table(&self) -> Option<Table> {
+        Table::from_number(*self.0.first()?)
+    }
+
+    /// Of slices.
+    pub(super) fn month(&self) -> Option<Month> {
+        if self.table() != Some(Table::Slices) {
+            return None;
+        }
+        let month = u32::from_be_bytes(self.0[1..].try_into().ok()?);
+        Some(Month((month ^ 1 << 31).cast_signed()))
+    }
+
+    pub(super) fn dictionary(&self) -> Option<u32> {
+        if self.table() != Some(Table::Texts) {
+            return None;
+        }
+        Some(u32::from_be_bytes(self.0[1..].try_into().ok()?))
+    }
+
+    /// For an error.
+    pub(super) fn place(&self) -> String {
+        match (self.table(), self.month(), self.dictionary()) {
+            (_, Some(month), _) => format!("slices of month {month}"),
+            (_, _, Some(dictionary)) => format!("texts {dictionary}"),
+            (Some(Table::Kv), ..) => {
+                format!("keys of `{}`", String::from_utf8_lossy(&self.0[1..]))
+            }
+            (Some(table), ..) => format!("table `{}`", table.name()),
+            (None, ..) => "a seal".to_owned(),
+        }
+    }
+
+    pub(super) fn damage(&self) -> LedgerError {
+        damaged(self.place(), BROKEN)
+    }
+}
+
+pub(super) const BROKEN: Damage = Damage("records are missing, or older ones stand in their place");
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seal {
+    change: u64,
+    sum: u128,
+}
+
+impl Seal {
+    fn encode(self) -> Vec<u8> {
+        let mut writer = Writer::framed(SEAL);
+        writer.uint(self.change);
+        writer.raw(&self.sum.to_le_bytes());
+        writer.seal()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Seal, Damage> {
+        let mut reader = Reader::framed(SEAL, bytes)?;
+        Ok(Seal { change: reader.uint()?, sum: read_sum(&mut reader)? })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Root {
+    change: u64,
+    checked: u64,
+    sum: u128,
+}
+
+impl Root {
+    fn write(self) -> Write {
+        let mut writer = Writer::framed(ROOT);
+        writer.uint(self.change);
+        writer.uint(self.checked);
+        writer.raw(&self.sum.to_le_bytes());
+        Write::put(Table::Meta, ROOT_KEY.to_vec(), writer.seal())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Root, Damage> {
+        let mut reader = Reader::framed(ROOT, bytes)?;
+        let (change, checked) = (reader.uint()?, reader.uint()?);
+        Ok(Root { change, checked, sum: read_sum(&mut reader)? })
+    }
+}
+
+fn read_sum(reader: &mut Reader<'_>) -> Result<u128, Damage> {
+    let bytes = reader.raw(16)?.try_into().map_err(|_| Damage("it ends early"))?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+fn hash(table: Table, key: &[u8], value: &[u8]) -> u128 {
+    let mut hasher = Sha256::new();
+    let size = u32::try_from(key.len()).unwrap_or(u32::MAX);
+    hasher.update([table as u8]);
+    hasher.update(size.to_le_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    let digest = hasher.finalize();
+    let half = digest.first_chunk::<16>().expect("a SHA-256 has 32 bytes");
+    u128::from_le_bytes(*half)
+}
+
+/// Changes that were acknowledged and are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) first: u64,
+    pub(super) last: u64,
+    /// A bit for each table.
+    pub(super) tables: u32,
+    /// Begins of the first and the last period.
+    pub(super) periods: Option<(i64, i64)>,
+}
+
+impl Lost {
+    fn write(self) -> Write {
+        let mut writer = Writer::framed(LOST);
+        writer.uint(self.first);
+        writer.uint(self.last);
+        writer.uint(u64::from(self.tables));
+        writer.u8(u8::from(self.periods.is_some()));
+        if let Some((begin, end)) = self.periods {
+            writer.int(begin);
+            writer.int(end);
+        }
+        let key = [LOST_PREFIX, &self.last.to_be_bytes()].concat();
+        Write::put(Table::Meta, key, writer.seal())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Lost, Damage> {
+        let mut reader = Reader::framed(LOST, bytes)?;
+        let (first, last, tables) = (reader.uint()?, reader.uint()?, reader.u32()?);
+        let periods = match reader.u8()? {
+            0 => None,
+            _ => Some((reader.int()?, reader.int()?)),
+        };
+        Ok(Lost { first, last, tables, periods })
+    }
+}
+
+pub(super) fn check_record(bytes: &[u8]) -> Result<(), Damage> {
+    Seal::decode(bytes).map(|_| ())
+}
+
+/// Of what stands here in `meta`.
+pub(super) fn check_meta(key: &[u8], value: &[u8]) -> Result<(), Damage> {
+    match key {
+        ROOT_KEY => Root::decode(value).map(|_| ()),
+        key if key.starts_with(LOST_PREFIX) => Lost::decode(value).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
+/// Told and not yet acknowledged.
+pub(super) fn list_lost(store: &Store) -> Result<Vec<Lost>, LedgerError> {
+    let wrong = |damage| damaged("a note of lost changes".to_owned(), damage);
+    let entries = store.prefix(Table::Meta, LOST_PREFIX);
+    entries.map(|entry| Lost::decode(&entry?.1).map_err(wrong)).collect()
+}
+
+/// The sums, in memory.
+#[derive(Debug, Default)]
+pub(super) struct Seals(Mutex<State>);
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    seals: BTreeMap<Group, Seal>,
+    root: Root,
+}
+
+/// What the seals will be when a group of changes is durable.
+#[derive(Debug)]
+pub(super) struct Pending {
+    changed: Vec<(Group, Option<Seal>)>,
+    root: Root,
+    pub(super) mark: Mark,
+}
+
+impl Seals {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Replaced as a whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds the seals of what a group is about to write. `texts` = how many a dictionary has.
+    pub(super) fn extend(
+        &self,
+        store: &Store,
+        writes: &mut Vec<Write>,
+        texts: &[(u32, u32)],
+    ) -> Result<Pending, LedgerError> {
+        let state = self.lock();
+        let mut root = state.root;
+        root.change += 1;
+        let mut last: BTreeMap<(u8, &[u8]), &Write> = BTreeMap::new();
+        for write in writes.iter() {
+            last.insert((write.table as u8, &write.key), write);
+        }
+        let mut differences: BTreeMap<Group, u128> = BTreeMap::new();
+        for write in last.into_values() {
+            let Some(group) = Group::of(write.table, &write.key) else { continue };
+            let old = store.get_as_it_is(write.table, &write.key)?;
+            let of = |value: Option<&[u8]>| {
+                value.map_or(0, |value| hash(write.table, &write.key, value))
+            };
+            let difference = of(write.value.as_deref()).wrapping_sub(of(old.as_deref()));
+            let sum = differences.entry(group).or_default();
+            *sum = sum.wrapping_add(difference);
+        }
+        let mut changed = Vec::new();
+        for (group, difference) in differences {
+            let before = state.seals.get(&group).map_or(0, |seal| seal.sum);
+            let sum = before.wrapping_add(difference);
+            changed.push((group, (sum != 0).then_some(Seal { change: root.change, sum })));
+        }
+        for (dictionary, count) in texts {
+            let seal = Seal { change: root.change, sum: u128::from(*count) };
+            changed.push((Group::of_dictionary(*dictionary), Some(seal)));
+        }
+        let mark = Mark::of(root.change, writes);
+        for (group, seal) in &changed {
+            let of = |seal: &Seal| hash(Table::Seals, &group.0, &seal.encode());
+            root.sum = root.sum.wrapping_sub(state.seals.get(group).map_or(0, of));
+            root.sum = root.sum.wrapping_add(seal.as_ref().map_or(0, of));
+            let value = seal.map(Seal::encode);
+            writes.push(Write { table: Table::Seals, key: group.0.clone(), value });
+        }
+        writes.push(root.write());
+        Ok(Pending { changed, root, mark })
+    }
+
+    /// The group is durable.
+    pub(super) fn settle(&self, pending: Pending) {
+        let mut state = self.lock();
+        for (group, seal) in pending.changed {
+            match seal {
+                Some(seal) => state.seals.insert(group, seal),
+                None => state.seals.remove(&group),
+            };
+        }
+        state.root = pending.root;
+    }
+
+    /// The number of the last change.
+    pub(super) fn change(&self) -> u64 {
+        self.lock().root.change
+    }
+
+    /// Every group, to be compared one after the other; those without a seal too.
+    pub(super) fn groups(&self, store: &Store) -> Result<Vec<Group>, LedgerError> {
+        let mut groups: BTreeSet<Group> = self.lock().seals.keys().cloned().collect();
+        groups.extend(sums_of_all(store)?.into_keys());
+        Ok(groups.into_iter().collect())
+    }
+
+    /// Whether the records of a group are those that were written. No change may come in between.
+    pub(super) fn is_whole(&self, store: &Store, group: &Group) -> Result<bool, LedgerError> {
+        let wanted = self.lock().seals.get(group).map_or(0, |seal| seal.sum);
+        Ok(match group.dictionary() {
+            Some(dictionary) => u128::from(texts::count(store, dictionary)?) >= wanted,
+            None => sum_of(store, group)? == wanted,
+        })
+    }
+
+    /// Whether the seals themselves are those that were written.
+    pub(super) fn is_root_whole(&self) -> bool {
+        let state = self.lock();
+        let of = |(group, seal): (&Group, &Seal)| hash(Table::Seals, &group.0, &seal.encode());
+        let sum = state.seals.iter().map(of).fold(0_u128, u128::wrapping_add);
+        sum == state.root.sum
+    }
+
+    /// Reads the seals, and says which groups are broken of those that may have changed since the
+    /// last start. `None` = there are none yet: this is the first start with them, or that was
+    /// killed.
+    pub(super) fn load(store: &Store) -> Result<Option<(Seals, Vec<Group>)>, LedgerError> {
+        let wrong = |damage| damaged("a seal".to_owned(), damage);
+        let mut state = State::default();
+        for entry in store.prefix(Table::Seals, &[]) {
+            let (key, record) = entry?;
+            state.seals.insert(Group(key.to_vec()), Seal::decode(&record).map_err(wrong)?);
+        }
+        let root = store.get(Table::Meta, ROOT_KEY)?;
+        let Some(root) = root else {
+            if !state.seals.is_empty() {
+                return Err(wrong(Damage("the root is missing")));
+            }
+            return Ok(None);
+        };
+        state.root = Root::decode(&root).map_err(wrong)?;
+        let (seals, checked) = (Seals(Mutex::new(state.clone())), state.root.checked);
+        let suspects: Vec<Group> = if seals.is_root_whole() {
+            let is_new = |(_, seal): &(&Group, &Seal)| seal.change > checked;
+            state.seals.iter().filter(is_new).map(|(group, _)| group.clone()).collect()
+        } else {
+            seals.groups(store)?
+        };
+        let mut broken = Vec::new();
+        if !seals.is_root_whole() {
+            broken.push(Group(vec![Table::Seals as u8]));
+        }
+        for group in suspects {
+            match seals.is_whole(store, &group) {
+                Ok(true) => {}
+                // A record that cannot be read is none of those that were written.
+                Ok(false) | Err(LedgerError::Damaged { .. }) => broken.push(group),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some((seals, broken)))
+    }
+
+    /// What is there was found to be whole: the next start need not look at it again.
+    pub(super) fn note_checked(&self, store: &Store) -> Result<(), LedgerError> {
+        let mut state = self.lock();
+        if state.root.checked == state.root.change {
+            return Ok(());
+        }
+        state.root.checked = state.root.change;
+        store.write_early(&[state.root.write()])?;
+        store.sync()
+    }
+
+    /// Takes what is there for whole: of a ledger that has no seals yet, or when somebody says so.
+    pub(super) fn make(store: &Store, change: u64) -> Result<Seals, LedgerError> {
+        let mut state = State::default();
+        let mut writes = Vec::new();
+        for entry in store.prefix(Table::Seals, &[]) {
+            writes.push(Write::remove(Table::Seals, entry?.0.to_vec()));
+        }
+        let dictionaries = texts::dictionaries(store)?.into_iter();
+        let texts = dictionaries.map(|dictionary| {
+            let count = texts::count(store, dictionary)?;
+            Ok((Group::of_dictionary(dictionary), u128::from(count)))
+        });
+        let texts = texts.collect::<Result<Vec<_>, LedgerError>>()?;
+        for (group, sum) in sums_of_all(store)?.into_iter().chain(texts) {
+            let seal = Seal { change, sum };
+            state.root.sum =
+                state.root.sum.wrapping_add(hash(Table::Seals, &group.0, &seal.encode()));
+            writes.push(Write::put(Table::Seals, group.0.clone(), seal.encode()));
+            state.seals.insert(group, seal);
+        }
+        (state.root.change, state.root.checked) = (change, change);
+        writes.push(state.root.write());
+        store.journal(&writes)?;
+        store.apply(&writes)?;
+        Ok(Seals(Mutex::new(state)))
+    }
+
+    /// What the marks know of and the ledger does not is kept as lost, and later changes are
+    /// numbered behind it.
+    pub(super) fn note_lost(&self, store: &Store, marks: &Marks) -> Result<bool, LedgerError> {
+        let mut state = self.lock();
+        let Some(lost) = marks.lost_after(state.root.change) else { return Ok(false) };
+        state.root.change = lost.last;
+        let writes = [lost.write(), state.root.write()];
+        store.journal(&writes)?;
+        store.apply(&writes)?;
+        Ok(true)
+    }
+
+    /// Somebody knows of what was lost.
+    pub(super) fn forget_lost(store: &Store) -> Result<(), LedgerError> {
+        let mut writes = Vec::new();
+        for entry in store.prefix(Table::Meta, LOST_PREFIX) {
+            writes.push(Write::remove(Table::Meta, entry?.0.to_vec()));
+        }
+        store.journal(&writes)?;
+        store.apply(&writes)
+    }
+}
+
+/// What the records of a group add up to.
+fn sum_of(store: &Store, group: &Group) -> Result<u128, LedgerError> {
+    let Some(table) = group.table() else { return Ok(0) };
+    let mut sum = 0_u128;
+    let mut add = |entry: Result<(sled::IVec, sled::IVec), LedgerError>| {
+        let (key, value) = entry?;
+        if Group::of(table, &key).as_ref() == Some(group) {
+            sum = sum.wrapping_add(hash(table, &key, &value));
+        }
+        Ok::<(), LedgerError>(())
+    };
+    if let Some(month) = group.month() {
+        let range = time_bytes(month.begin_secs()).to_vec()..time_bytes(month.end_secs()).to_vec();
+        store.range_as_it_is(table, range).try_for_each(&mut add)?;
+    } else {
+        let prefix = group.0.get(1..).unwrap_or_default();
+        let end = [prefix, &[0xFF; 1]].concat();
+        let is_all = prefix.is_empty();
+        let range = (
+            std::ops::Bound::Included(prefix.to_vec()),
+            if is_all { std::ops::Bound::Unbounded } else { std::ops::Bound::Excluded(end) },
+        );
+        store.range_as_it_is(table, range).try_for_each(&mut add)?;
+    }
+    Ok(sum)
+}
+
+/// Of every sealed record.
+fn sums_of_all(store: &Store) -> Result<BTreeMap<Group, u128>, LedgerError> {
+    let mut sums: BTreeMap<Group, u128> = BTreeMap::new();
+    for table in Table::all() {
+        for entry in store.range_as_it_is(table, ..) {
+            let (key, value) = entry?;
+            if let Some(group) = Group::of(table, &key) {
+                let sum = sums.entry(group).or_default();
+                *sum = sum.wrapping_add(hash(table, &key, &value));
+            }
+        }
+    }
+    sums.retain(|_, sum| *sum != 0);
+    Ok(sums)
+}

@@ -1,0 +1,102 @@
+//! A backup is the ledger of one moment, whatever happens to the ledger meanwhile.
+
+use std::fs;
+use std::path::Path;
+
+use chrono::TimeDelta;
+use sha2::{Digest as _, Sha256};
+
+use super::compaction::answers;
+use super::flips::verify;
+use super::reprocessing::{ledger_of_two, priced, reprocessing_of};
+use super::reset::reset_of;
+use super::support::*;
+use crate::ledger::sled::{SledLedger, restore_records};
+use crate::ledger::{BackupPart, BackupPlan, BackupRead, Compacted, Ledger, LedgerError};
+
+fn read(ledger: &SledLedger, plan: &BackupPlan, part: &BackupPart, size: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < size {
+        let (part, offset) = (part.clone(), bytes.len() as u64);
+        let read = BackupRead { id: plan.id, part, offset, size: 1000, now: at(1) };
+        bytes.extend(ledger.read_backup(&read).unwrap());
+    }
+    let part = part.clone();
+    let whole = BackupRead { id: plan.id, part, offset: 0, size, now: at(1) };
+    let digest: [u8; 32] = Sha256::digest(&bytes).into();
+    assert_eq!(ledger.backup_digest(&whole).unwrap(), digest);
+    bytes
+}
+
+fn restore(ledger: &SledLedger, plan: &BackupPlan, to: &Path) {
+    fs::create_dir_all(to.join("data")).unwrap();
+    for (name, size) in &plan.files {
+        let bytes = read(ledger, plan, &BackupPart::File(name.clone()), *size);
+        assert_eq!(bytes.len() as u64, *size);
+        fs::write(to.join("data").join(name), bytes).unwrap();
+    }
+    let records = read(ledger, plan, &BackupPart::Records, plan.records_size);
+    restore_records(to, records.as_slice()).unwrap();
+}
+
+#[test]
+fn a_backup_is_what_the_ledger_was_when_it_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let (live, copy) = (folder.path().join("live"), folder.path().join("copy"));
+    let ledger = ledger_of_two(&live);
+    for index in 0..200_i128 {
+        let rows = [("ann", index, 1, Some("vm-1"), None), ("eve", 1, index, None, Some("large"))];
+        ledger.push(push_of(vec![pushed("net", hour(0), &["ann", "eve"], &rows)], None)).unwrap();
+    }
+    let expected = answers(&ledger);
+
+    let plan = ledger.begin_backup(at(0)).unwrap();
+    let id = ledger.add_reprocessing(&reprocessing_of(&["ann", "bob"], (0, 3))).unwrap();
+    let staged = (0..4).map(|index| priced(index, &["ann", "bob"], 70)).collect();
+    ledger.stage_reprocessed(id, staged).unwrap();
+    ledger.finish_reprocessing(id).unwrap();
+    ledger.reset(&reset_of(&["ann"], at(1))).unwrap();
+    // The file that the backup needs is emptied, and waits to be deleted.
+    let mut progress = Compacted::Some;
+    while progress == Compacted::Some {
+        progress = ledger.compact().unwrap().progress;
+    }
+    assert_eq!(progress, Compacted::Waits);
+    restore(&ledger, &plan, &copy);
+    ledger.end_backup(plan.id).unwrap();
+    let file = live.join("data").join(&plan.files[0].0);
+    assert!(file.exists());
+    super::compaction::compact(&ledger);
+
+    assert!(!file.exists());
+    assert!(!live.join("backup.records").exists());
+    let restored = open(&copy);
+    assert_eq!(answers(&restored), expected);
+    assert_eq!(verify(&restored), []);
+    restored.commit(vec![priced(4, &["ann", "bob"], 10)]).unwrap();
+    drop(restored);
+    assert_eq!(verify(&open(&copy)), []);
+}
+
+#[test]
+fn a_backup_that_nobody_reads_or_that_another_follows_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    let read = |id| {
+        let part = BackupPart::Records;
+        ledger.read_backup(&BackupRead { id, part, offset: 0, size: 9, now: at(1) })
+    };
+    let is_gone = |id| matches!(read(id), Err(LedgerError::NoBackup(gone)) if gone == id);
+    let first = ledger.begin_backup(at(0)).unwrap();
+
+    let second = ledger.begin_backup(at(0)).unwrap();
+
+    assert!(is_gone(first.id));
+    assert_eq!(read(second.id).unwrap().len(), 9);
+    ledger.end_idle_backup(at(1) + TimeDelta::minutes(15)).unwrap();
+    assert_eq!(read(second.id).unwrap().len(), 9);
+    ledger.end_idle_backup(at(1) + TimeDelta::minutes(16)).unwrap();
+    assert!(is_gone(second.id));
+    assert!(matches!(ledger.end_backup(second.id), Err(LedgerError::NoBackup(_))));
+    assert!(!folder.path().join("backup.records").exists());
+}

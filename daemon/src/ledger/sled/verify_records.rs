@@ -1,0 +1,89 @@
+//! Whether a single record is what its checksum says.
+
+use super::codec::Damage;
+use super::slice::Slice;
+use super::store::{Store, Table};
+use super::{
+    COUNTERS_KEY, cursors, data, kv, push, records, reprocessing, seal, states, store, texts,
+};
+use crate::ledger::{LedgerError, hex};
+
+type Checked = Result<(), (String, Damage)>;
+
+/// The outer error is not damage.
+pub(super) fn check_record(
+    store: &Store,
+    table: Table,
+    key: &[u8],
+    value: &[u8],
+) -> Result<Checked, LedgerError> {
+    let result = match table {
+        Table::Meta => check_meta(key, value),
+        Table::Scopes => records::decode_scope(0, value).map(|_| ()),
+        Table::Metrics => records::decode_metric(value).map(|_| ()),
+        Table::Chains => records::decode_chain(value).map(|_| ()),
+        Table::Notes => records::decode_note(value).map(|_| ()),
+        Table::Slices => Slice::decode(key, value).map(|_| ()),
+        Table::Staged | Table::Generations => {
+            Slice::decode(reprocessing::slice_key_of(key), value).map(|_| ())
+        }
+        Table::Sums => Slice::decode(key.get(1..).unwrap_or_default(), value).map(|_| ()),
+        Table::Files => data::check_entry(key, value),
+        Table::Texts => texts::check_chunk(value),
+        Table::Pushes => push::check_record(value),
+        Table::Seals => seal::check_record(value),
+        Table::States => states::check_record(key, value),
+        Table::Cursors | Table::Reprocessings => {
+            return check_long(store, table, key, |bytes| match table {
+                Table::Cursors => cursors::decode(bytes).map(|_| ()),
+                _ => reprocessing::check_record(bytes),
+            });
+        }
+        Table::Kv => match kv::kind_of(key) {
+            kv::Stored::Revision => kv::check_revision(value),
+            kv::Stored::Value => return check_long(store, table, key, kv::check_value),
+        },
+        // Moved by a start, if there was anything.
+        Table::Rollups | Table::Blocks | Table::Removed => Ok(()),
+    };
+    Ok(result.map_err(|damage| (place(table, key), damage)))
+}
+
+fn check_meta(key: &[u8], value: &[u8]) -> Result<(), Damage> {
+    match key {
+        COUNTERS_KEY => records::decode_counters(value).map(|_| ()),
+        key if key == store::HEADER => store::read_header(value).map(|_| ()),
+        key => seal::check_meta(key, value),
+    }
+}
+
+/// A value in parts is looked at with its first.
+fn check_long(
+    store: &Store,
+    table: Table,
+    key: &[u8],
+    check: impl FnOnce(&[u8]) -> Result<(), Damage>,
+) -> Result<Checked, LedgerError> {
+    let Some((key, part)) = key.split_last_chunk::<2>() else {
+        return Ok(Err((place(table, key), Damage("its key is too short"))));
+    };
+    if *part != [0, 0] {
+        return Ok(Ok(()));
+    }
+    match states::get_long_as_it_is(store, table, key) {
+        Ok(bytes) => {
+            let bytes = bytes.unwrap_or_default();
+            Ok(check(&bytes).map_err(|damage| (place(table, key), damage)))
+        }
+        Err(LedgerError::Damaged { .. }) => {
+            Ok(Err((place(table, key), Damage("a part of it is missing"))))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn place(table: Table, key: &[u8]) -> String {
+    let is_text = key.iter().all(|byte| (0x20..0x7F).contains(byte));
+    let key = if is_text { String::from_utf8_lossy(key).into_owned() } else { hex(key) };
+    format!("record `{key}` of table `{}`", table.name())
+}

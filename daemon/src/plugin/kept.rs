@@ -1,0 +1,86 @@
+//! Modules from libraries that rated what is in the ledger, and are not in use any more.
+//!
+//! Their private copies are kept for as long as the ledger names them, the newest of them at least.
+//! One is loaded when somebody rates an old period again, in a process of its own: nothing of it
+//! stays. It is never used for new work.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Map;
+use tracing::{info, warn};
+
+use super::file;
+use super::host::{Origin, PluginHost};
+use super::instance::{Place, Slot};
+use super::library::Kind;
+use super::load;
+use super::module::Module;
+use crate::config::LibraryConfig;
+
+/// Most libraries whose copies are kept because they rated something: the newest.
+pub(super) const LIBRARIES_KEPT_MAX: usize = 32;
+
+/// By name and the library's checksum; `None` = it cannot be had.
+pub(super) type KeptModules = Mutex<BTreeMap<(String, String), Option<Module>>>;
+
+impl PluginHost {
+    /// The rating module of that name from the library with this checksum, if its copy is there.
+    /// Blocks as long as loading it takes.
+    pub fn kept_module(&self, name: &str, library_sha256: &str) -> Option<Module> {
+        let key = (name.to_owned(), library_sha256.to_owned());
+        let known = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known().get(&key) {
+            return known.clone();
+        }
+        let module = match self.load_kept(name, library_sha256) {
+            Ok(module) => {
+                info!(module = name, library = library_sha256, "An older library is loaded again.");
+                Some(module)
+            }
+            Err(reason) => {
+                let library = library_sha256;
+                warn!(module = name, library, reason, "The library that rated cannot be had.");
+                None
+            }
+        };
+        known().entry(key).or_insert(module).clone()
+    }
+
+    fn load_kept(&self, name: &str, sha256: &str) -> Result<Module, String> {
+        let Origin::Folders(copies) = &self.origin else { return Err("there are no files".into()) };
+        let copy = copies.find(sha256).ok_or("there is no copy of it")?;
+        let wanted = LibraryConfig { sha256: Some(sha256.to_owned()), ..LibraryConfig::default() };
+        let content = file::read(&copy, &wanted).map_err(|error| error.to_string())?;
+        if self.is_stopped() {
+            return Err("the daemon stops".into());
+        }
+        let settings = self.config.process_settings();
+        let (source, apart) = (source_of(&copy), (&settings, &self.services));
+        let library = load::describe(&source, &content, copies, &LibraryConfig::default(), apart)
+            .map_err(|error| error.to_string())?;
+        let library = &Arc::new(library);
+        let config = self.config.rating.get(name);
+        let component = config.and_then(|config| config.plugin.as_deref()).unwrap_or(name);
+        let is_it = |info: &super::library::ComponentInfo| {
+            info.kind == Kind::Rating && info.name == component
+        };
+        let component = library.components.iter().position(|it| is_it(&it.info));
+        let component = component.ok_or("it has no such module")?;
+        let config = config.map_or_else(Map::new, |config| config.config.clone());
+        let json = serde_json::to_vec(&config).expect("maps of texts are JSON");
+        let process = Some(settings);
+        let place = Place { library, component, required: false, process, calls_max: 1 };
+        let slot = Arc::new(Slot::new(name, &place, json, &self.services));
+        slot.create().map_err(|failed| failed.error.message)?;
+        Ok(Module::new(slot))
+    }
+}
+
+/// What a copy was made of, as far as its name says it.
+fn source_of(copy: &std::path::Path) -> PathBuf {
+    let stem = copy.file_stem().unwrap_or_default().to_string_lossy();
+    let name = stem.rsplit_once('-').map_or(stem.as_ref(), |(name, _)| name);
+    PathBuf::from(format!("{name}.so"))
+}

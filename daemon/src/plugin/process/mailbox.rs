@@ -1,0 +1,145 @@
+//! What a process says of one call, until the thread that waits for it has read it.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::report::Report;
+
+/// Most messages that wait: who sends more waits, and with it all calls of that process.
+const MESSAGES_MAX: usize = 16;
+
+/// What there is to do next.
+#[derive(Debug)]
+pub(super) enum Next {
+    Message(Report),
+    /// The call was cancelled; said once.
+    Cancelled,
+    /// The process has died.
+    Gone,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    messages: VecDeque<Report>,
+    cancelled: Cancelled,
+    /// Nobody writes any more.
+    gone: bool,
+    /// Nobody reads any more.
+    closed: bool,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Cancelled {
+    #[default]
+    No,
+    Yes,
+    Told,
+}
+
+impl Mailbox {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while too many messages wait.
+    pub(super) fn put(&self, message: Report) {
+        let mut state = self.lock();
+        while state.messages.len() >= MESSAGES_MAX && !state.closed {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !state.closed {
+            state.messages.push_back(message);
+            self.changed.notify_all();
+        }
+    }
+
+    pub(super) fn cancel(&self) {
+        let mut state = self.lock();
+        if state.cancelled == Cancelled::No {
+            state.cancelled = Cancelled::Yes;
+            self.changed.notify_all();
+        }
+    }
+
+    pub(super) fn gone(&self) {
+        self.lock().gone = true;
+        self.changed.notify_all();
+    }
+
+    /// Whoever puts more does not wait.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.messages.clear();
+        self.changed.notify_all();
+    }
+
+    /// Waits. What was said before the process died comes first.
+    pub(super) fn next(&self) -> Next {
+        let mut state = self.lock();
+        loop {
+            if state.cancelled == Cancelled::Yes {
+                state.cancelled = Cancelled::Told;
+                return Next::Cancelled;
+            }
+            if let Some(message) = state.messages.pop_front() {
+                self.changed.notify_all();
+                return Next::Message(message);
+            }
+            if state.gone {
+                return Next::Gone;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn message() -> Report {
+        Report::Count { metric: "x".to_owned(), by: 1 }
+    }
+
+    #[test]
+    fn messages_come_before_the_news_of_a_death() {
+        let mailbox = Mailbox::default();
+        mailbox.put(message());
+        mailbox.gone();
+        mailbox.cancel();
+        mailbox.cancel();
+
+        assert!(matches!(mailbox.next(), Next::Cancelled));
+        assert!(matches!(mailbox.next(), Next::Message(_)));
+        assert!(matches!(mailbox.next(), Next::Gone));
+    }
+
+    #[test]
+    fn who_sends_too_much_waits_until_it_is_read_or_nobody_will() {
+        let mailbox = Arc::new(Mailbox::default());
+        let sender = mailbox.clone();
+        let thread = std::thread::spawn(move || {
+            for _ in 0..3 * MESSAGES_MAX {
+                sender.put(message());
+            }
+        });
+
+        for _ in 0..MESSAGES_MAX {
+            assert!(matches!(mailbox.next(), Next::Message(_)));
+        }
+        mailbox.close();
+
+        thread.join().unwrap();
+        assert!(mailbox.lock().messages.is_empty());
+    }
+}

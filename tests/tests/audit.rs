@@ -1,0 +1,272 @@
+//! Prices are proved and explained: a month with edits of the rules in between is rated again to
+//! the last digit, and what was tampered with is found and named.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rated_tests::{
+    Config, Daemon, DataSet, Exact, Prometheus, build_folder, enter_price_list, wait_until,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const HASHMAP: &str = "/v1/rating/module_config/hashmap";
+/// A month.
+const HOURS: usize = 720;
+
+/// What a command printed, and how it ended.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn audit(daemon: &Daemon, data: &DataSet, more: &[&str]) -> Ended {
+    let form = "%Y-%m-%dT%H:%M:%SZ";
+    let (from, to) = (data.begin.format(form).to_string(), data.end().format(form).to_string());
+    let output = Command::new(build_folder().join("rated"))
+        .args(["ledger", "audit", "--from", &from, "--to", &to])
+        .args(more)
+        .env("RATED_URL", &daemon.url)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// A source with a month of one metric, and a daemon that has rated it in three parts, with edits
+/// of the rules between them.
+struct Month {
+    folder: TempDir,
+    data: DataSet,
+    prometheus: Prometheus,
+}
+
+impl Month {
+    fn new() -> Month {
+        let folder = TempDir::new().unwrap();
+        let data = DataSet::ending_lately(1, 4, 2, HOURS);
+        let prometheus = Prometheus::start(folder.path(), &data.open_metrics());
+        std::fs::write(folder.path().join("metrics.toml"), data.metrics_toml()).unwrap();
+        Month { folder, data, prometheus }
+    }
+
+    /// Periods are due once so many more have passed: the rest of the month comes later.
+    fn write(&self, hours_left: usize) -> PathBuf {
+        let mut config = Config::prometheus(&self.prometheus.url, self.data.begin);
+        let wait = format!("wait_periods = {}\n", 2 + hours_left);
+        config.collect = config.collect.replace("wait_periods = 2\n", &wait);
+        // Two slices of each period, which compaction puts together.
+        config.collect += "slice_scopes_max = 2\n";
+        config.write(self.folder.path())
+    }
+
+    /// Rates everything; the daemon that did the last part goes on.
+    fn rated(&self) -> Daemon {
+        let config = Config::prometheus(&self.prometheus.url, self.data.begin).without_scopes();
+        let daemon = Daemon::start(&config.write(self.folder.path()));
+        enter_price_list(&daemon, &self.data);
+        daemon.stop();
+        for (hours, price) in [(240, ("z2", "1.2")), (480, ("z0", "1.3"))] {
+            let daemon = Daemon::start(&self.write(HOURS - hours));
+            let end = self.data.hour(hours);
+            daemon.wait_until_processed(self.data.scopes, end, 3600);
+            add_price(&daemon, &self.data, price);
+            daemon.stop();
+        }
+        let daemon = Daemon::start(&self.write(0));
+        daemon.wait_until_processed(self.data.scopes, self.data.end(), 3600);
+        daemon
+    }
+
+    fn ledger(&self) -> PathBuf {
+        self.folder.path().join("state/ledger")
+    }
+}
+
+/// Another price for a zone, from the begin of the data on: what was rated stays as it was.
+fn add_price(daemon: &Daemon, data: &DataSet, (zone, cost): (&str, &str)) {
+    let fields = daemon.get(&format!("{HASHMAP}/fields?service_id={}", service_id(daemon)));
+    let fields = fields["fields"].as_array().unwrap();
+    let field = fields.iter().find(|field| field["name"] == "zone").unwrap();
+    let start = data.begin.format("%Y-%m-%dT%H:%M:%S").to_string();
+    let mapping = json!({
+        "field_id": field["field_id"], "value": zone, "cost": cost, "type": "rate", "start": start,
+    });
+    daemon.post(&format!("{HASHMAP}/mappings?force=true"), &mapping).expect(201);
+}
+
+fn service_id(daemon: &Daemon) -> String {
+    let services = daemon.get(&format!("{HASHMAP}/services"));
+    services["services"][0]["service_id"].as_str().unwrap().to_owned()
+}
+
+/// All rows of a scope, page by page.
+fn explained(daemon: &Daemon, data: &DataSet, scope: usize) -> Vec<Value> {
+    let form = "%Y-%m-%dT%H:%M:%SZ";
+    let (begin, end) = (data.begin.format(form), data.end().format(form));
+    let scope = DataSet::scope_id(scope);
+    let mut rows = Vec::new();
+    loop {
+        let path = format!(
+            "/v2/explain?scope_id={scope}&begin={begin}&end={end}&limit=777&offset={}",
+            rows.len()
+        );
+        let page = daemon.get(&path);
+        let results = page["results"].as_array().unwrap();
+        rows.extend(results.iter().cloned());
+        if results.is_empty() || rows.len() as u64 == page["total"].as_u64().unwrap() {
+            return rows;
+        }
+    }
+}
+
+/// The steps of the row computed by somebody who knows nothing of the daemon.
+fn price_by_steps(row: &Value) -> Exact {
+    let text = |value: &Value| Exact::parse(value.as_str().unwrap());
+    let mut numbers: BTreeMap<String, Exact> = BTreeMap::new();
+    numbers.insert("qty".to_owned(), text(&row["qty"]));
+    numbers.insert("price".to_owned(), Exact::parse("0"));
+    for module in row["modules"].as_array().unwrap() {
+        for step in module["steps"].as_array().unwrap() {
+            let values = step["operands"].as_array().unwrap().iter().map(|operand| {
+                match operand["name"].as_str() {
+                    Some(name) => numbers[name],
+                    None => text(&operand["value"]),
+                }
+            });
+            let result = match step["operation"].as_str().unwrap() {
+                "add" | "take" => values.reduce(|a, b| a + b),
+                "multiply" => values.reduce(|a, b| a * b),
+                "max" => values.reduce(Exact::max),
+                other => panic!("{other}"),
+            };
+            numbers.insert(step["sets"].as_str().unwrap().to_owned(), result.unwrap());
+        }
+    }
+    numbers["price"]
+}
+
+/// Changes a rule in the daemon's store, behind its back: the first that has `old` in it. Whether
+/// its checksum is made to fit is for the caller to say. The key.
+fn tamper(ledger: &Path, (old, new): (&str, &str), checksum: Checksum) -> String {
+    assert_eq!(old.len(), new.len());
+    let store = sled::Config::new().path(ledger).segment_size(4 << 20).open().unwrap();
+    let tree = store.open_tree("kv").unwrap();
+    let found = tree
+        .iter()
+        .map(Result::unwrap)
+        .find(|(_, value)| value.windows(old.len()).any(|window| window == old.as_bytes()));
+    let (key, value) = found.expect("a rule says so");
+    let at = value.windows(old.len()).position(|window| window == old.as_bytes()).unwrap();
+    let mut value = value.to_vec();
+    value[at..at + old.len()].copy_from_slice(new.as_bytes());
+    if checksum == Checksum::Fits {
+        // Two bytes of parts, a frame, and its checksum (daemon/src/ledger/sled/mod.rs).
+        let end = value.len() - 4;
+        let sum = crc32fast::hash(&value[2..end]).to_le_bytes();
+        value[end..].copy_from_slice(&sum);
+    }
+    tree.insert(&key, value).unwrap();
+    store.flush().unwrap();
+    let parts: Vec<&[u8]> = key.split(|byte| *byte == 0).collect();
+    String::from_utf8(parts[1].to_vec()).unwrap()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Checksum {
+    Fits,
+    Stays,
+}
+
+#[test]
+fn a_month_with_edits_in_between_is_proved_explained_and_not_to_be_tampered_with() {
+    let month = Month::new();
+    let data = &month.data;
+    let daemon = month.rated();
+    let rows = data.points().count();
+
+    // Compaction is under way, or has been: nothing changes by it.
+    wait_until("slices are merged", || {
+        (daemon.metric("rated_compaction_slices_merged_total") > 0.0).then_some(())
+    });
+    let ended = audit(&daemon, data, &[]);
+    println!("{}{}", ended.err, ended.out);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(
+        ended.out,
+        format!("rows looked at: {rows}\nequal: {rows}\ndifferent: 0\n"),
+        "{ended:?}"
+    );
+
+    // Each row says by which rules it was rated, and everybody can compute it.
+    let explained = explained(&daemon, data, 1);
+    println!("{:#}", explained[0]);
+    let mut revisions = BTreeSet::new();
+    for row in &explained {
+        assert_eq!(row["verdict"], "equal", "{row:#}");
+        let price = Exact::parse(row["price"].as_str().unwrap());
+        assert_eq!(price_by_steps(row), price, "{row:#}");
+        let modules = row["modules"].as_array().unwrap();
+        let hashmap = modules.iter().find(|module| module["module"] == "hashmap").unwrap();
+        revisions.insert(hashmap["revision"].as_u64().unwrap());
+    }
+    let own = data.points().filter(|point| point.scope == 1).count();
+    assert_eq!((explained.len(), revisions.len()), (own, 3), "{revisions:?}");
+    daemon.stop();
+
+    the_flipped_byte_is_named(&month, *revisions.first().unwrap());
+}
+
+fn the_flipped_byte_is_named(month: &Month, first_revision: u64) {
+    // The price of the other group, for everybody.
+    let (old, new) = ("\"cost\":\"0.001\"", "\"cost\":\"0.003\"");
+    let key = tamper(&month.ledger(), (old, new), Checksum::Stays);
+    let daemon = Daemon::start(&month.write(0));
+
+    let ended = audit(&daemon, &month.data, &[]);
+    println!("{}", ended.out);
+
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.out.contains(&format!("damage: key `{key}` of `rating/hashmap` at revision ")));
+    let rules = format!("(rules of module hashmap at revision {first_revision})");
+    assert!(ended.out.contains(&rules), "{ended:?}");
+    assert!(ended.out.contains("equal: 0\n"), "{ended:?}");
+    daemon.stop();
+
+    // The same with a checksum that fits: nothing is damaged, but the prices are others.
+    tamper(&month.ledger(), (new, new), Checksum::Fits);
+    let daemon = Daemon::start(&month.write(0));
+
+    let ended = audit(&daemon, &month.data, &["--scope", "scope-001"]);
+    println!("{}", ended.out.lines().next().unwrap_or_default());
+
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let first = ended.out.lines().next().unwrap();
+    assert!(first.starts_with("difference: scope scope-001, metric_0 from "), "{first}");
+    let by = format!("by hashmap revision {first_revision}");
+    assert!(first.contains(&by), "{first}");
+    daemon.stop();
+}
+
+#[test]
+fn an_audit_that_cannot_be_done_says_so() {
+    let folder = TempDir::new().unwrap();
+    let data = DataSet::ending_lately(1, 1, 1, 2);
+    let config = Config::prometheus("http://127.0.0.1:1", data.begin).without_scopes();
+    std::fs::write(folder.path().join("metrics.toml"), data.metrics_toml()).unwrap();
+    let daemon = Daemon::start(&config.write(folder.path()));
+
+    let fine = audit(&daemon, &data, &["--json"]);
+    let nobody = Daemon { url: "http://127.0.0.1:1".to_owned(), ..daemon };
+    let ended = audit(&nobody, &data, &[]);
+
+    assert_eq!(fine.code, Some(0), "{fine:?}");
+    assert!(fine.out.lines().last().unwrap().starts_with("{\"end\":{\"rows\":0,"), "{fine:?}");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.contains("the audit could not be done"), "{ended:?}");
+}
