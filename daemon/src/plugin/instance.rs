@@ -380,7 +380,7 @@ impl Slot {
     fn failed_again(&self, what: &str, reason: &str) {
         let too_often = lock(&self.health).failed(self.services.lent.clock.now());
         if let Some((times, minutes)) = too_often {
-            self.disable(format!("{what} {times} times in {minutes} minutes: {reason}"));
+            self.disable(&format!("{what} {times} times in {minutes} minutes: {reason}"));
         }
     }
 
@@ -388,15 +388,15 @@ impl Slot {
         let pool = &self.services.pool;
         let (deadline, grace) = (pool.deadline(), pool.grace());
         let text = format!("{what:?} did not end within {deadline:?} and {grace:?} of grace");
-        self.disable(text.clone());
+        self.disable(&text);
         let metrics = &self.services.lent.metrics;
         metrics.plugin_call_ended(&self.label, what, Status::Timeout, deadline + grace);
         Error::new(Status::Timeout, text)
     }
 
     /// Takes no calls any more, until the plugins are loaded again.
-    fn disable(&self, reason: String) {
-        if !lock(&self.health).disable(&reason) {
+    fn disable(&self, reason: &str) {
+        if !lock(&self.health).disable(reason) {
             return;
         }
         error!(instance = %self.label, reason, "A plugin is disabled until plugins are reloaded.");

@@ -329,7 +329,9 @@ impl Shared {
             let elsewhere = State::to_kill(&mut state.running, now);
             if !elsewhere.is_empty() {
                 drop(state);
-                elsewhere.iter().for_each(|interrupt| interrupt.kill());
+                for interrupt in &elsewhere {
+                    interrupt.kill();
+                }
                 state = lock(&self.state);
                 continue;
             }

@@ -168,13 +168,11 @@ stand_in!(Scopes, Fetcher, "prometheus", "testdata/scopes.toml", RunningFetcher,
 impl Collector for Prometheus {
     fn collect(&self, call: &Call, request: &CollectRequest) -> Result<Batches> {
         let found = wait(call, self.running.collect(request.clone()))?;
-        match found.first().map(RecordBatch::schema) {
-            Some(schema) => Ok(Batches::stream(schema, found.into_iter().map(Ok))),
-            None => {
-                let rows = UsageBuilder::new(&request.metric.groupby, &request.metric.metadata);
-                Ok(Batches::one(rows.finish()?))
-            }
+        if let Some(schema) = found.first().map(RecordBatch::schema) {
+            return Ok(Batches::stream(schema, found.into_iter().map(Ok)));
         }
+        let rows = UsageBuilder::new(&request.metric.groupby, &request.metric.metadata);
+        Ok(Batches::one(rows.finish()?))
     }
 }
 

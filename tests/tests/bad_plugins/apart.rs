@@ -47,7 +47,7 @@ enum Fate {
 fn the_hostile_set_apart_stops_only_its_own_metrics() {
     let mut site = Site::new();
     site.deadline_secs = 5;
-    let name = |(does, _): &(&str, Fate)| does.replace(" ", "-").to_lowercase();
+    let name = |(does, _): &(&str, Fate)| does.replace(' ', "-").to_lowercase();
     let names: Vec<String> = SET.iter().map(name).collect();
     let mut metrics = vec![("good", "sound")];
     metrics.extend(names.iter().map(|name| (name.as_str(), name.as_str())));
@@ -94,7 +94,8 @@ fn the_hostile_set_apart_stops_only_its_own_metrics() {
     }
     let types = summary(&daemon, site.begin, site.end(), "type");
     assert_eq!(types.len(), 1 + of(Fate::Works).count(), "nobody else has rows: {types:?}");
-    assert_eq!(daemon.metric("rated_plugin_threads_lost_total"), 0.0, "kills cost no thread");
+    let lost = daemon.metric("rated_plugin_threads_lost_total");
+    assert!(lost < 0.5, "kills cost no thread: {lost}");
     let said = daemon.process.output();
     assert!(said.contains("of what nobody asked for"), "its output is in the log");
     assert!(said.contains("further lines are left out"), "and there is a limit to it");
@@ -234,7 +235,7 @@ fn rows_with(isolation: &str, data: &DataSet, prometheus: &Prometheus) -> String
     rows.sort();
     if isolation == "process" {
         assert!(daemon.process.output().contains("Plugin loaded."), "others are in the daemon");
-        assert_eq!(daemon.metric("rated_plugin_process_deaths_total"), 0.0);
+        assert!(daemon.metric("rated_plugin_process_deaths_total") < 0.5);
     }
     daemon.stop();
     rows.join("\n")

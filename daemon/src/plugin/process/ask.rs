@@ -11,7 +11,7 @@ use arrow_schema::{Schema, SchemaRef};
 use rated_plugin::{AsOf, CollectRequest, Error, RateRequest, Request, Response, Result, Status};
 
 use super::mailbox::{Mailbox, Next};
-use super::message::{self, Head, Load, Order};
+use super::message::{self, Head, Load, Order, SentResponse};
 use super::report::Report;
 use super::watch::{Ending, Watched};
 use super::wire::{Reader, Writer};
@@ -217,7 +217,8 @@ impl Process {
     ) -> Result<Response> {
         let put = |writer: &mut Writer| message::put_request(writer, request);
         let (mut reader, _) = self.ask(frame, message::HANDLE, put)?;
-        let (status, content_type, location, body) = message::take_response(&mut reader)?;
+        let SentResponse { status, content_type, location, body } =
+            message::take_response(&mut reader)?;
         let is_long = content_type.len().max(location.len()) > HEADER_SIZE_MAX;
         if is_long || body.len() > RESPONSE_SIZE_MAX {
             return Err(Error::bad_data("the plugin answered more than is accepted"));

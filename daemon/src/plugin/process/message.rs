@@ -97,7 +97,7 @@ pub(super) enum Call {
 #[derive(Debug)]
 pub(super) enum Order {
     Load(Load),
-    Call(Head, Call),
+    Call(Head, Box<Call>),
     Cancel(u64),
     /// No rater of that number is used any more.
     Release(u64),
@@ -203,19 +203,20 @@ fn take_call(mut reader: Reader) -> Result<Order, Malformed> {
         }
         RATE => {
             let (rater, request) = take_rate(&mut reader)?;
-            return Ok(Order::Call(head, Call::Rate { rater, request, usage: reader }));
+            let rate = Call::Rate { rater, request, usage: reader };
+            return Ok(Order::Call(head, Box::new(rate)));
         }
         EXPLAIN => {
             let (rater, request) = take_rate(&mut reader)?;
             let (first_row, rows) = (reader.u64()?, reader.u64()?);
             let explain = Call::Explain { rater, request, first_row, rows, usage: reader };
-            return Ok(Order::Call(head, explain));
+            return Ok(Order::Call(head, Box::new(explain)));
         }
         HANDLE => Call::Handle(take_request(&mut reader)?),
         _ => return Err(Malformed),
     };
     reader.end()?;
-    Ok(Order::Call(head, call))
+    Ok(Order::Call(head, Box::new(call)))
 }
 
 pub(super) fn put_kind(writer: &mut Writer, kind: Kind) {
@@ -308,11 +309,18 @@ pub(super) fn take_reasons(reader: &mut Reader) -> Result<Option<Vec<u8>>, Malfo
     Ok(is_there.then_some(json))
 }
 
-/// Status, content type, location and body, none of them checked.
-pub(super) fn take_response(
-    reader: &mut Reader,
-) -> Result<(u32, Vec<u8>, Vec<u8>, Vec<u8>), Malformed> {
-    Ok((reader.u32()?, reader.bytes()?, reader.bytes()?, reader.bytes()?))
+/// An answer to a REST call, nothing of it checked.
+pub(super) struct SentResponse {
+    pub(super) status: u32,
+    pub(super) content_type: Vec<u8>,
+    pub(super) location: Vec<u8>,
+    pub(super) body: Vec<u8>,
+}
+
+pub(super) fn take_response(reader: &mut Reader) -> Result<SentResponse, Malformed> {
+    let (status, content_type) = (reader.u32()?, reader.bytes()?);
+    let (location, body) = (reader.bytes()?, reader.bytes()?);
+    Ok(SentResponse { status, content_type, location, body })
 }
 
 pub(super) fn put_error(writer: &mut Writer, error: &Error) {

@@ -233,7 +233,9 @@ impl Watched {
         if ending != Ending::Wanted {
             on_death();
         }
-        calls.values().for_each(|mailbox| mailbox.gone());
+        for mailbox in calls.values() {
+            mailbox.gone();
+        }
         self.changed.notify_all();
     }
 

@@ -48,7 +48,7 @@ struct State {
 }
 
 enum Job {
-    Call(Head, Call),
+    Call(Head, Box<Call>),
     /// Ending a rater may take its time.
     End(Arc<HeldRater>),
 }
@@ -72,7 +72,7 @@ impl Work {
         Work(Arc::new(Shared { link, load, state, came, ended }))
     }
 
-    pub(super) fn begin(&self, head: Head, call: Call) {
+    pub(super) fn begin(&self, head: Head, call: Box<Call>) {
         let state = Arc::new(CallState::numbered(head.number));
         self.0.lock().calls.insert(head.number, state);
         self.add(Job::Call(head, call));
@@ -137,7 +137,7 @@ impl Shared {
                 state.busy += 1;
                 drop(state);
                 match job {
-                    Job::Call(head, call) => self.call(&head, call),
+                    Job::Call(head, call) => self.call(&head, *call),
                     Job::End(rater) => drop(rater),
                 }
                 state = self.lock();
