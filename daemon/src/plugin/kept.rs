@@ -2,7 +2,8 @@
 //!
 //! Their private copies are kept for as long as the ledger names them, the newest of them at least.
 //! One is loaded when somebody rates an old period again, in a process of its own: nothing of it
-//! stays. It is never used for new work.
+//! stays. It is never used for new work. A module that cannot run apart (`pyscripts`) cannot be had
+//! once its library was replaced, and whoever asks is told so.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -54,8 +54,8 @@ pub(super) fn examine(
             findings.add("daemon", Note::warn(chain(&error), ""));
         }
         Err(error) => {
-            let hint = "it runs and does not answer, or not to you; RATED_TOKEN or RATED_USER and \
-                        RATED_PASSWORD say who asks";
+            let hint = "it runs and does not answer, or not to you; RATED_TOKEN, or RATED_USERNAME \
+                        and RATED_PASSWORD, say who asks";
             findings.add("daemon", Note::fail(chain(&error), hint));
         }
     }
