@@ -71,16 +71,9 @@ enum Command {
     ///
     /// Configuration, plugins, sources, state folder, disk, clock, limits, certificate, and the
     /// running daemon's health. Run it as the daemon's user. Ends with 0 = nothing failed, though
-    /// there may be warnings; 1 = something failed; 2 = the configuration cannot be used.
-    Doctor {
-        #[command(flatten)]
-        file: ConfigFile,
-        #[command(flatten)]
-        server: Server,
-        /// Print the findings as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    /// there may be warnings, and a daemon that does not run is one without `--running`; 1 =
+    /// something failed; 2 = the configuration cannot be used.
+    Doctor(doctor::DoctorArguments),
     /// Make tokens for machines that call the API
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -172,10 +165,7 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
             serve::run(&file.path, print_bill, environment)
         }
         Command::Check { file } => check::run(&file.path, environment),
-        Command::Doctor { file, server, json } => {
-            let form = if *json { doctor::Form::Json } else { doctor::Form::Text };
-            doctor::run(&file.path, form, server, environment)
-        }
+        Command::Doctor(arguments) => doctor::run(arguments, environment),
         Command::Token(command) => token::run(command),
         Command::Plugin(command) => plugin::run(command, environment),
         Command::Module { server, command } => module::run(command, server, environment),
