@@ -3,87 +3,97 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use prometheus_client::registry::Unit;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 
-use super::{Metrics, OutcomeLabels, gauge_value};
+use super::{Metrics, OutcomeLabels, bytes, gauge_value, plain, seconds, short_durations};
 use crate::ledger::{CompactionStep, LedgerError};
 
+#[derive(Debug)]
+pub(super) struct Ledger {
+    commits: Family<OutcomeLabels, Counter>,
+    commit_duration: Histogram,
+    size: Gauge,
+    rows: Gauge,
+    free: Gauge,
+    takes_changes: Gauge,
+    compaction: Compaction,
+}
+
+#[derive(Debug)]
+struct Compaction {
+    step_duration: Histogram,
+    failures: Counter,
+    slices_merged: Counter,
+    rows_dropped: Counter,
+    deleted: Counter,
+    dead: Gauge,
+    periods_summed: Counter,
+    ended: Gauge,
+}
+
+impl Ledger {
+    pub(super) fn register(to: &mut Registry) -> Ledger {
+        let takes_changes = "1; 0 = the disk is full or a write has failed";
+        let durations = short_durations();
+        Ledger {
+            commits: plain(to, "commits", "Commits to the ledger by outcome"),
+            commit_duration: seconds(to, "commit_duration", "Duration of a commit", durations),
+            size: bytes(to, "ledger_size", "Ledger on disk"),
+            rows: plain(to, "ledger_rows", "Rated rows in the ledger"),
+            free: bytes(to, "ledger_disk_free", "Left on the disk of the ledger"),
+            takes_changes: plain(to, "ledger_takes_changes", takes_changes),
+            compaction: Compaction::register(to),
+        }
+    }
+}
+
+impl Compaction {
+    fn register(to: &mut Registry) -> Compaction {
+        let step = "Duration of the steps of compaction";
+        let merged = "Slices of the ledger that were put together or written anew";
+        let dropped = "Rows left behind that a reset or a reprocessing had replaced";
+        let deleted = "Data files deleted, what was left of them being elsewhere";
+        let dead = "In data files, of rows and sums that nobody sees any more";
+        let summed = "Days and months whose sums were made";
+        let ended = "When compaction was last through, since 1970; 0 = not since the start";
+        Compaction {
+            step_duration: seconds(to, "compaction_step_duration", step, short_durations()),
+            failures: plain(to, "compaction_failures", "Steps of compaction that failed"),
+            slices_merged: plain(to, "compaction_slices_merged", merged),
+            rows_dropped: plain(to, "compaction_rows_dropped", dropped),
+            deleted: bytes(to, "compaction_deleted", deleted),
+            dead: bytes(to, "compaction_dead", dead),
+            periods_summed: plain(to, "compaction_periods_summed", summed),
+            ended: seconds(to, "compaction_last_end", ended, Gauge::default()),
+        }
+    }
+}
+
 impl Metrics {
-    pub(super) fn register_ledger(&mut self) {
-        self.plain("commits", "Commits to the ledger by outcome", self.commits.clone());
-        self.seconds("commit_duration", "Duration of a commit", self.commit_duration.clone());
-        let bytes = self.ledger_bytes.clone();
-        self.registry.register_with_unit("ledger_size", "Ledger on disk", Unit::Bytes, bytes);
-        self.plain("ledger_rows", "Rated rows in the ledger", self.ledger_rows.clone());
-        let free = self.ledger_free.clone();
-        let help = "Left on the disk of the ledger";
-        self.registry.register_with_unit("ledger_disk_free", help, Unit::Bytes, free);
-        self.plain(
-            "ledger_takes_changes",
-            "1; 0 = the disk is full or a write has failed",
-            self.ledger_takes_changes.clone(),
-        );
-    }
-
-    pub(super) fn register_compaction(&mut self) {
-        self.seconds(
-            "compaction_step_duration",
-            "Duration of the steps of compaction",
-            self.compaction_step_duration.clone(),
-        );
-        self.plain(
-            "compaction_failures",
-            "Steps of compaction that failed",
-            self.compaction_failures.clone(),
-        );
-        self.plain(
-            "compaction_slices_merged",
-            "Slices of the ledger that were put together or written anew",
-            self.compaction_slices_merged.clone(),
-        );
-        self.plain(
-            "compaction_rows_dropped",
-            "Rows left behind that a reset or a reprocessing had replaced",
-            self.compaction_rows_dropped.clone(),
-        );
-        let deleted = self.compaction_deleted.clone();
-        let help = "Data files deleted, what was left of them being elsewhere";
-        self.registry.register_with_unit("compaction_deleted", help, Unit::Bytes, deleted);
-        let dead = self.compaction_dead.clone();
-        let help = "In data files, of rows and sums that nobody sees any more";
-        self.registry.register_with_unit("compaction_dead", help, Unit::Bytes, dead);
-        self.plain(
-            "compaction_periods_summed",
-            "Days and months whose sums were made",
-            self.compaction_periods_summed.clone(),
-        );
-        self.seconds(
-            "compaction_last_end",
-            "When compaction was last through, since 1970; 0 = not since the start",
-            self.compaction_ended.clone(),
-        );
-    }
-
     pub fn commit_ended<T, E>(&self, result: &Result<T, E>, duration: Duration) {
         let outcome = if result.is_ok() { "ok" } else { "failed" };
-        self.commits.get_or_create(&OutcomeLabels { outcome }).inc();
-        self.commit_duration.observe(duration.as_secs_f64());
+        self.ledger.commits.get_or_create(&OutcomeLabels { outcome }).inc();
+        self.ledger.commit_duration.observe(duration.as_secs_f64());
     }
 
     pub fn set_ledger_size(&self, bytes_on_disk: u64, rows: u64) {
-        self.ledger_bytes.set(gauge_value(bytes_on_disk));
-        self.ledger_rows.set(gauge_value(rows));
+        self.ledger.size.set(gauge_value(bytes_on_disk));
+        self.ledger.rows.set(gauge_value(rows));
     }
 
     /// `None` = the system does not say; then what it said last stays.
     pub fn set_ledger_room(&self, bytes_free: Option<u64>) {
         if let Some(bytes) = bytes_free {
-            self.ledger_free.set(gauge_value(bytes));
+            self.ledger.free.set(gauge_value(bytes));
         }
     }
 
     pub fn set_ledger_takes_changes(&self, takes_changes: bool) {
-        self.ledger_takes_changes.set(i64::from(takes_changes));
+        self.ledger.takes_changes.set(i64::from(takes_changes));
     }
 
     pub fn compaction_stepped(
@@ -91,21 +101,21 @@ impl Metrics {
         result: &Result<CompactionStep, LedgerError>,
         duration: Duration,
     ) {
-        self.compaction_step_duration.observe(duration.as_secs_f64());
+        self.ledger.compaction.step_duration.observe(duration.as_secs_f64());
         let Ok(step) = result else {
-            self.compaction_failures.inc();
+            self.ledger.compaction.failures.inc();
             return;
         };
-        self.compaction_slices_merged.inc_by(step.slices_merged);
-        self.compaction_rows_dropped.inc_by(step.rows_dropped);
-        self.compaction_deleted.inc_by(step.bytes_deleted);
-        self.compaction_periods_summed.inc_by(step.periods_summed);
-        self.compaction_dead.set(gauge_value(step.bytes_dead));
+        self.ledger.compaction.slices_merged.inc_by(step.slices_merged);
+        self.ledger.compaction.rows_dropped.inc_by(step.rows_dropped);
+        self.ledger.compaction.deleted.inc_by(step.bytes_deleted);
+        self.ledger.compaction.periods_summed.inc_by(step.periods_summed);
+        self.ledger.compaction.dead.set(gauge_value(step.bytes_dead));
     }
 
     /// Everything was looked at.
     pub fn compaction_ended(&self, at: DateTime<Utc>) {
-        self.compaction_ended.set(at.timestamp());
+        self.ledger.compaction.ended.set(at.timestamp());
     }
 }
 

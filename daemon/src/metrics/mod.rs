@@ -9,14 +9,9 @@ mod ledger;
 mod plugins;
 mod requests;
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Mutex;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry, Unit};
 
@@ -24,9 +19,10 @@ pub use self::cycle::{ReprocessingOutcome, SliceOutcome, Stage};
 pub use self::plugins::{PLUGIN_METRIC_NAME_SIZE_MAX, PLUGIN_METRICS_MAX, PluginCall};
 pub use self::requests::{AuthenticationMethod, AuthenticationOutcome};
 
-use self::cycle::StageLabels;
-use self::plugins::{CallLabels, DurationLabels, InstanceLabels, PluginMetricLabels, any_values};
-use self::requests::{AuthenticationLabels, RequestLabels, RouteLabels};
+use self::cycle::Cycle;
+use self::ledger::Ledger;
+use self::plugins::Plugins;
+use self::requests::Requests;
 
 /// Media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -37,46 +33,13 @@ struct OutcomeLabels {
 }
 
 /// All of the daemon's metrics; shared by reference, every method may be called from any thread.
+/// What each part counts, and how it is told, stands in the part's file.
 pub struct Metrics {
+    cycle: Cycle,
+    ledger: Ledger,
+    plugins: Plugins,
+    requests: Requests,
     registry: Registry,
-    slices: Family<OutcomeLabels, Counter>,
-    rows: Counter,
-    failures: Family<StageLabels, Counter>,
-    cycle_duration: Histogram,
-    commits: Family<OutcomeLabels, Counter>,
-    commit_duration: Histogram,
-    slices_in_flight: Gauge,
-    reprocessed_slices: Family<OutcomeLabels, Counter>,
-    reprocessed_periods: Counter,
-    reprocessings: Family<OutcomeLabels, Counter>,
-    reprocessings_unfinished: Gauge,
-    scopes: Gauge,
-    cursor_lag: Gauge,
-    ledger_bytes: Gauge,
-    ledger_rows: Gauge,
-    ledger_free: Gauge,
-    ledger_takes_changes: Gauge,
-    compaction_step_duration: Histogram,
-    compaction_failures: Counter,
-    compaction_slices_merged: Counter,
-    compaction_rows_dropped: Counter,
-    compaction_deleted: Counter,
-    compaction_dead: Gauge,
-    compaction_periods_summed: Counter,
-    compaction_ended: Gauge,
-    plugin_calls: Family<CallLabels, Counter>,
-    plugin_call_duration: Family<DurationLabels, Histogram>,
-    plugin_panics: Family<InstanceLabels, Counter>,
-    plugin_threads_lost: Counter,
-    plugin_process_deaths: Family<InstanceLabels, Counter>,
-    plugin_process_restarts: Family<InstanceLabels, Counter>,
-    plugin_generations: Gauge,
-    plugin_events: Family<PluginMetricLabels, Counter>,
-    plugin_values: Family<PluginMetricLabels, Histogram>,
-    plugin_metrics_known: Mutex<BTreeSet<(String, String)>>,
-    requests: Family<RequestLabels, Counter>,
-    request_duration: Family<RouteLabels, Histogram>,
-    authentications: Family<AuthenticationLabels, Counter>,
 }
 
 impl fmt::Debug for Metrics {
@@ -93,62 +56,14 @@ impl Default for Metrics {
 
 impl Metrics {
     pub fn new() -> Metrics {
-        let mut new = Metrics {
-            registry: Registry::with_prefix("rated"),
-            slices: Family::default(),
-            rows: Counter::default(),
-            failures: Family::default(),
-            cycle_duration: Histogram::new(exponential_buckets(0.01, 2.0, 20)),
-            commits: Family::default(),
-            commit_duration: short_durations(),
-            slices_in_flight: Gauge::default(),
-            reprocessed_slices: Family::default(),
-            reprocessed_periods: Counter::default(),
-            reprocessings: Family::default(),
-            reprocessings_unfinished: Gauge::default(),
-            scopes: Gauge::default(),
-            cursor_lag: Gauge::default(),
-            ledger_bytes: Gauge::default(),
-            ledger_rows: Gauge::default(),
-            ledger_free: Gauge::default(),
-            ledger_takes_changes: Gauge::default(),
-            compaction_step_duration: short_durations(),
-            compaction_failures: Counter::default(),
-            compaction_slices_merged: Counter::default(),
-            compaction_rows_dropped: Counter::default(),
-            compaction_deleted: Counter::default(),
-            compaction_dead: Gauge::default(),
-            compaction_periods_summed: Counter::default(),
-            compaction_ended: Gauge::default(),
-            plugin_calls: Family::default(),
-            plugin_call_duration: Family::new_with_constructor(short_durations),
-            plugin_panics: Family::default(),
-            plugin_threads_lost: Counter::default(),
-            plugin_process_deaths: Family::default(),
-            plugin_process_restarts: Family::default(),
-            plugin_generations: Gauge::default(),
-            plugin_events: Family::default(),
-            plugin_values: Family::new_with_constructor(any_values),
-            plugin_metrics_known: Mutex::default(),
-            requests: Family::default(),
-            request_duration: Family::new_with_constructor(short_durations),
-            authentications: Family::default(),
-        };
-        new.register_cycle();
-        new.register_reprocessing();
-        new.register_ledger();
-        new.register_compaction();
-        new.register_plugins();
-        new.register_requests();
-        new
-    }
-
-    fn plain(&mut self, name: &str, help: &str, metric: impl Metric) {
-        self.registry.register(name, help, metric);
-    }
-
-    fn seconds(&mut self, name: &str, help: &str, metric: impl Metric) {
-        self.registry.register_with_unit(name, help, Unit::Seconds, metric);
+        let mut registry = Registry::with_prefix("rated");
+        Metrics {
+            cycle: Cycle::register(&mut registry),
+            ledger: Ledger::register(&mut registry),
+            plugins: Plugins::register(&mut registry),
+            requests: Requests::register(&mut registry),
+            registry,
+        }
     }
 
     /// The text of `GET /metrics`; its media type is [`CONTENT_TYPE`].
@@ -157,6 +72,25 @@ impl Metrics {
         text::encode(&mut text, &self.registry).expect("writing to a string does not fail");
         text
     }
+}
+
+/// Makes a metric, and lets the registry know it.
+fn plain<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn bytes<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register_with_unit(name, help, Unit::Bytes, metric.clone());
+    metric
+}
+
+/// One that has its own way of being made.
+fn seconds<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
 }
 
 /// From 0.1 ms to 52 s.

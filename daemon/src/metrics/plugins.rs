@@ -1,13 +1,18 @@
 //! Calls into plugins, and what plugins count themselves.
 
-use std::sync::PoisonError;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
 use rated_plugin::Status;
 
-use super::{Metrics, gauge_value};
+use super::{Metrics, gauge_value, plain, seconds, short_durations};
 
 /// Most pairs of instance and metric name that plugins may bring.
 pub const PLUGIN_METRICS_MAX: usize = 256;
@@ -29,66 +34,76 @@ pub enum PluginCall {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct CallLabels {
+struct CallLabels {
     instance: String,
     call: &'static str,
     status: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct InstanceLabels {
+struct InstanceLabels {
     instance: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct DurationLabels {
+struct DurationLabels {
     instance: String,
     call: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct PluginMetricLabels {
+struct PluginMetricLabels {
     instance: String,
     metric: String,
 }
 
-impl Metrics {
-    pub(super) fn register_plugins(&mut self) {
-        self.plain(
-            "plugin_calls",
-            "Calls into plugins by instance, call and status",
-            self.plugin_calls.clone(),
-        );
-        self.seconds(
-            "plugin_call_duration",
-            "Duration of calls into plugins",
-            self.plugin_call_duration.clone(),
-        );
-        self.plain("plugin_panics", "Panics caught in plugins", self.plugin_panics.clone());
-        self.plain(
-            "plugin_threads_lost",
-            "Threads written off because a call did not come back",
-            self.plugin_threads_lost.clone(),
-        );
-        self.plain(
-            "plugin_process_deaths",
-            "Processes of plugins that ended without being asked to",
-            self.plugin_process_deaths.clone(),
-        );
-        self.plain(
-            "plugin_process_restarts",
-            "Processes of plugins started again after one that died, or after a panic",
-            self.plugin_process_restarts.clone(),
-        );
-        self.plain(
-            "plugin_generations",
-            "Generations of plugins loaded; each stays in memory until a restart",
-            self.plugin_generations.clone(),
-        );
-        self.plain("plugin_events", "What plugins count", self.plugin_events.clone());
-        self.plain("plugin_values", "What plugins observe", self.plugin_values.clone());
-    }
+#[derive(Debug)]
+pub(super) struct Plugins {
+    calls: Family<CallLabels, Counter>,
+    call_duration: Family<DurationLabels, Histogram>,
+    panics: Family<InstanceLabels, Counter>,
+    threads_lost: Counter,
+    process_deaths: Family<InstanceLabels, Counter>,
+    process_restarts: Family<InstanceLabels, Counter>,
+    generations: Gauge,
+    events: Family<PluginMetricLabels, Counter>,
+    values: Family<PluginMetricLabels, Histogram>,
+    /// Names that plugins have brought.
+    known: Mutex<BTreeSet<(String, String)>>,
+}
 
+impl Plugins {
+    pub(super) fn register(to: &mut Registry) -> Plugins {
+        let durations = Family::new_with_constructor(short_durations as fn() -> Histogram);
+        let lost = "Threads written off because a call did not come back";
+        let deaths = "Processes of plugins that ended without being asked to";
+        let restarts = "Processes of plugins started again after one that died, or after a panic";
+        let generations = "Generations of plugins loaded; each stays in memory until a restart";
+        let calls = "Calls into plugins by instance, call and status";
+        let duration = "Duration of calls into plugins";
+        Plugins {
+            calls: plain(to, "plugin_calls", calls),
+            call_duration: seconds(to, "plugin_call_duration", duration, durations),
+            panics: plain(to, "plugin_panics", "Panics caught in plugins"),
+            threads_lost: plain(to, "plugin_threads_lost", lost),
+            process_deaths: plain(to, "plugin_process_deaths", deaths),
+            process_restarts: plain(to, "plugin_process_restarts", restarts),
+            generations: plain(to, "plugin_generations", generations),
+            events: plain(to, "plugin_events", "What plugins count"),
+            values: observed(to, "plugin_values", "What plugins observe"),
+            known: Mutex::default(),
+        }
+    }
+}
+
+/// Of any unit.
+fn observed(to: &mut Registry, name: &str, help: &str) -> Family<PluginMetricLabels, Histogram> {
+    let metric = Family::new_with_constructor(any_values as fn() -> Histogram);
+    to.register(name, help, metric.clone());
+    metric
+}
+
+impl Metrics {
     /// `instance` as in the ledger: `rating/hashmap`.
     pub fn plugin_call_ended(
         &self,
@@ -99,42 +114,43 @@ impl Metrics {
     ) {
         let (instance, call) = (instance.to_owned(), call.label());
         let labels = CallLabels { instance: instance.clone(), call, status: status_label(status) };
-        self.plugin_calls.get_or_create(&labels).inc();
-        self.plugin_call_duration
+        self.plugins.calls.get_or_create(&labels).inc();
+        self.plugins
+            .call_duration
             .get_or_create(&DurationLabels { instance: instance.clone(), call })
             .observe(duration.as_secs_f64());
         if status == Status::Panic {
-            self.plugin_panics.get_or_create(&InstanceLabels { instance }).inc();
+            self.plugins.panics.get_or_create(&InstanceLabels { instance }).inc();
         }
     }
 
     pub fn plugin_thread_lost(&self) {
-        self.plugin_threads_lost.inc();
+        self.plugins.threads_lost.inc();
     }
 
     /// It ended without being asked to, or was killed.
     pub fn plugin_process_died(&self, instance: &str) {
         let instance = instance.to_owned();
-        self.plugin_process_deaths.get_or_create(&InstanceLabels { instance }).inc();
+        self.plugins.process_deaths.get_or_create(&InstanceLabels { instance }).inc();
     }
 
     pub fn plugin_process_restarted(&self, instance: &str) {
         let instance = instance.to_owned();
-        self.plugin_process_restarts.get_or_create(&InstanceLabels { instance }).inc();
+        self.plugins.process_restarts.get_or_create(&InstanceLabels { instance }).inc();
     }
 
     pub fn set_plugin_generations(&self, count: usize) {
-        self.plugin_generations.set(gauge_value(count as u64));
+        self.plugins.generations.set(gauge_value(count as u64));
     }
 
     /// A plugin counts something of its own.
     pub fn plugin_count(&self, instance: &str, metric: &str, by: u64) {
-        self.plugin_events.get_or_create(&self.plugin_metric(instance, metric)).inc_by(by);
+        self.plugins.events.get_or_create(&self.plugin_metric(instance, metric)).inc_by(by);
     }
 
     /// A plugin observes a value of its own.
     pub fn plugin_observe(&self, instance: &str, metric: &str, value: f64) {
-        self.plugin_values.get_or_create(&self.plugin_metric(instance, metric)).observe(value);
+        self.plugins.values.get_or_create(&self.plugin_metric(instance, metric)).observe(value);
     }
 
     fn plugin_metric(&self, instance: &str, metric: &str) -> PluginMetricLabels {
@@ -143,7 +159,7 @@ impl Metrics {
             && metric.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let pair = (instance.to_owned(), metric.to_owned());
         // A set of names is sound whatever happened to the thread that held it.
-        let mut known = self.plugin_metrics_known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.plugins.known.lock().unwrap_or_else(PoisonError::into_inner);
         let admitted = sound
             && (known.contains(&pair) || (known.len() < PLUGIN_METRICS_MAX && known.insert(pair)));
         let metric = if admitted { metric } else { "other" };
@@ -186,7 +202,7 @@ fn status_label(status: Status) -> &'static str {
 }
 
 /// A plugin's unit is unknown: one bucket for each power of ten.
-pub(super) fn any_values() -> Histogram {
+fn any_values() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 10.0, 13))
 }
 

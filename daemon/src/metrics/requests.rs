@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
 
-use super::Metrics;
+use super::{Metrics, plain, seconds, short_durations};
 
 /// How a caller says who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,41 +31,50 @@ pub enum AuthenticationOutcome {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct AuthenticationLabels {
+struct AuthenticationLabels {
     method: &'static str,
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct RequestLabels {
+struct RequestLabels {
     route: &'static str,
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct RouteLabels {
+struct RouteLabels {
     route: &'static str,
 }
 
-impl Metrics {
-    pub(super) fn register_requests(&mut self) {
-        self.plain("http_requests", "Requests by route and status", self.requests.clone());
-        self.seconds(
-            "http_request_duration",
-            "Duration of requests by route",
-            self.request_duration.clone(),
-        );
-        self.plain(
-            "authentications",
-            "Callers by how they say who they are, and by outcome",
-            self.authentications.clone(),
-        );
-    }
+#[derive(Debug)]
+pub(super) struct Requests {
+    ended: Family<RequestLabels, Counter>,
+    duration: Family<RouteLabels, Histogram>,
+    authentications: Family<AuthenticationLabels, Counter>,
+}
 
+impl Requests {
+    pub(super) fn register(to: &mut Registry) -> Requests {
+        let durations = Family::new_with_constructor(short_durations as fn() -> Histogram);
+        let duration = "Duration of requests by route";
+        let authentications = "Callers by how they say who they are, and by outcome";
+        Requests {
+            ended: plain(to, "http_requests", "Requests by route and status"),
+            duration: seconds(to, "http_request_duration", duration, durations),
+            authentications: plain(to, "authentications", authentications),
+        }
+    }
+}
+
+impl Metrics {
     /// `route` is a class of paths without anything that a caller chose: `/v1/info/metrics/{id}`.
     pub fn request_ended(&self, route: &'static str, status: u16, duration: Duration) {
-        self.requests.get_or_create(&RequestLabels { route, status }).inc();
-        self.request_duration.get_or_create(&RouteLabels { route }).observe(duration.as_secs_f64());
+        self.requests.ended.get_or_create(&RequestLabels { route, status }).inc();
+        self.requests
+            .duration
+            .get_or_create(&RouteLabels { route })
+            .observe(duration.as_secs_f64());
     }
 
     pub fn authentication_ended(
@@ -70,7 +83,7 @@ impl Metrics {
         outcome: AuthenticationOutcome,
     ) {
         let labels = AuthenticationLabels { method: method.label(), outcome: outcome.label() };
-        self.authentications.get_or_create(&labels).inc();
+        self.requests.authentications.get_or_create(&labels).inc();
     }
 }
 
