@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests need: a real Prometheus with its promtool (Debian package `prometheus`), the programs of a
 # PostgreSQL server (`postgresql`) for Gnocchi's index, `fusermount3` (`fuse3`) to mount the disk whose power is cut when
-# one is not root, and Python environments (`python3`, `python3-venv`): the
+# one is not root, `systemd-analyze` (`systemd`) that looks at the unit, and Python environments (`python3`, `python3-venv`): the
 # clients that tests/requirements.txt names, the Keystone and Gnocchi of tests/openstack-requirements.txt, and the DuckDB
 # of daemon/benches/requirements.txt. With the argument `bench`, what `make bench` needs instead: Prometheus, `wrk`, `curl`
 # and DuckDB's environment.
@@ -57,6 +57,7 @@ if [ "$wanted" = bench ]; then
 else
     have_postgresql || missing="$missing postgresql"
     have fusermount3 || missing="$missing fuse3"
+    have systemd-analyze || missing="$missing systemd"
 fi
 if ! can_make_environments; then
     missing="$missing python3 python3-venv"

@@ -1,6 +1,6 @@
 """A day of a large cloud in four minutes: 10,000 scopes with 10 metrics each, 24 periods of 10 seconds, while the
 API is asked all the time. Prints a line for each period and a table at the end; ends with 1 if memory grows, a cycle
-takes longer than its period, or a row is missing.
+takes longer than its period, a row is missing, or the API does not answer, answers wrongly or too late.
 
     cargo build --release -p rated -p rated-hashmap && cargo build --release -p rated-tests --example steady_plugin
     python3 daemon/benches/day.py [--rated target/release/rated]
@@ -9,6 +9,7 @@ The source is the example `steady_plugin`, which answers at once: what is measur
 
 import argparse
 import http.client
+import json
 import shutil
 import statistics
 import sys
@@ -57,6 +58,8 @@ ASK_EACH_SECS = 0.2
 # Periods until caches are full and threads are there: memory is compared from then on.
 WARM_PERIODS = 6
 GROWTH_MAX = 1.10
+# Of the answers to one route, while cycles use all processors.
+P99_SECS_MAX = 1.0
 
 
 def routes(begin):
@@ -81,19 +84,34 @@ class Reader(threading.Thread):
         self.times, self.failed, self.is_over = [], [], False
 
     def run(self):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = None
         while not self.is_over:
             begin = time.perf_counter()
-            connection.request("GET", self.path, headers={"Accept": "application/json"})
-            answer = connection.getresponse()
-            answer.read()
-            took = time.perf_counter() - begin
-            # Before the first period is in the ledger there are no rows.
-            if answer.status not in (200, 404):
-                self.failed.append(answer.status)
-            elif answer.status == 200:
-                self.times.append(took)
-            time.sleep(max(0, ASK_EACH_SECS - took))
+            try:
+                if connection is None:
+                    connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+                status = self.ask(connection)
+            # Whatever it is that is wrong with an answer, it is one that did not come.
+            except Exception as error:
+                self.failed.append(repr(error))
+                connection.close()
+                connection = None
+            else:
+                took = time.perf_counter() - begin
+                # Before the first period is in the ledger there are no rows; afterwards there are.
+                if status == 200:
+                    self.times.append(took)
+                elif status != 404 or self.times:
+                    self.failed.append(status)
+            time.sleep(max(0, ASK_EACH_SECS - (time.perf_counter() - begin)))
+
+    def ask(self, connection):
+        connection.request("GET", self.path, headers={"Accept": "application/json"})
+        answer = connection.getresponse()
+        body = answer.read()
+        if answer.status == 200:
+            json.loads(body)
+        return answer.status
 
 
 def write_site(folder, args, libraries):
@@ -161,15 +179,21 @@ def report(args, memories, cycles, readers, rows):
         ("memory, late / early", f"<= {GROWTH_MAX}", f"{late:.0f} / {early:.0f} MiB, {highest:.0f} at most",
          late <= early * GROWTH_MAX),
     ]
-    for reader in readers:
-        times = sorted(reader.times)
-        p50, p99 = (times[int(len(times) * part)] * 1000 for part in (0.5, 0.99))
-        figure = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, {times[-1] * 1000:.0f} ms at most, {len(times)} answers"
-        lines.append((f"GET {reader.name_of}", "all answered", figure, not reader.failed))
+    lines += [answers(reader) for reader in readers]
     print()
     for name, goal, figure, is_met in lines:
         print(f"{name:24} {goal:14} {figure} {'' if is_met else '  MISSED'}")
     return all(is_met for *_, is_met in lines)
+
+
+def answers(reader):
+    name, goal = f"GET {reader.name_of}", f"p99 < {P99_SECS_MAX * 1000:.0f} ms"
+    times = sorted(reader.times)
+    if not times or reader.failed:
+        return name, goal, f"{len(times)} answers, {len(reader.failed)} failed: {reader.failed[:3]}", False
+    p50, p99 = (times[int(len(times) * part)] for part in (0.5, 0.99))
+    figure = f"p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms, {times[-1] * 1000:.0f} ms at most, {len(times)} answers"
+    return name, goal, figure, p99 < P99_SECS_MAX
 
 
 def main():

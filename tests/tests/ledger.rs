@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -183,6 +185,7 @@ fn an_interrupted_backup_goes_on_and_a_damaged_one_is_not_restored() {
     // As if it had been killed in the middle of a file.
     let copied = to.join("data");
     fs::create_dir_all(&copied).unwrap();
+    fs::write(to.join("rated-backup"), "").unwrap();
     let source = folder.path().join("state/ledger/data");
     let name = fs::read_dir(&source).unwrap().next().unwrap().unwrap().file_name();
     let whole = fs::read(source.join(&name)).unwrap();
@@ -218,6 +221,196 @@ fn an_interrupted_backup_goes_on_and_a_damaged_one_is_not_restored() {
     let daemon = Daemon::start(&file);
     assert_eq!(pushed(&daemon), Exact::parse(&(28 * 400).to_string()));
     daemon.stop();
+}
+
+/// What a folder holds, with what is in its folders.
+fn listed(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            found.push(text(&path).to_owned());
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_backup_deletes_nothing_that_it_has_not_written() {
+    let folder = TempDir::new().unwrap();
+    let daemon = Daemon::start(&quiet(folder.path()));
+    daemon.post("/v2/dataframes", &row(0, 3)).expect(204);
+    let home = folder.path().join("home");
+    fs::create_dir_all(home.join("data")).unwrap();
+    for name in ["data/2026-11.0", "data/photo", "records.17", "manifest.json"] {
+        fs::write(home.join(name), "mine").unwrap();
+    }
+    let before = listed(&home);
+
+    let (done, printed) = rated_asks(&daemon.url, &["ledger", "backup", "--to", text(&home)]);
+
+    assert!(!done && printed.contains("holds something that is no backup"), "{printed}");
+    assert_eq!(listed(&home), before);
+    // What somebody has put beside a backup stays, what it has left behind itself does not.
+    let to = folder.path().join("backup");
+    backup(&daemon, &to);
+    let mine = ["data/photo", "data/2019-07.notes", "records.txt"];
+    let left = ["data/2019-07.99", "records.17"];
+    for name in mine.iter().chain(&left) {
+        fs::write(to.join(name), "x").unwrap();
+    }
+    backup(&daemon, &to);
+    for name in mine {
+        assert!(to.join(name).exists(), "{name}");
+    }
+    for name in left {
+        assert!(!to.join(name).exists(), "{name}");
+    }
+    // It is everybody's figures: nobody else reads it.
+    for path in listed(&to).iter().filter(|path| !path.contains("photo")) {
+        let is_ours = !mine.iter().any(|name| path.ends_with(name));
+        let is_left = left.iter().any(|name| path.ends_with(name));
+        let mode = fs::metadata(path).unwrap().permissions().mode() & 0o77;
+        assert!(!is_ours || is_left || mode == 0, "{path} {mode:o}");
+    }
+    daemon.stop();
+}
+
+/// Somebody else than root.
+const DAEMONS_USER: u32 = 54321;
+
+#[test]
+fn a_restored_ledger_is_for_the_owner_of_the_state_folder_alone() {
+    let folder = TempDir::new().unwrap();
+    let file = quiet(folder.path());
+    let daemon = Daemon::start(&file);
+    daemon.post("/v2/dataframes", &row(0, 3)).expect(204);
+    let to = folder.path().join("backup");
+    backup(&daemon, &to);
+    daemon.stop();
+    let state = folder.path().join("state");
+    fs::rename(&state, folder.path().join("gone")).unwrap();
+    fs::create_dir(&state).unwrap();
+    let is_root = chown(&state, Some(DAEMONS_USER), Some(DAEMONS_USER)).is_ok();
+    let owner = fs::metadata(&state).unwrap().uid();
+
+    let (code, printed) =
+        rated(&["ledger", "restore", "--from", text(&to), "--config", text(&file)]);
+
+    assert_eq!(code, 0, "{printed}");
+    let ledger = state.join("ledger");
+    let check = |when: &str| {
+        for path in listed(&ledger).iter().chain([&text(&ledger).to_owned()]) {
+            let metadata = fs::symlink_metadata(path).unwrap();
+            assert_eq!(metadata.uid(), owner, "{when}: {path}");
+            assert_eq!(metadata.mode() & 0o77, 0, "{when}: {path} {:o}", metadata.mode());
+        }
+    };
+    check("restored");
+    // Looking at it leaves nothing behind that the daemon could not open.
+    let (code, printed) = rated(&["ledger", "verify", "--config", text(&file)]);
+    assert_eq!(code, 0, "{printed}");
+    check("verified");
+    if !is_root {
+        return;
+    }
+    // The doctor would open everything as root, and sees what the daemon's user could not.
+    let doctor = ["doctor", "--config", text(&file), "--url", "http://127.0.0.1:9"];
+    let (_, printed) = rated(&doctor);
+    assert!(printed.contains("ok    ledger files: "), "{printed}");
+    chown(ledger.join("db"), Some(0), Some(0)).unwrap();
+    let (code, printed) = rated(&doctor);
+    assert_eq!(code, 1, "{printed}");
+    assert!(printed.contains("fail  ledger files: "), "{printed}");
+    assert!(printed.contains("/db`: it belongs to `root`"), "{printed}");
+}
+
+#[test]
+fn a_ledger_is_not_restored_for_somebody_else() {
+    let folder = TempDir::new().unwrap();
+    let file = quiet(folder.path());
+    let daemon = Daemon::start(&file);
+    let to = folder.path().join("backup");
+    backup(&daemon, &to);
+    daemon.stop();
+    let state = folder.path().join("state");
+    fs::rename(&state, folder.path().join("gone")).unwrap();
+    fs::create_dir(&state).unwrap();
+    let me = DAEMONS_USER + 1;
+    if chown(&state, Some(DAEMONS_USER), None).is_err() {
+        println!("NOT RUN: only root can be two other users");
+        return;
+    }
+    let metrics = folder.path().join("metrics.toml");
+    let mine = [folder.path(), &file, &metrics, &to];
+    for path in mine.into_iter().chain(listed(&to).iter().map(Path::new)) {
+        chown(path, Some(me), None).unwrap();
+    }
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("rated");
+    fs::copy(build_folder().join("rated"), &program).unwrap();
+
+    let mut command = Command::new(program);
+    command.args(["ledger", "restore", "--from", text(&to), "--config", text(&file)]);
+    let output = command.uid(me).output().unwrap();
+
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(printed.contains("belongs to `54321`, and this runs as `54322`"), "{printed}");
+    assert_eq!(listed(&state), Vec::<String>::new());
+}
+
+#[test]
+fn verify_of_no_ledger_is_an_error_and_begins_none() {
+    let folder = TempDir::new().unwrap();
+    let file = quiet(folder.path());
+    let state = folder.path().join("state");
+
+    for is_mounted in [false, true] {
+        if is_mounted {
+            fs::create_dir_all(state.join("ledger")).unwrap();
+        }
+        for accept in [&[][..], &["--accept"]] {
+            let verify = ["ledger", "verify", "--config", text(&file)];
+            let (code, printed) = rated(&[&verify[..], accept].concat());
+
+            assert_eq!(code, 2, "{printed}");
+            assert!(printed.contains("there is no ledger in `"), "{printed}");
+            let expected =
+                if is_mounted { vec![text(&state.join("ledger")).to_owned()] } else { vec![] };
+            let found = if state.exists() { listed(&state) } else { vec![] };
+            assert_eq!(found, expected);
+        }
+    }
+}
+
+#[test]
+fn who_looks_for_damage_or_differences_tells_found_from_could_not_look() {
+    let folder = TempDir::new().unwrap();
+    let file = quiet(folder.path());
+    let nowhere = ["--url", "http://127.0.0.1:9"];
+    let commands: [&[&str]; 3] = [
+        &["ledger", "verify"],
+        &["ledger", "audit", "--from", "2019-07-01", "--to", "2019-08-01"],
+        &["reprocess", "diff"],
+    ];
+
+    for command in commands {
+        let (code, printed) = rated(&[command, &nowhere].concat());
+        assert_eq!(code, 2, "{printed}");
+        assert!(printed.contains("could not be done: nobody answers"), "{printed}");
+    }
+
+    let text_of_file = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("nonsense = 1\n{text_of_file}")).unwrap();
+    for command in [&["check"][..], &["ledger", "verify"], &["serve"]] {
+        let (code, printed) = rated(&[command, &["--config", text(&file)]].concat());
+        assert_eq!(code, 2, "{command:?}: {printed}");
+    }
 }
 
 #[test]

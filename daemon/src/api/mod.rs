@@ -53,3 +53,4 @@ pub use kept::FileError;
 pub use policy::Policy;
 pub use serve::{REQUESTS_IN_FLIGHT_MAX, STOP_TIMEOUT, serve};
 pub use tls::Tls;
+pub(crate) use v2::ledger::show_finding;

@@ -42,7 +42,8 @@ pub(crate) async fn ready(context: &Context, call: &Call) -> Result<Answer, Fail
     let store =
         context.ledger(|ledger| ledger.takes_changes().and(ledger.module_states().map(drop))).await;
     let mut cycle = context.cycle.report();
-    if call.sight != Sight::Everything {
+    let is_withheld = call.sight != Sight::Everything;
+    if is_withheld {
         cycle.troubles.clear();
     }
     let shown = json!({
@@ -51,6 +52,7 @@ pub(crate) async fn ready(context: &Context, call: &Call) -> Result<Answer, Fail
         "last_cycle_end": cycle.last_end.map(dates::zoned),
         "furthest_behind": cycle.furthest_behind.map(dates::zoned),
         "troubles": cycle.troubles.iter().map(|trouble| json!(trouble)).collect::<Vec<Value>>(),
+        "troubles_withheld": is_withheld,
     });
     match store {
         Ok(()) => Ok(Answer::document(shown)),
@@ -113,7 +115,7 @@ pub(crate) mod describe {
         Operation::new("The store can be read and takes changes")
             .says(
                 "What does not work beside it is told among the troubles, to those who may know \
-                 (`daemon:get_status`).",
+                 (`daemon:get_status`); for others the list is empty and `troubles_withheld` true.",
             )
             .answers(200, "it does", readiness())
             .answers(503, "it does not, or the daemon is busy", or_message())
@@ -126,6 +128,7 @@ pub(crate) mod describe {
             "last_cycle_end": schemas::date_or_null(),
             "furthest_behind": schemas::date_or_null(),
             "troubles": schemas::list(&schemas::text()),
+            "troubles_withheld": {"type": "boolean"},
         }))
     }
 

@@ -4,13 +4,14 @@
 //! is neither read nor written. Whether a source answers is logged, and is no fault of the file.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::statvfs::{FsFlags, statvfs};
 use tempfile::TempDir;
 
-use super::{Environment, Outcome, chain, logging};
+use super::{Environment, Outcome, chain, logging, terminal};
 use crate::api::{Authentication, Policy, Tls};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DaemonConfig, Problem, ProblemKind, Sections};
@@ -23,7 +24,7 @@ use crate::plugin::{
 /// How many things are wrong; they have been printed.
 #[derive(Debug, thiserror::Error)]
 #[error("{} found", counted(*.0, "problem"))]
-struct ProblemsFound(usize);
+pub(super) struct ProblemsFound(usize);
 
 /// Prints each problem, or a line that says what was found to be fine.
 pub(super) fn run(path: &Path, environment: &Environment) -> Outcome {
@@ -38,16 +39,16 @@ pub(super) fn run(path: &Path, environment: &Environment) -> Outcome {
     )?;
     let Examination { problems, .. } = examine(&config, &sections, Sources::LeftAlone)?;
     if let Some(exposed) = &config.exposed_secret {
-        println!(
+        terminal::print(&format!(
             "{}: warning: everybody on this machine can read the secret `{}`\n\
-             (hint: `chmod o-r`, or a file of its own: `{}_file`)",
+             (hint: `chmod o-r`, or a file of its own: `{}_file`)\n",
             exposed.file.display(),
             exposed.field,
             exposed.field,
-        );
+        ))?;
     }
     if problems.is_empty() {
-        println!("{}", summary(&config));
+        terminal::print(&format!("{}\n", summary(&config)))?;
         return Ok(());
     }
     report(&problems)
@@ -96,7 +97,7 @@ fn check_doors(config: &Config) -> Vec<String> {
 
 fn report(problems: &[impl fmt::Display]) -> Outcome {
     for problem in problems {
-        println!("{problem}");
+        terminal::print(&format!("{problem}\n"))?;
     }
     Err(ProblemsFound(problems.len()).into())
 }
@@ -107,7 +108,7 @@ fn ask_plugins(
     sources: Sources,
     found: &mut Examination,
 ) -> Result<Vec<Refusal>, Box<dyn std::error::Error + Send + Sync>> {
-    let folder = TempDir::new()?;
+    let folder = folder_for_copies()?;
     let mut wanted = PluginConfig::from(config);
     folder.path().clone_into(&mut wanted.state_dir);
     let instances = wanted.collectors.values_mut().chain(wanted.fetchers.values_mut());
@@ -133,6 +134,30 @@ fn ask_plugins(
     drop(generation);
     runtime.block_on(host.stop(Duration::from_secs(config.plugins.call_grace_secs.into())));
     Ok(refused)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "plugins cannot be loaded from `{}`: it is mounted `noexec`\n(hint: TMPDIR names another \
+     folder for temporary files)",
+    .0.display()
+)]
+struct NoExec(PathBuf);
+
+/// Where programs for all kinds of things may be put, when `/tmp` is closed to them.
+const OTHER_TEMPORARY_DIR: &str = "/var/tmp";
+
+/// In a folder from which libraries can be loaded.
+fn folder_for_copies() -> Result<TempDir, Box<dyn std::error::Error + Send + Sync>> {
+    let usual = std::env::temp_dir();
+    let is_open = |folder: &&Path| {
+        statvfs(*folder).is_ok_and(|found| !found.flags().contains(FsFlags::ST_NOEXEC))
+    };
+    let folders = [usual.as_path(), Path::new(OTHER_TEMPORARY_DIR)];
+    match folders.iter().find(|folder| is_open(folder)) {
+        Some(folder) => Ok(TempDir::new_in(folder)?),
+        None => Err(NoExec(usual).into()),
+    }
 }
 
 fn explain(refusal: &Refusal, config: &Config, sections: &Sections) -> String {

@@ -216,6 +216,23 @@ impl Client {
         self.call(Method::GET, path, query, None)
     }
 
+    /// The same where 503 is an answer too, when it has what `is_answer` looks for.
+    pub(super) fn get_ready_or_not(
+        &self,
+        path: &[&str],
+        is_answer: &dyn Fn(&Value) -> bool,
+    ) -> Result<Value, ClientError> {
+        let url = self.url(path, &[]);
+        let request = self.http.get(url.clone()).header(ACCEPT, EXACT_JSON);
+        let (status, bytes) = self.runtime.block_on(send(request, self.address()))?;
+        let is_known = status.is_success() || status == StatusCode::SERVICE_UNAVAILABLE;
+        match serde_json::from_slice(&bytes) {
+            Ok(answer) if is_known && is_answer(&answer) => Ok(answer),
+            _ if status.is_success() => Err(self.strange(&String::from_utf8_lossy(&bytes))),
+            _ => Err(self.refused((status, bytes.as_slice()), Method::GET, &url)),
+        }
+    }
+
     /// An answer without body is null.
     pub(super) fn call(
         &self,

@@ -1,13 +1,12 @@
 //! The steps at which a test kills the daemon: which there are, and which one it is.
 
-use super::{Environment, Outcome, UsageError};
+use super::{Environment, Outcome, UsageError, terminal};
 use crate::fault;
 
 /// Prints the name of every step.
-#[expect(clippy::unnecessary_wraps, reason = "like every subcommand")]
 pub(super) fn run() -> Outcome {
     for name in fault::names() {
-        println!("{name}");
+        terminal::print(&format!("{name}\n"))?;
     }
     Ok(())
 }

@@ -5,7 +5,6 @@ mod bill;
 mod check;
 mod client;
 mod credentials;
-mod differences;
 mod doctor;
 mod import;
 #[cfg(debug_assertions)]
@@ -16,6 +15,7 @@ mod module;
 mod moment;
 mod plugin;
 mod prices;
+mod progress;
 mod reprocess;
 mod scope;
 mod serve;
@@ -60,6 +60,9 @@ enum Command {
         print_bill: bool,
     },
     /// Check a configuration and say everything that is wrong with it
+    ///
+    /// Loads the plugins, and neither reads nor writes the state folder. Ends with 0 = fine; 2 =
+    /// something is wrong with it, as `serve` does.
     Check {
         #[command(flatten)]
         file: ConfigFile,
@@ -68,16 +71,9 @@ enum Command {
     ///
     /// Configuration, plugins, sources, state folder, disk, clock, limits, certificate, and the
     /// running daemon's health. Run it as the daemon's user. Ends with 0 = nothing failed, though
-    /// there may be warnings; 1 = something failed; 2 = the configuration cannot be used.
-    Doctor {
-        #[command(flatten)]
-        file: ConfigFile,
-        #[command(flatten)]
-        server: Server,
-        /// Print the findings as JSON
-        #[arg(long)]
-        json: bool,
-    },
+    /// there may be warnings, and a daemon that does not run is one without `--running`; 1 =
+    /// something failed; 2 = the configuration cannot be used.
+    Doctor(doctor::DoctorArguments),
     /// Make tokens for machines that call the API
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -160,8 +156,8 @@ pub enum PrintBill {
 /// Names and values; read in `main` only.
 pub type Environment = [(String, String)];
 
-/// Runs the subcommand. 0 = fine, 1 = failed, 2 = bad usage or configuration, or an audit that
-/// could not be done.
+/// Runs the subcommand. 0 = fine; 1 = failed, and of those that look for something wrong: found it;
+/// 2 = bad usage or configuration, and of those: could not look.
 pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     let outcome = match &arguments.command {
         Command::Serve { file, print_bill } => {
@@ -169,10 +165,7 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
             serve::run(&file.path, print_bill, environment)
         }
         Command::Check { file } => check::run(&file.path, environment),
-        Command::Doctor { file, server, json } => {
-            let form = if *json { doctor::Form::Json } else { doctor::Form::Text };
-            doctor::run(&file.path, form, server, environment)
-        }
+        Command::Doctor(arguments) => doctor::run(arguments, environment),
         Command::Token(command) => token::run(command),
         Command::Plugin(command) => plugin::run(command, environment),
         Command::Module { server, command } => module::run(command, server, environment),
@@ -201,9 +194,26 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     eprintln!("rated: {}", chain(error.as_ref()));
     let is_usage = error.is::<ConfigError>()
         || error.is::<UsageError>()
-        || error.is::<ledger::AuditUndone>()
+        || error.is::<Undone>()
+        || error.is::<check::ProblemsFound>()
         || error.downcast_ref::<ClientError>().is_some_and(ClientError::is_usage);
     if is_usage { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
+
+/// A command that looks for something wrong could not look, wholly or in part: exit code 2, where 1
+/// says that it has found something.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} could not be done")]
+struct Undone {
+    what: &'static str,
+    #[source]
+    error: Box<dyn Error + Send + Sync>,
+}
+
+impl Undone {
+    fn of<E: Into<Box<dyn Error + Send + Sync>>>(what: &'static str) -> impl Fn(E) -> Undone {
+        move |error| Undone { what, error: error.into() }
+    }
 }
 
 /// What was typed makes no sense; nothing was done.

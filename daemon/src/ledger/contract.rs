@@ -575,7 +575,10 @@ pub enum LedgerError {
          how many are)"
     )]
     NoGeneration(u64),
-    #[error("there is no backup {0} any more\n(hint: begin it anew; what is copied stays)")]
+    #[error(
+        "there is no backup {0} any more: another one was begun, or nobody has read of it for a \
+         quarter of an hour\n(hint: begin it anew; what is copied stays)"
+    )]
     NoBackup(u64),
     #[error("`{0}` is no position of a verification")]
     NoPosition(String),

@@ -59,6 +59,13 @@ impl Fault {
     /// One access is harmed, after so many that are not.
     #[must_use]
     pub fn once(self, after: u64) -> Fault {
-        Fault { after, times: 1, ..self }
+        self.some(after, 1)
+    }
+
+    /// So many accesses in a row are harmed, after so many that are not. One read that fails is
+    /// asked for again by the kernel when it was reading ahead, and nobody sees it.
+    #[must_use]
+    pub fn some(self, after: u64, times: u64) -> Fault {
+        Fault { after, times, ..self }
     }
 }

@@ -3,18 +3,22 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rated_tests::{Daemon, DataSet, FakeSource, Misbehaviour, build_folder, wait_until};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::steady_config;
 
 /// Exit code and document.
 fn doctor(config: &Path, url: Option<&str>) -> (Option<i32>, Value) {
+    doctor_with(config, url, &[])
+}
+
+fn doctor_with(config: &Path, url: Option<&str>, more: &[&str]) -> (Option<i32>, Value) {
     let mut command = Command::new(build_folder().join("rated"));
-    command.args(["doctor", "--json", "--config"]).arg(config).env_remove("RATED_URL");
+    command.args(["doctor", "--json", "--config"]).arg(config).args(more).env_remove("RATED_URL");
     if let Some(url) = url {
         command.args(["--url", url]);
     }
@@ -58,6 +62,7 @@ fn a_doctor_finds_a_daemon_that_is_well() {
         "fetcher steady",
         "rating module hashmap",
         "state folder",
+        "ledger files",
         "sync",
         "clock",
         "ledger lock",
@@ -78,6 +83,57 @@ fn a_doctor_finds_a_daemon_that_is_well() {
     assert_eq!(code, Some(0), "a stopped daemon is a warning: {document:#}");
     assert_eq!(levels(&document, "ledger lock"), ["warn"]);
     assert_eq!(levels(&document, "daemon"), ["warn"]);
+    let (code, document) = doctor_with(&file, Some("http://127.0.0.1:9"), &["--running"]);
+    assert_eq!(code, Some(1), "it is meant to run: {document:#}");
+    assert_eq!(levels(&document, "daemon"), ["fail"]);
+}
+
+/// What a daemon says that is not well, or not to everybody.
+#[test]
+fn a_doctor_understands_a_daemon_that_is_not_ready_or_does_not_tell() {
+    let (_folder, file) = site();
+    let said = |status: u16, ready: bool, troubles: &[&str]| {
+        let answer = json!({
+            "ready": ready, "last_cycle_begin": null, "last_cycle_end": "2026-11-01T00:00:00+00:00",
+            "furthest_behind": null, "troubles": troubles, "troubles_withheld": ready,
+        });
+        let source = FakeSource::start(Misbehaviour::Answer(status, answer.to_string()));
+        doctor(&file, Some(&source.url)).1
+    };
+
+    let full = said(503, false, &["the source is away"]);
+    let withheld = said(200, true, &[]);
+
+    let of = |document: &Value, name: &str| {
+        let findings = document["findings"].as_array().unwrap();
+        findings.iter().find(|finding| finding["name"] == name).cloned().unwrap()
+    };
+    assert_eq!(of(&full, "daemon")["text"], "the ledger takes no changes");
+    assert_eq!(of(&full, "held back")["text"], "the source is away");
+    assert_eq!(levels(&full, "last cycle"), ["warn"]);
+    assert_eq!(levels(&withheld, "daemon"), ["ok"]);
+    let held_back = of(&withheld, "held back");
+    assert_eq!(held_back["level"], "warn");
+    assert!(held_back["hint"].as_str().unwrap().contains("RATED_TOKEN"), "{held_back}");
+}
+
+#[test]
+fn a_doctor_whose_reader_has_enough_does_not_panic() {
+    let (_folder, file) = site();
+    for command in
+        [&["doctor", "--json", "--config"][..], &["doctor", "--config"], &["check", "--config"]]
+    {
+        let mut child = Command::new(build_folder().join("rated"));
+        child.args(command).arg(&file).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = child.spawn().unwrap();
+        drop(child.stdout.take());
+
+        let output = child.wait_with_output().unwrap();
+
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert!(!printed.contains("panicked"), "{command:?}: {printed}");
+        assert_eq!(output.status.code(), Some(0), "{command:?}: {printed}");
+    }
 }
 
 #[test]

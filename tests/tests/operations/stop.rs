@@ -1,5 +1,8 @@
 //! A stop while everything is under way.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -35,9 +38,51 @@ fn body(project: &str) -> Value {
 
 #[test]
 fn a_stop_under_load_is_in_time_and_loses_nothing_it_acknowledged() {
+    check_stop("thread", |daemon| daemon.process.signal("TERM"));
+}
+
+/// As a terminal or a container does it, and a unit without `KillMode=mixed`.
+#[test]
+fn a_stop_that_reaches_processes_of_plugins_too_loses_nothing() {
+    check_stop("process", |daemon| {
+        let children = children_of(daemon.process.id());
+        assert!(!children.is_empty(), "the plugin runs in a process");
+        daemon.process.signal("TERM");
+        for child in children {
+            let status = Command::new("kill").args(["-s", "TERM", &child.to_string()]).status();
+            status.unwrap();
+        }
+    });
+}
+
+/// Those that it started, and those that they did.
+fn children_of(process: u32) -> Vec<u32> {
+    let parent_of = |entry: fs::DirEntry| -> Option<(u32, u32)> {
+        let child = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        // Its name, in parentheses, may have any character in it.
+        let (_, behind_name) = stat.rsplit_once(") ")?;
+        Some((child, behind_name.split(' ').nth(1)?.parse().ok()?))
+    };
+    let pairs: Vec<(u32, u32)> =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| parent_of(entry.ok()?)).collect();
+    let mut found = vec![process];
+    let mut index = 0;
+    while index < found.len() {
+        let parent = found[index];
+        found.extend(pairs.iter().filter(|(_, of)| *of == parent).map(|(child, _)| *child));
+        index += 1;
+    }
+    found.split_off(1)
+}
+
+fn check_stop(isolation: &str, stop: impl Fn(&Daemon)) {
     let folder = TempDir::new().unwrap();
     let data = DataSet::ending_lately(2, SCOPES, 2, HOURS);
     let file = steady_config(folder.path(), SCOPES, (data.begin, data.end()));
+    let text = fs::read_to_string(&file).unwrap();
+    let apart = format!("[collectors.steady]\nisolation = \"{isolation}\"\n");
+    fs::write(&file, text.replace("[collectors.steady]\n", &apart)).unwrap();
     let mut daemon = Daemon::start(&file);
     let (acknowledged, sent) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
     let url = format!("{}/v2/dataframes", daemon.url);
@@ -61,7 +106,7 @@ fn a_stop_under_load_is_in_time_and_loses_nothing_it_acknowledged() {
             (acknowledged.lock().unwrap().len() > 5 && is_cycle_on).then_some(())
         });
         let begin = Instant::now();
-        daemon.process.signal("TERM");
+        stop(&daemon);
         let status = daemon.process.wait(GRACE + Duration::from_secs(5));
         assert!(status.success(), "ended with {status}:\n{}", daemon.process.output());
         begin.elapsed()
@@ -71,12 +116,17 @@ fn a_stop_under_load_is_in_time_and_loses_nothing_it_acknowledged() {
     println!("{} of {} pushes; stopped in {duration:?}", acknowledged.len(), sent.into_inner());
     assert!(duration < GRACE, "took {duration:?}");
     assert!(daemon.process.output().contains("orderly=true"), "{}", daemon.process.output());
-    let daemon = Daemon::start(&file);
+    expect_all(&file, &data, &acknowledged);
+}
+
+/// What was pushed and acknowledged is there once, and what was collected.
+fn expect_all(file: &Path, data: &DataSet, acknowledged: &[String]) {
+    let daemon = Daemon::start(file);
     let day = DataSet::ending_lately(1, 1, 1, 1).begin;
     let (begin, end) = ("2019-07-01T00:00:00Z".parse().unwrap(), day - chrono::Days::new(700));
     let pushed = summary(&daemon, begin, end, "project_id");
     let units = Exact::parse(&(POINTS * (POINTS - 1) / 2).to_string());
-    for project in &acknowledged {
+    for project in acknowledged {
         let found = pushed.iter().filter(|row| row[4] == project.as_str());
         let sums: Vec<Exact> = found.map(|row| Exact::parse(&row[2].to_string())).collect();
         assert_eq!(sums, [units], "{project}");

@@ -1,6 +1,7 @@
 //! The systemd unit: sound, closed off, and told what it waits for.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
@@ -15,9 +16,16 @@ use crate::steady_config;
 /// sources, callers and the walls around scripts need.
 const EXPOSURE_MAX: f64 = 2.7;
 
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn config(file: &str) -> String {
+    fs::read_to_string(repository().join("config").join(file)).unwrap()
+}
+
 fn unit() -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    fs::read_to_string(root.join("config/rated.service")).unwrap()
+    config("rated.service")
 }
 
 /// The unit with the daemon of this build in it, in a folder of its own.
@@ -29,14 +37,9 @@ fn installed(folder: &TempDir) -> std::path::PathBuf {
     path
 }
 
-/// `systemd-analyze`, where it is.
-fn analyze(arguments: &[&str]) -> Option<(bool, String)> {
-    let is_there = Command::new("systemd-analyze").arg("--version").output().is_ok();
-    if !is_there {
-        println!("`systemd-analyze` is not there: nothing was checked");
-        return None;
-    }
-    Some(run(Command::new("systemd-analyze").args(arguments)))
+/// `tests/setup.sh` installs it.
+fn analyze(arguments: &[&str]) -> (bool, String) {
+    run(Command::new("systemd-analyze").args(arguments))
 }
 
 #[test]
@@ -44,7 +47,7 @@ fn the_unit_is_sound() {
     let folder = TempDir::new().unwrap();
     let unit = installed(&folder);
 
-    let Some((succeeded, said)) = analyze(&["verify", unit.to_str().unwrap()]) else { return };
+    let (succeeded, said) = analyze(&["verify", unit.to_str().unwrap()]);
 
     // Units of the machine are looked at too, and their faults are not ours.
     let ours: Vec<&str> = said.lines().filter(|line| line.contains("rated")).collect();
@@ -57,7 +60,7 @@ fn the_unit_is_closed_off() {
     let unit = installed(&folder);
 
     let arguments = ["security", "--offline=true", "--no-pager", unit.to_str().unwrap()];
-    let Some((_, said)) = analyze(&arguments) else { return };
+    let (_, said) = analyze(&arguments);
 
     let score = said.split_once("rated.service: ").map(|(_, rest)| rest);
     let score = score.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
@@ -65,17 +68,120 @@ fn the_unit_is_closed_off() {
     assert!(score.is_some_and(|score| score <= EXPOSURE_MAX), "{said}");
 }
 
+/// What the unit, or the sample configuration, says.
+fn value(text: &str, name: &str) -> u32 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().parse().unwrap_or_else(|error| panic!("{name}{line}: {error}"))
+}
+
 #[test]
 fn the_unit_gives_a_stop_more_time_than_the_daemon_takes() {
-    let value = |name: &str| {
-        let text = unit();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.parse::<u32>().unwrap()
-    };
+    let unit = unit();
 
-    // The default of `daemon.shutdown_grace_secs`, and what may come after it.
-    assert!(value("TimeoutStopSec=") >= 30 + 10);
-    assert!(value("WatchdogSec=") >= 10);
+    // The sample has the defaults: a test of the daemon says so.
+    let grace = value(&config("rated.toml"), "#shutdown_grace_secs =");
+    // And what may come after it.
+    assert!(value(&unit, "TimeoutStopSec=") >= grace + 10);
+    assert!(value(&unit, "WatchdogSec=") >= 10);
+    // Processes of plugins and scripts are the daemon's to end: they have work in flight.
+    assert!(unit.lines().any(|line| line == "KillMode=mixed"));
+}
+
+/// A configuration that is wrong does not become right by trying again.
+#[test]
+fn the_unit_does_not_start_a_wrong_configuration_again() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("rated.toml");
+    fs::write(&file, "[daemon]\nnonsense = 1\n").unwrap();
+    let unit = unit();
+
+    let code = value(&unit, "RestartPreventExitStatus=");
+    for name in ["serve", "check"] {
+        let mut command = Command::new(build_folder().join("rated"));
+        let status = command.args([name, "--config"]).arg(&file).status().unwrap();
+        assert_eq!(status.code().map(i32::unsigned_abs), Some(code));
+    }
+    // Its exit code would be the one that counts.
+    assert!(!unit.contains("ExecStartPre="));
+    // What fails at once whatever the reason does not do so for ever.
+    let (interval, burst) =
+        (value(&unit, "StartLimitIntervalSec="), value(&unit, "StartLimitBurst="));
+    assert!(burst * value(&unit, "RestartSec=") * 2 <= interval);
+}
+
+/// Closed to programs, as on many servers.
+#[test]
+fn a_check_loads_plugins_where_the_temporary_folder_is_mounted_noexec() {
+    let folder = TempDir::new().unwrap();
+    let data = DataSet::ending_lately(2, 1, 1, 1);
+    let file = steady_config(folder.path(), 1, (data.begin, data.end()));
+    let closed = folder.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    let commands = r#"
+        mount -t tmpfs -o noexec none "$TMPDIR" || exit 99
+        "$0" check --config "$1" && mount -t tmpfs -o noexec none /var/tmp
+        "$0" check --config "$1""#;
+
+    let mut shell = Command::new("unshare");
+    shell.args(["--mount", "sh", "-c", commands]).arg(build_folder().join("rated")).arg(&file);
+    let (_, said) = run(shell.env("TMPDIR", &closed));
+
+    if said.contains("peration not permitted") || said.contains("ermission denied") {
+        println!("NOT RUN: only root mounts: {said}");
+        return;
+    }
+    assert!(said.contains(": fine: 2 metrics"), "{said}");
+    // With both closed it says what to do.
+    assert!(said.contains("it is mounted `noexec`\n(hint: TMPDIR names"), "{said}");
+}
+
+/// Commands of the text that says how it is installed, in a root folder of their own.
+#[test]
+fn what_is_installed_as_the_text_says_is_a_daemon_that_can_start() {
+    let root = TempDir::new().unwrap();
+    let text = config("README.md");
+    let (_, section) = text.split_once("## Install it").unwrap();
+    let (_, block) = section.split_once("```sh\n").unwrap();
+    let (block, _) = block.split_once("\n```").unwrap();
+    // The machine's users and services stay as they are.
+    let is_elsewhere =
+        |line: &&str| ["useradd ", "systemctl ", "sudo "].iter().any(|it| line.starts_with(it));
+    let (outside, commands): (Vec<&str>, Vec<&str>) = block.lines().partition(is_elsewhere);
+    assert_eq!(outside.len(), 4, "{outside:?}");
+    let commands = commands.join("\n").replace("target/release", build_folder().to_str().unwrap());
+    let commands = commands.replace("-o root -g rated ", "");
+
+    let mut shell = Command::new("sh");
+    shell.args(["-euc", &commands]).current_dir(repository()).env("ROOT", root.path());
+    let (succeeded, said) = run(&mut shell);
+    assert!(succeeded, "{said}");
+
+    let at = |path: &str| root.path().join(path);
+    let installed = fs::read_to_string(at("etc/systemd/system/rated.service")).unwrap();
+    assert_eq!(installed, unit());
+    for file in ["rated.toml", "metrics.toml", "policy.toml"] {
+        let mode = fs::metadata(at("etc/rated").join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o640, "{file}");
+    }
+    let file = at("etc/rated/rated.toml");
+    let daemon = fs::read_to_string(&file).unwrap();
+    // The unit gives it this folder to write, and no other.
+    assert!(daemon.lines().any(|line| line == "state_dir = \"/var/lib/rated\""), "{daemon}");
+    assert!(unit().contains("\nStateDirectory=rated\n"));
+    let mut check = Command::new(at("usr/bin/rated"));
+    check.args(["check", "--config", file.to_str().unwrap()]);
+    let (succeeded, said) =
+        run(check.env("RATED__DAEMON__PLUGIN_DIRS", at("usr/lib/rated/plugins")));
+    assert!(succeeded && said.contains(": fine: "), "{said}");
+    // And it runs from there, with a state folder where it may write in this test.
+    let mut serve = Command::new(at("usr/bin/rated"));
+    serve.args(["serve", "--config", file.to_str().unwrap()]);
+    serve.env("RATED__DAEMON__PLUGIN_DIRS", at("usr/lib/rated/plugins"));
+    serve.env("RATED__DAEMON__STATE_DIR", at("var")).env("RATED__API__LISTEN", "127.0.0.1:0");
+    let mut serve = Process::start("rated", &mut serve);
+    serve.wait_for_output("it has started", |output| output.contains("Started.").then_some(()));
+    serve.signal("TERM");
+    assert!(serve.wait(Duration::from_secs(45)).success());
 }
 
 /// What `pyscripts` puts around a script, seen with `strace`; without one of these it refuses to

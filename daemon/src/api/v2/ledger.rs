@@ -52,14 +52,15 @@ pub(crate) async fn verify(context: &Context, call: &Call) -> Result<Answer, Fai
     let from = parameters.single("from")?.map(str::to_owned);
     let step = context.ledger(move |ledger| ledger.verify(from.as_deref())).await?;
     Ok(Answer::document(json!({
-        "findings": step.findings.iter().map(show).collect::<Vec<_>>(),
+        "findings": step.findings.iter().map(show_finding).collect::<Vec<_>>(),
         "next": step.next,
         "bytes_done": step.bytes_done,
         "bytes_total": step.bytes_total,
     })))
 }
 
-fn show(finding: &Finding) -> Value {
+/// As whoever looks at a ledger without a daemon shows it, too.
+pub(crate) fn show_finding(finding: &Finding) -> Value {
     let scopes = finding.scopes.as_ref();
     json!({
         "place": finding.place,

@@ -1,11 +1,12 @@
 //! What was found: as lines for a person, or as JSON for a program.
 
-use std::io::IsTerminal as _;
+use std::io;
 
 use serde_json::{Value, json};
 
 use super::Form;
 use crate::cli::table::Style;
+use crate::cli::terminal;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,19 +70,21 @@ impl Findings {
         self.0.push((name.to_owned(), note));
     }
 
+    /// What may be nothing to speak of.
+    pub(super) fn extend(&mut self, name: &str, note: Option<Note>) {
+        self.0.extend(note.map(|note| (name.to_owned(), note)));
+    }
+
     pub(super) fn count(&self, level: Level) -> usize {
         self.0.iter().filter(|(_, note)| note.level == level).count()
     }
 
-    pub(super) fn print(&self, form: Form) {
-        match form {
-            Form::Json => println!("{:#}", self.document()),
-            Form::Text => {
-                let is_terminal = std::io::stdout().is_terminal();
-                let style = if is_terminal { Style::Coloured } else { Style::Plain };
-                self.lines(style).iter().for_each(|line| println!("{line}"));
-            }
-        }
+    pub(super) fn print(&self, form: Form, style: Style) -> io::Result<()> {
+        let text = match form {
+            Form::Json => format!("{:#}", self.document()),
+            Form::Text => self.lines(style).join("\n"),
+        };
+        terminal::print(&(text + "\n"))
     }
 
     fn document(&self) -> Value {

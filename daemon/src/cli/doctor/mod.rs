@@ -4,28 +4,42 @@
 //! each whether it is fine, and what to do if not. Nothing is changed: beside the files of its own
 //! that it writes into the state folder and deletes, it only reads and asks.
 //!
-//! It does not open the ledger, which belongs to the daemon: that one is asked over its API.
+//! It does not read the ledger, which belongs to the daemon: that one is asked over its API. Its
+//! files are opened for writing and closed again.
 
 mod finding;
 mod machine;
 mod running;
 mod state;
 
-use std::path::Path;
-
 use self::finding::{Findings, Level, Note};
 use super::check::{self, counted};
 use super::client::Server;
-use super::{Environment, Outcome, logging};
+use super::{ConfigFile, Environment, Outcome, logging, terminal};
 use crate::api::Tls;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DaemonConfig};
 
 /// How the findings are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+enum Form {
     Text,
     Json,
+}
+
+/// What the doctor is asked for.
+#[derive(Debug, clap::Args)]
+pub(super) struct DoctorArguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    server: Server,
+    /// The daemon is meant to run: that nobody answers is a failure
+    #[arg(long)]
+    running: bool,
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Something failed; the findings have been printed.
@@ -37,8 +51,10 @@ struct Failed(usize);
 const CERTIFICATE_DAYS_MIN: i64 = 14;
 
 /// Prints every finding. An error = something failed; warnings are none.
-pub(super) fn run(path: &Path, form: Form, server: &Server, environment: &Environment) -> Outcome {
-    let (config, sections) = match Config::load_located(path, environment.iter().cloned()) {
+pub(super) fn run(arguments: &DoctorArguments, environment: &Environment) -> Outcome {
+    let form = if arguments.json { Form::Json } else { Form::Text };
+    let loaded = Config::load_located(&arguments.file.path, environment.iter().cloned());
+    let (config, sections) = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
             // As text the error says all of it; its exit code is that of a wrong configuration.
@@ -47,7 +63,7 @@ pub(super) fn run(path: &Path, form: Form, server: &Server, environment: &Enviro
                 for problem in error.problems() {
                     findings.add("configuration", Note::fail(problem.to_string(), ""));
                 }
-                findings.print(form);
+                findings.print(form, terminal::style(environment))?;
             }
             return Err(error.into());
         }
@@ -62,8 +78,8 @@ pub(super) fn run(path: &Path, form: Form, server: &Server, environment: &Enviro
     certificate(&config, &SystemClock, &mut findings);
     state::examine(&config.daemon.state_dir, config.ledger.disk_reserve_mib, &mut findings);
     machine::examine(&config.daemon.state_dir, &SystemClock, &mut findings);
-    running::examine(&config, (server, environment), &SystemClock, &mut findings);
-    findings.print(form);
+    running::examine(&config, (arguments, environment), &SystemClock, &mut findings);
+    findings.print(form, terminal::style(environment))?;
     match findings.count(Level::Fail) {
         0 => Ok(()),
         failed => Err(Failed(failed).into()),

@@ -7,9 +7,10 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
+use super::DoctorArguments;
 use super::finding::{Findings, Note};
-use crate::cli::client::Server;
-use crate::cli::{Environment, chain};
+use crate::cli::client::ClientError;
+use crate::cli::{Environment, chain, credentials};
 use crate::clock::Clock;
 use crate::config::Config;
 
@@ -25,7 +26,7 @@ const MIB: u64 = 1 << 20;
 
 pub(super) fn examine(
     config: &Config,
-    (server, environment): (&Server, &Environment),
+    (arguments, environment): (&DoctorArguments, &Environment),
     clock: &dyn Clock,
     findings: &mut Findings,
 ) {
@@ -38,7 +39,7 @@ pub(super) fn examine(
         let hint = "`rated serve` holds it; start it, or see its log for why it has ended";
         findings.add("ledger lock", Note::warn("held by nobody".to_owned(), hint));
     }
-    let asked = server.client_for(config, environment).map_err(|error| chain(&error));
+    let asked = arguments.server.client_for(config, environment).map_err(|error| chain(&error));
     let client = match asked {
         Ok(Some(client)) => client,
         Ok(None) => {
@@ -48,14 +49,19 @@ pub(super) fn examine(
         }
         Err(text) => return findings.add("daemon", Note::fail(text, "")),
     };
-    match client.get(&["readyz"], &[]) {
+    match client.get_ready_or_not(&["readyz"], &|answer: &Value| answer["ready"].is_boolean()) {
         Ok(ready) => health(config, &ready, clock.now(), findings),
-        Err(error) if holder.is_none() => {
+        Err(error) if holder.is_none() && !arguments.running => {
             findings.add("daemon", Note::warn(chain(&error), ""));
         }
         Err(error) => {
-            let hint = "it runs and does not answer, or not to you; RATED_TOKEN, or RATED_USERNAME \
-                        and RATED_PASSWORD, say who asks";
+            let hint = match error {
+                ClientError::Unreachable { .. } if holder.is_some() => {
+                    "it runs, and does not answer there: `--url` says where to ask"
+                }
+                // Its own hint says who may ask, or whether anybody runs.
+                _ => "",
+            };
             findings.add("daemon", Note::fail(chain(&error), hint));
         }
     }
@@ -74,12 +80,17 @@ fn health(config: &Config, ready: &Value, now: DateTime<Utc>, findings: &mut Fin
     let note = if ready["ready"] == Value::Bool(true) {
         Note::ok("ready".to_owned())
     } else {
-        let hint = "its log says why; room on the disk, then a restart";
+        let hint = "its log says why: mostly the disk is full, or fails; it goes on by itself when \
+                    that is over";
         Note::fail("the ledger takes no changes".to_owned(), hint)
     };
     findings.add("daemon", note);
     findings.add("last cycle", last_cycle(config, (date("last_cycle_end"), now)));
     findings.add("collected", collected(config, (date("furthest_behind"), now)));
+    if ready["troubles_withheld"] == Value::Bool(true) {
+        let text = "whether anything is, is not told to whoever asks".to_owned();
+        findings.add("held back", Note::warn(text, credentials::HINT));
+    }
     let troubles = ready["troubles"].as_array().map(Vec::as_slice).unwrap_or_default();
     let texts: Vec<&str> = troubles.iter().filter_map(Value::as_str).collect();
     for text in texts.iter().take(TROUBLES_SHOWN_MAX) {

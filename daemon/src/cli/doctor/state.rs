@@ -8,15 +8,19 @@ use std::time::{Duration, Instant};
 
 use nix::sys::statfs::{FsType, statfs};
 use nix::sys::statvfs::statvfs;
-use nix::unistd::{Uid, User, geteuid};
+use nix::unistd::{AccessFlags, Uid, access, geteuid};
 
 use super::finding::{Findings, Note};
+use crate::cli::ledger::{LEDGER_DIR, owner_name};
 
 const MIB: u64 = 1 << 20;
 /// Less room is a reason to look, or to worry.
 const FREE_SIZE_WARN: u64 = 2048 * MIB;
 const FREE_FILES_WARN: u64 = 10_000;
 const FREE_FILES_FAIL: u64 = 100;
+
+/// Most files of the ledger that are looked at.
+const LEDGER_FILES_MAX: usize = 10_000;
 
 /// How often a sync is tried, and how much is written each time.
 const SYNC_COUNT: usize = 20;
@@ -63,27 +67,66 @@ pub(super) fn examine(folder: &Path, reserve_mib: u32, findings: &mut Findings) 
         return;
     }
     findings.add(name, whose(folder, &metadata));
+    findings.extend("ledger files", ledger_files(&folder.join(LEDGER_DIR), &metadata));
     findings.add("file system", file_system(folder));
     findings.add("space", space(folder, u64::from(reserve_mib) * MIB));
     findings.add("sync", sync(folder));
 }
 
 fn whose(folder: &Path, metadata: &fs::Metadata) -> Note {
-    let user = |id: Uid| {
-        let found = User::from_uid(id).ok().flatten();
-        found.map_or_else(|| id.to_string(), |user| user.name)
-    };
     let owner = Uid::from_raw(metadata.uid());
     let (mode, me) = (metadata.mode() & 0o7777, geteuid());
-    let text = format!("`{}` belongs to `{}`, mode {mode:04o}", folder.display(), user(owner));
+    let text =
+        format!("`{}` belongs to `{}`, mode {mode:04o}", folder.display(), owner_name(owner));
     if owner != me && !me.is_root() {
         let hint = "run this as that user, or give the folder to the one that runs the daemon";
-        return Note::fail(format!("{text}, and this runs as `{}`", user(me)), hint);
+        return Note::fail(format!("{text}, and this runs as `{}`", owner_name(me)), hint);
     }
     if mode & 0o007 != 0 {
         return Note::warn(text, "others can read what people pay: `chmod o-rwx`");
     }
     Note::ok(text)
+}
+
+/// Whether the daemon can open its ledger, which is opened for writing and left as it is; root
+/// could open it whoever's it is, so its owner is compared too. `None` = there is none.
+fn ledger_files(ledger: &Path, state: &fs::Metadata) -> Option<Note> {
+    let folders = [ledger.to_owned(), ledger.join("data")];
+    let files = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
+    let files = files.filter_map(|entry| Some(entry.ok()?.path())).take(LEDGER_FILES_MAX);
+    let mut count = 0;
+    for path in folders.iter().cloned().chain(files) {
+        let (wrong, hint) = match opened_as_daemon(&path, state) {
+            Ok(None) => {
+                count += 1;
+                continue;
+            }
+            Ok(Some(owner)) => {
+                let user = owner_name(Uid::from_raw(state.uid()));
+                let text = format!("it belongs to `{owner}`, the state folder to `{user}`");
+                (text, format!("`chown -R {user}` the ledger's folder"))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                let hint = "the daemon's user must be able to write it; is this run as that user?";
+                (error.to_string(), hint.to_owned())
+            }
+        };
+        return Some(Note::fail(format!("`{}`: {wrong}", path.display()), &hint));
+    }
+    (count > 0).then(|| Note::ok(format!("{count} can be written")))
+}
+
+/// Who owns it, if that is somebody else than whose the state folder is.
+fn opened_as_daemon(path: &Path, state: &fs::Metadata) -> io::Result<Option<String>> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_dir() {
+        access(path, AccessFlags::W_OK | AccessFlags::X_OK)?;
+    } else {
+        OpenOptions::new().read(true).write(true).open(path)?;
+    }
+    let is_other = metadata.uid() != state.uid() && state.uid() != 0;
+    Ok(is_other.then(|| owner_name(Uid::from_raw(metadata.uid()))))
 }
 
 fn file_system(folder: &Path) -> Note {

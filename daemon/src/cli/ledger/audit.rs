@@ -4,15 +4,15 @@
 //! not be done, wholly or in part.
 
 use std::error::Error;
-use std::io::{self, IsTerminal as _};
 use std::ops::ControlFlow;
 
 use serde_json::Value;
 
 use crate::cli::client::{Client, Server};
 use crate::cli::moment::{self, Moment};
+use crate::cli::progress::Progress;
 use crate::cli::table::printable;
-use crate::cli::{Environment, Outcome, terminal, text};
+use crate::cli::{Environment, Outcome, Undone, terminal, text};
 use crate::clock::Clock;
 
 #[derive(Debug, clap::Args)]
@@ -34,11 +34,6 @@ pub(in crate::cli) struct AuditArguments {
     json: bool,
 }
 
-/// The audit has no result that can be trusted.
-#[derive(Debug, thiserror::Error)]
-#[error("the audit could not be done")]
-pub(in crate::cli) struct AuditUndone(#[source] Box<dyn Error + Send + Sync>);
-
 #[derive(Debug, thiserror::Error)]
 enum AuditFailed {
     #[error("the ledger is not what its rules lead to")]
@@ -49,13 +44,15 @@ enum AuditFailed {
     NoEnd,
 }
 
+const AUDIT: &str = "the audit";
+
 pub(super) fn run(
     arguments: &AuditArguments,
     server: &Server,
     clock: &dyn Clock,
     environment: &Environment,
 ) -> Outcome {
-    let counts = ask(arguments, server, clock, environment).map_err(AuditUndone)?;
+    let counts = ask(arguments, server, clock, environment).map_err(Undone::of(AUDIT))?;
     if !arguments.json {
         terminal::print(&summary(&counts))?;
     }
@@ -64,7 +61,7 @@ pub(super) fn run(
     }
     match counts.of("not_compared") {
         0 => Ok(()),
-        rows => Err(AuditUndone(AuditFailed::Incomplete(rows).into()).into()),
+        rows => Err(Undone::of(AUDIT)(AuditFailed::Incomplete(rows)).into()),
     }
 }
 
@@ -96,13 +93,13 @@ fn ask(
     query.extend(arguments.types.iter().map(|name| ("type", name.clone())));
     let mut end = None;
     let mut printed = Ok(());
-    let mut progress = Progress { is_terminal: io::stderr().is_terminal(), is_drawn: false };
+    let mut progress = Progress::new();
     client.lines(&["v2", "audit"], &query, &mut |line| {
         if let Some(counts) = line.get("end") {
             end = Some(Counts(counts.clone()));
         }
         if let Some(at) = line.get("progress") {
-            progress.show(at);
+            progress.show(|| how_far(at));
         }
         let shown = if arguments.json {
             Some(format!("{line}\n"))
@@ -120,35 +117,11 @@ fn ask(
     end.ok_or_else(|| AuditFailed::NoEnd.into())
 }
 
-/// Progress stands on the standard error, where it is in nobody's way: one line that is drawn anew
-/// on a terminal, else line after line.
-struct Progress {
-    is_terminal: bool,
-    is_drawn: bool,
-}
-
-impl Progress {
-    fn show(&mut self, progress: &Value) {
-        let counts = Counts(progress["counts"].clone());
-        let differences = counts.of("different") + counts.of("different_by_other_library");
-        let line = format!(
-            "up to {}: {} rows, {differences} differences",
-            moment::tidy(&text(&progress["at"])),
-            counts.of("rows")
-        );
-        if self.is_terminal {
-            eprint!("\r\x1b[2K{line}");
-            self.is_drawn = true;
-        } else {
-            eprintln!("{line}");
-        }
-    }
-
-    fn clear(&mut self) {
-        if std::mem::take(&mut self.is_drawn) {
-            eprint!("\r\x1b[2K");
-        }
-    }
+fn how_far(progress: &Value) -> String {
+    let counts = Counts(progress["counts"].clone());
+    let differences = counts.of("different") + counts.of("different_by_other_library");
+    let at = moment::tidy(&text(&progress["at"]));
+    format!("up to {at}: {} rows, {differences} differences", counts.of("rows"))
 }
 
 /// A finding in one line; `None` = it is none.

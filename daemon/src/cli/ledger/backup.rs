@@ -2,20 +2,22 @@
 //!
 //! What a folder has already is compared by checksum and not copied again; a backup that was
 //! interrupted goes on. The manifest comes last: until then the folder holds the backup before.
+//!
+//! A folder that holds anything else is refused, and nothing is deleted in it but what a backup
+//! calls its files. Everybody's figures are in it: it is for its owner alone.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Write as _;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 
 use reqwest::Method;
 use serde_json::Value;
 use sha2::Digest as _;
 
 use super::manifest::{FORMAT, Manifest, Part};
-use super::{FileError, hash_of, hex, lock, readable, sync_folder};
+use super::{FileError, hash_of, hex, lock, owner, readable, sync_folder};
 use crate::cli::client::{Client, ClientError, Server};
+use crate::cli::progress::Progress;
 use crate::cli::{Environment, Outcome, terminal};
 use crate::ledger::BACKUP_PIECE_SIZE_MAX;
 
@@ -24,18 +26,29 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 const BACKUPS: [&str; 3] = ["v2", "ledger", "backups"];
 const DATA: &str = "data";
 
+/// Says that a folder is a backup; who writes holds its lock.
+const MARKER: &str = "rated-backup";
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{}` holds something that is no backup of rated\n(hint: name a folder that is empty or not \
+     there yet; what is not needed any more is deleted in it)",
+    path.display()
+)]
+struct NotOurs {
+    path: PathBuf,
+}
+
 pub(super) fn run(to: &Path, server: &Server, environment: &Environment) -> Outcome {
+    owner::make_private();
     let client = server.client(environment)?;
-    let data = to.join(DATA);
-    // Everybody's figures are in it.
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&data);
-    made.map_err(FileError::of("make", &data))?;
-    let _lock = lock(&to.join("lock"))?;
+    let _lock = claim(to)?;
     let plan = client.call(Method::POST, &BACKUPS, &[], None)?;
     let mut copy = Copying::new(&client, to, &plan)?;
     let manifest = copy.run(&plan);
     // One that could not be ended ends by itself.
     let _ = client.call(Method::DELETE, &[&BACKUPS[..], &[&copy.id]].concat(), &[], None);
+    copy.progress.clear();
     let manifest = manifest?;
     manifest.write(to)?;
     remove_others(to, &manifest)?;
@@ -50,6 +63,23 @@ pub(super) fn run(to: &Path, server: &Server, environment: &Environment) -> Outc
     Ok(())
 }
 
+/// Makes the folder, if it is not there, and marks it.
+fn claim(to: &Path) -> Result<File, Failed> {
+    let is_free = match fs::read_dir(to) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        entries => entries.map_err(FileError::of("read", to))?.next().is_none(),
+    };
+    if !is_free && !to.join(MARKER).exists() && !Manifest::is_in(to) {
+        return Err(NotOurs { path: to.to_owned() }.into());
+    }
+    let data = to.join(DATA);
+    fs::create_dir_all(to).map_err(FileError::of("make", to))?;
+    let marker = lock(&to.join(MARKER))?;
+    sync_folder(to)?;
+    fs::create_dir_all(&data).map_err(FileError::of("make", &data))?;
+    Ok(marker)
+}
+
 struct Copying<'a> {
     client: &'a Client,
     to: &'a Path,
@@ -58,6 +88,8 @@ struct Copying<'a> {
     before: Option<Manifest>,
     bytes_copied: u64,
     bytes_kept: u64,
+    bytes_total: u64,
+    progress: Progress,
 }
 
 impl Copying<'_> {
@@ -65,7 +97,20 @@ impl Copying<'_> {
         let id = text(client, plan, "id")?;
         // A manifest that cannot be read is replaced.
         let before = Manifest::read(to).ok();
-        Ok(Copying { client, to, id, before, bytes_copied: 0, bytes_kept: 0 })
+        let sizes = plan["files"].as_array().into_iter().flatten().chain([plan]);
+        let size = |part: &Value| part["size"].as_u64().or(part["records_size"].as_u64());
+        let bytes_total = sizes.filter_map(size).sum();
+        let progress = Progress::new();
+        Ok(Copying {
+            client,
+            to,
+            id,
+            before,
+            bytes_copied: 0,
+            bytes_kept: 0,
+            bytes_total,
+            progress,
+        })
     }
 
     fn run(&mut self, plan: &Value) -> Result<Manifest, Failed> {
@@ -110,7 +155,13 @@ impl Copying<'_> {
             }
         }
         self.bytes_kept += there;
+        self.show();
         self.fetch(part, there, hasher, &["files", name])
+    }
+
+    fn show(&mut self) {
+        let (done, total) = (self.bytes_copied + self.bytes_kept, self.bytes_total);
+        self.progress.show(|| format!("backed up {} of {}", readable(done), readable(total)));
     }
 
     fn digest(&self, name: &str, size: u64) -> Result<String, ClientError> {
@@ -132,7 +183,8 @@ impl Copying<'_> {
         let mut out = File::options();
         let mut out = out.write(true).create(true).truncate(false).open(&path).map_err(failed())?;
         std::io::Seek::seek(&mut out, std::io::SeekFrom::Start(offset)).map_err(failed())?;
-        let url = [&BACKUPS[..], &[self.id.as_str()], below].concat();
+        let id = self.id.clone();
+        let url = [&BACKUPS[..], &[id.as_str()], below].concat();
         while offset < part.size {
             let size = (part.size - offset).min(BACKUP_PIECE_SIZE_MAX);
             let query = [("offset", offset.to_string()), ("size", size.to_string())];
@@ -144,6 +196,7 @@ impl Copying<'_> {
             hasher.update(&bytes);
             offset += size;
             self.bytes_copied += size;
+            self.show();
         }
         out.sync_all().map_err(failed())?;
         Ok(Part { sha256: hex(hasher), ..part })
@@ -155,20 +208,61 @@ fn text(client: &Client, value: &Value, name: &str) -> Result<String, ClientErro
     text.ok_or_else(|| client.strange(&value.to_string()))
 }
 
-/// Files of backups before, and what was interrupted.
+/// Files of backups before, and what was interrupted. What does not have one of our names stays.
 fn remove_others(to: &Path, manifest: &Manifest) -> Result<(), FileError> {
-    let wanted: BTreeSet<&str> = manifest.parts().map(|part| part.file.as_str()).collect();
-    for (folder, prefix) in [(to.join(DATA), "data/"), (to.to_owned(), "")] {
-        let entries = fs::read_dir(&folder).map_err(FileError::of("read", &folder))?;
-        for entry in entries {
-            let name = entry.map_err(FileError::of("read", &folder))?.file_name();
-            let name = name.to_string_lossy();
-            let is_ours = !prefix.is_empty() || name.starts_with("records.");
-            if is_ours && !wanted.contains(format!("{prefix}{name}").as_str()) {
-                let path = folder.join(&*name);
-                fs::remove_file(&path).map_err(FileError::of("remove", &path))?;
-            }
+    let is_wanted = |file: &str| manifest.parts().any(|part| part.file == file);
+    remove_from(&to.join(DATA), &|name| is_data(name) && !is_wanted(&format!("{DATA}/{name}")))?;
+    remove_from(to, &|name| is_records(name) && !is_wanted(name))
+}
+
+fn remove_from(folder: &Path, is_other: &dyn Fn(&str) -> bool) -> Result<(), FileError> {
+    for entry in fs::read_dir(folder).map_err(FileError::of("read", folder))? {
+        let entry = entry.map_err(FileError::of("read", folder))?;
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        if is_file && entry.file_name().to_str().is_some_and(is_other) {
+            let path = entry.path();
+            fs::remove_file(&path).map_err(FileError::of("remove", &path))?;
         }
     }
     Ok(())
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `records.1795689600000`
+fn is_records(name: &str) -> bool {
+    name.strip_prefix("records.").is_some_and(is_number)
+}
+
+/// `2026-11.3` as the ledger calls its files, or `2026-11.3.1795689600000`.
+fn is_data(name: &str) -> bool {
+    let mut parts = name.split('.');
+    let month = parts.next().unwrap_or_default();
+    let is_month = month.strip_prefix('-').unwrap_or(month).split_once('-');
+    let is_month = is_month.is_some_and(|(year, month)| {
+        year.len() >= 4 && is_number(year) && month.len() == 2 && is_number(month)
+    });
+    let numbers: Vec<&str> = parts.collect();
+    is_month && (1..=2).contains(&numbers.len()) && numbers.into_iter().all(is_number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_backup_has_not_written_is_not_its_own() {
+        for name in ["2026-11.0", "2026-11.12.1795689600000", "-0001-12.3", "12026-01.7"] {
+            assert!(is_data(name), "{name}");
+        }
+        for name in ["", "x", "2026-11", "2026-11.", "2026-11.0.", "2026-11.0.1.2", "2026-11.jpg"] {
+            assert!(!is_data(name), "{name}");
+        }
+        assert!(is_records("records.17"));
+        for name in ["records", "records.", "records.txt", "records.17.gz", "my-records.17"] {
+            assert!(!is_records(name), "{name}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //! part                {"name": …, "file": below DIR, "size": bytes, "sha256": hex of these}
 //! DIR/records.ID      all that stands in sled, see the ledger's `backup`
 //! DIR/data/…          data files; they may be longer than `size`
+//! DIR/rated-backup    empty; says that the folder is one before it has a manifest
 //! ```
 //!
 //! Without it there is no backup, or the one before it: data files only grow, and a file with other
@@ -93,6 +94,11 @@ impl Manifest {
             Some(file) => Err(ManifestError::Outside { path, file }),
             None => Ok(manifest),
         }
+    }
+
+    /// Whether a backup was written there, by this program or by one that knows another format.
+    pub(super) fn is_in(folder: &Path) -> bool {
+        matches!(Manifest::read(folder), Ok(_) | Err(ManifestError::Format { .. }))
     }
 
     pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {

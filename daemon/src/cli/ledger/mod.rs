@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod manifest;
+mod owner;
 mod restore;
 mod verify;
 
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-pub(super) use self::audit::AuditUndone;
+pub(super) use self::owner::name as owner_name;
 
 use super::client::Server;
 use super::{ConfigFile, Environment, Outcome};
@@ -26,9 +27,11 @@ const PIECE_SIZE: usize = 1 << 20;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum LedgerCommand {
-    /// Read all that is stored and list what is damaged; exit code 1 = something is
+    /// Read all that is stored and list what is damaged
     ///
-    /// Asks the running daemon, or reads the state folder when no daemon uses it.
+    /// Asks the running daemon, or reads the state folder when no daemon uses it; that needs this
+    /// program's format of the ledger, and raises no older one. Ends with 0 = the ledger is whole;
+    /// 1 = something is damaged; 2 = it could not be looked at.
     Verify {
         #[command(flatten)]
         file: ConfigFile,
@@ -40,19 +43,28 @@ pub(super) enum LedgerCommand {
         #[arg(long)]
         accept: bool,
     },
-    /// Rate everything in a range again as it was rated, and compare; exit code 1 on any difference
+    /// Rate everything in a range again as it was rated, and compare
+    ///
+    /// Ends with 0 = everything that can be compared is equal; 1 = a difference, or damage; 2 = it
+    /// could not be done, wholly or in part.
     Audit {
         #[command(flatten)]
         arguments: audit::AuditArguments,
     },
-    /// Copy the ledger of the running daemon into a folder; what is there already is not copied
-    /// again
+    /// Copy the ledger of the running daemon into a folder
+    ///
+    /// What is there already is not copied again. The daemon gives one backup at a time: another
+    /// one that is begun ends the first. Files are for whoever runs this alone. Configuration, and
+    /// the libraries in `plugins` of the state folder, are not in it.
     Backup {
-        /// The folder, on this machine
+        /// The folder, on this machine: a backup, an empty one, or none yet
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
     },
     /// Make the ledger from a backup, where there is none
+    ///
+    /// Run it as the daemon's user, or as root: then the ledger belongs to the owner of the state
+    /// folder.
     Restore {
         /// A folder that `rated ledger backup` has written
         #[arg(long, value_name = "DIR")]

@@ -1,14 +1,17 @@
 //! `rated ledger restore`: makes a ledger from a backup.
 //!
 //! Only where there is none. Everything is checked before anything is written; the ledger is built
-//! beside its place and moved there at the end. One that was interrupted goes on.
+//! beside its place and moved there at the end. One that was interrupted goes on. What root has
+//! restored belongs to the owner of the state folder, so that the daemon can open it.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::manifest::{Manifest, Part};
+use super::owner::{Owner, make_private};
 use super::{FileError, LEDGER_DIR, hash_of, hex, lock, readable, sync_folder};
+use crate::cli::progress::Progress;
 use crate::cli::{Environment, Outcome, terminal};
 use crate::config::Config;
 use crate::ledger::sled::restore_records;
@@ -28,6 +31,7 @@ struct Occupied {
 }
 
 pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outcome {
+    make_private();
     let config = Config::load(config, environment.iter().cloned())?;
     let state_dir = config.daemon.state_dir;
     let ledger = state_dir.join(LEDGER_DIR);
@@ -35,22 +39,33 @@ pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outc
         return Err(Occupied { path: ledger }.into());
     }
     let manifest = Manifest::read(from)?;
+    let total: u64 = manifest.parts().map(|part| part.size).sum();
+    let mut progress = Progress::new();
+    let mut bytes_done = 0;
     for part in manifest.parts() {
         part.check(from)?;
+        bytes_done += part.size;
+        progress.show(|| format!("checked {} of {}", readable(bytes_done), readable(total)));
     }
+    let owner = Owner::of(&state_dir)?;
+    owner.check(&state_dir)?;
     let staging = state_dir.join(STAGING_DIR);
     let data = staging.join(DATA);
     fs::create_dir_all(&data).map_err(FileError::of("make", &data))?;
     let lock_path = state_dir.join("restore.lock");
     let lock = lock(&lock_path)?;
+    bytes_done = 0;
     for part in &manifest.files {
         copy(from, &data.join(&part.name), part)?;
+        bytes_done += part.size;
+        progress.show(|| format!("restored {} of {}", readable(bytes_done), readable(total)));
     }
     sync_folder(&data)?;
     remove_rest(&staging)?;
     let records = from.join(&manifest.records.file);
     let records = File::open(&records).map_err(FileError::of("read", &records))?;
     restore_records(&staging, records.take(manifest.records.size))?;
+    owner.give(&staging)?;
     sync_folder(&staging)?;
     if !is_free(&ledger)? {
         return Err(Occupied { path: ledger }.into());
@@ -59,12 +74,12 @@ pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outc
     fs::rename(&staging, &ledger).map_err(FileError::of("make", &ledger))?;
     sync_folder(&state_dir)?;
     fs::remove_file(&lock_path).map_err(FileError::of("remove", &lock_path))?;
-    drop(lock);
+    drop((lock, progress));
     terminal::print(&format!(
         "restored into `{}`: the ledger as of {}, {}\n",
         ledger.display(),
         manifest.taken_at,
-        readable(manifest.parts().map(|part| part.size).sum()),
+        readable(total),
     ))?;
     Ok(())
 }

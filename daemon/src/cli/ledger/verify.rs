@@ -1,14 +1,20 @@
 //! `rated ledger verify`: everything that is damaged, and what to do about it.
+//!
+//! Exit code 0: the ledger is whole. 1: something is damaged. 2: it could not be looked at.
+//!
+//! No ledger is begun where there is none, and none of an older format is raised.
 
-use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::LEDGER_DIR;
+use super::owner::{Owner, make_private};
+use super::{FileError, LEDGER_DIR, readable};
+use crate::api::show_finding;
 use crate::cli::client::{Client, Server};
+use crate::cli::progress::Progress;
 use crate::cli::table::{Align, Table};
-use crate::cli::{Environment, Outcome, how_many_are, terminal, text};
+use crate::cli::{Environment, Outcome, Undone, how_many_are, terminal, text};
 use crate::config::Config;
 use crate::ledger::sled::{self, OpenError, SledLedger};
 use crate::ledger::{Finding, Ledger as _, LedgerError};
@@ -24,6 +30,8 @@ struct DamageFound(usize);
 #[error("a daemon uses the ledger\n(hint: stop it first)")]
 struct Running;
 
+const CHECK: &str = "the check of the ledger";
+
 /// What there is to look at.
 enum Source {
     Daemon(Client),
@@ -38,29 +46,13 @@ pub(super) fn run(
     is_json: bool,
     environment: &Environment,
 ) -> Outcome {
-    let findings = match open(config, server, environment)? {
-        Source::Unopened(findings) => findings,
-        Source::Daemon(client) => go_through(&mut |from| {
-            let query = from.map(|from| ("from", from.to_owned()));
-            let answer = client.get(&["v2", "ledger", "verify"], query.as_slice())?;
-            let findings = client.list(&answer, "findings")?.to_vec();
-            Ok(Step {
-                findings,
-                next: answer["next"].as_str().map(str::to_owned),
-                done: answer["bytes_done"].as_u64().unwrap_or(0),
-                total: answer["bytes_total"].as_u64().unwrap_or(0),
-            })
-        })?,
-        Source::Folder(ledger) => go_through(&mut |from| {
-            let step = ledger.verify(from)?;
-            Ok(Step {
-                findings: step.findings.iter().map(show).collect(),
-                next: step.next,
-                done: step.bytes_done,
-                total: step.bytes_total,
-            })
-        })?,
+    let findings = if server.is_given(environment) {
+        server.client(environment).map_err(Failed::from).and_then(|client| ask(&client))
+    } else {
+        let config = Config::load(config, environment.iter().cloned())?;
+        look(&config, server, environment)
     };
+    let findings = findings.map_err(Undone::of(CHECK))?;
     let out = if is_json {
         format!("{:#}\n", json!({"findings": findings}))
     } else if findings.is_empty() {
@@ -75,16 +67,52 @@ pub(super) fn run(
     }
 }
 
-fn open(config: &Path, server: &Server, environment: &Environment) -> Result<Source, Failed> {
-    if server.is_given(environment) {
-        return Ok(Source::Daemon(server.client(environment)?));
-    }
-    let config = Config::load(config, environment.iter().cloned())?;
+fn ask(client: &Client) -> Result<Vec<Value>, Failed> {
+    go_through(&mut |from| {
+        let query = from.map(|from| ("from", from.to_owned()));
+        let answer = client.get(&["v2", "ledger", "verify"], query.as_slice())?;
+        let findings = client.list(&answer, "findings")?.to_vec();
+        Ok(Step {
+            findings,
+            next: answer["next"].as_str().map(str::to_owned),
+            done: answer["bytes_done"].as_u64().unwrap_or(0),
+            total: answer["bytes_total"].as_u64().unwrap_or(0),
+        })
+    })
+}
+
+fn look(config: &Config, server: &Server, environment: &Environment) -> Result<Vec<Value>, Failed> {
+    make_private();
+    let findings = match open(config, server, environment) {
+        Ok(Source::Daemon(client)) => return ask(&client),
+        Ok(Source::Unopened(findings)) => Ok(findings),
+        Ok(Source::Folder(ledger)) => go_through(&mut |from| {
+            let step = ledger.verify(from)?;
+            Ok(Step {
+                findings: step.findings.iter().map(show_finding).collect(),
+                next: step.next,
+                done: step.bytes_done,
+                total: step.bytes_total,
+            })
+        }),
+        Err(error) => Err(error),
+    };
+    give_back(&config.daemon.state_dir)?;
+    findings
+}
+
+/// Whoever opens a ledger makes files in it, whatever comes of it.
+fn give_back(state_dir: &Path) -> Result<(), FileError> {
+    let ledger = state_dir.join(LEDGER_DIR);
+    if ledger.exists() { Owner::of(state_dir)?.give(&ledger) } else { Ok(()) }
+}
+
+fn open(config: &Config, server: &Server, environment: &Environment) -> Result<Source, Failed> {
     let path = config.daemon.state_dir.join(LEDGER_DIR);
     let options = config.ledger.options();
-    match SledLedger::open(&path, options) {
+    match SledLedger::open_as_it_is(&path, options) {
         Ok(ledger) => Ok(Source::Folder(Box::new(ledger))),
-        Err(error @ OpenError::InUse { .. }) => match server.client_for(&config, environment)? {
+        Err(error @ OpenError::InUse { .. }) => match server.client_for(config, environment)? {
             Some(client) => Ok(Source::Daemon(client)),
             None => Err(error.into()),
         },
@@ -92,7 +120,7 @@ fn open(config: &Path, server: &Server, environment: &Environment) -> Result<Sou
             let mut findings = vec![unopened(&place, &detail)];
             let records = sled::check_records(&path, options)?;
             let is_new = |finding: &&Finding| finding.place != place;
-            findings.extend(records.iter().filter(is_new).map(show));
+            findings.extend(records.iter().filter(is_new).map(show_finding));
             Ok(Source::Unopened(findings))
         }
         Err(error @ (OpenError::Sled { .. } | OpenError::Panic { .. })) => {
@@ -111,22 +139,6 @@ fn unopened(place: &str, detail: &str) -> Value {
     })
 }
 
-fn show(finding: &Finding) -> Value {
-    let scopes = finding.scopes.as_ref();
-    let form = "%FT%T+00:00";
-    json!({
-        "place": finding.place,
-        "detail": finding.detail,
-        "file": finding.file,
-        "begin": finding.period.map(|period| period.begin().format(form).to_string()),
-        "end": finding.period.map(|period| period.end().format(form).to_string()),
-        "metric": finding.metric,
-        "first_scope_id": scopes.map(|(first, _)| first),
-        "last_scope_id": scopes.map(|(_, last)| last),
-        "remedy": finding.remedy.text(),
-    })
-}
-
 struct Step {
     findings: Vec<Value>,
     next: Option<String>,
@@ -137,25 +149,21 @@ struct Step {
 fn go_through(
     step: &mut dyn FnMut(Option<&str>) -> Result<Step, Failed>,
 ) -> Result<Vec<Value>, Failed> {
-    let is_terminal = io::stderr().is_terminal();
+    let mut progress = Progress::new();
     let mut findings = Vec::new();
     let mut from: Option<String> = None;
     loop {
         let done = step(from.as_deref())?;
         findings.extend(done.findings);
-        if is_terminal {
-            let (part, all) = (super::readable(done.done), super::readable(done.total));
-            eprint!("\r\x1b[2Kchecked {part} of {all}, {} damaged", findings.len());
-        }
+        progress.show(|| {
+            let (part, all) = (readable(done.done), readable(done.total));
+            format!("checked {part} of {all}, {} damaged", findings.len())
+        });
         match done.next {
             Some(next) => from = Some(next),
-            None => break,
+            None => return Ok(findings),
         }
     }
-    if is_terminal {
-        eprint!("\r\x1b[2K");
-    }
-    Ok(findings)
 }
 
 fn table(findings: &[Value]) -> Table {
@@ -169,13 +177,16 @@ fn table(findings: &[Value]) -> Table {
 
 /// Takes what is there for whole.
 pub(super) fn accept(config: &Path, environment: &Environment) -> Outcome {
+    make_private();
     let config = Config::load(config, environment.iter().cloned())?;
     let path = config.daemon.state_dir.join(LEDGER_DIR);
     let options = config.ledger.options();
-    match sled::accept(&path, options) {
+    let outcome = sled::accept(&path, options);
+    give_back(&config.daemon.state_dir)?;
+    match outcome {
         Err(OpenError::InUse { .. }) => Err(Running.into()),
         outcome => {
-            outcome?;
+            outcome.map_err(Undone::of("that"))?;
             terminal::print("the ledger is taken for whole as it is\n")?;
             Ok(())
         }

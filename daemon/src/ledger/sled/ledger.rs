@@ -51,7 +51,7 @@ pub fn check_records(path: &Path, options: SledOptions) -> Result<Vec<Finding>, 
 /// Takes what is there for whole, once what is missing has been made up for: seals are made anew,
 /// sums of days and months are left to be made anew, and lost changes are not told any more.
 pub fn accept(path: &Path, options: SledOptions) -> Result<(), OpenError> {
-    let store = Store::open(path, options)?;
+    let store = Store::open_as_it_is(path, options)?;
     let marks = Marks::open(path).map_err(|source| OpenError::folder(path, source))?;
     data::count_anew(&store)?;
     Seals::forget_lost(&store)?;
@@ -99,7 +99,21 @@ struct Snapshot<'a> {
 impl SledLedger {
     /// Opens the ledger in a folder, or begins one there.
     pub fn open(path: &Path, options: SledOptions) -> Result<SledLedger, OpenError> {
-        let store = Store::open(path, options)?;
+        SledLedger::over(Store::open(path, options)?, path, options)
+    }
+
+    /// Opens the ledger that is in a folder, for whoever only looks: none is begun there, and none
+    /// of an older format is raised.
+    pub fn open_as_it_is(path: &Path, options: SledOptions) -> Result<SledLedger, OpenError> {
+        let store = Store::open_as_it_is(path, options)?;
+        if !Seals::are_made(&store)? {
+            // A start that was to raise it was killed.
+            return Err(OpenError::Older { path: path.to_path_buf(), known: LEDGER_VERSION });
+        }
+        SledLedger::over(store, path, options)
+    }
+
+    fn over(store: Store, path: &Path, options: SledOptions) -> Result<SledLedger, OpenError> {
         let folder_error = |source| OpenError::folder(path, source);
         let data = DataFiles::open(path).map_err(folder_error)?;
         let marks = Marks::open(path).map_err(folder_error)?;

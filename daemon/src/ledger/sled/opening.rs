@@ -56,6 +56,18 @@ pub enum OpenError {
     )]
     Version { path: PathBuf, found: u16, known: u16 },
     #[error(
+        "there is no ledger in `{}`\n(hint: `daemon.state_dir` says where it is; is its disk \
+         mounted?)",
+        path.display()
+    )]
+    Missing { path: PathBuf },
+    #[error(
+        "the ledger in `{}` has an older format than {known}\n(hint: the next start of the daemon \
+         raises it; until then the version of rated that wrote it can look at it)",
+        path.display()
+    )]
+    Older { path: PathBuf, known: u16 },
+    #[error(
         "the ledger in `{}` is damaged\n(hint: move it away, `rated ledger restore` makes it from \
          a backup)",
         path.display()

@@ -346,6 +346,12 @@ impl Seals {
         sum == state.root.sum
     }
 
+    /// Whether a start has come so far: the last thing that raises an older format is to make them.
+    pub(super) fn are_made(store: &Store) -> Result<bool, LedgerError> {
+        let has_root = store.get_as_it_is(Table::Meta, ROOT_KEY)?.is_some();
+        Ok(has_root || store.prefix(Table::Seals, &[]).next().is_some())
+    }
+
     /// Reads the seals, and says which groups are broken of those that may have changed since the
     /// last start. `None` = there are none yet: this is the first start with them, or that was
     /// killed.

@@ -157,11 +157,23 @@ enum Begin {
     Anew,
     /// Being restored.
     WithRows,
+    /// None: it is not for whoever looks to begin one, nor to raise an older format.
+    Never,
 }
 
 impl Store {
     pub(super) fn open(path: &Path, options: SledOptions) -> Result<Store, OpenError> {
         Store::open_ready(path, options, Begin::Anew)
+    }
+
+    /// One that is there and has this program's format already.
+    pub(super) fn open_as_it_is(path: &Path, options: SledOptions) -> Result<Store, OpenError> {
+        let folder_error = |source| OpenError::folder(path, source);
+        let has_log = path.join("db").try_exists().map_err(folder_error)?;
+        if !has_log && !files::has_rows(path).map_err(folder_error)? {
+            return Err(OpenError::Missing { path: path.to_path_buf() });
+        }
+        Store::open_ready(path, options, Begin::Never)
     }
 
     /// For the records of a backup whose rows are there already.
@@ -505,16 +517,22 @@ fn check_header(db: &sled::Db, path: &Path, begin: Begin) -> Result<Option<u16>,
     let header = header.seal();
     let Some(bytes) = meta.get(HEADER).map_err(store_error)? else {
         let has_rows = files::has_rows(path).map_err(|source| OpenError::folder(path, source))?;
-        if has_rows && begin == Begin::Anew {
+        if has_rows && begin != Begin::WithRows {
             let place = format!("header of `{}`", path.display());
             let damage = Damage("it is missing, and there are rows");
             return Err(damaged(place, damage).into());
+        }
+        if begin == Begin::Never {
+            return Err(OpenError::Missing { path: path.to_path_buf() });
         }
         meta.insert(HEADER, header).map_err(store_error)?;
         return Ok(None);
     };
     let place = || format!("header of `{}`", path.display());
     let found = read_header(&bytes).map_err(|damage| damaged(place(), damage))?;
+    if found < LEDGER_VERSION && begin == Begin::Never {
+        return Err(OpenError::Older { path: path.to_path_buf(), known: LEDGER_VERSION });
+    }
     if found <= LEDGER_VERSION {
         // Records of older versions are read as they are; older programs must read no newer ones.
         meta.insert(HEADER, header).map_err(store_error)?;

@@ -284,3 +284,30 @@ fn a_start_raises_the_version() {
 
     assert_eq!(header(), 5);
 }
+
+#[test]
+fn who_looks_begins_no_ledger_and_raises_none() {
+    use crate::ledger::sled::store::Store;
+    use crate::ledger::sled::{OpenError, SledOptions};
+    let folder = tempfile::tempdir().unwrap();
+    let look = |path: &Path| SledLedger::open_as_it_is(path, SledOptions::default());
+    let none = folder.path().join("none");
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let old = folder.path().join("old");
+    super::crash::copy(&sample("ledger-3"), &old);
+
+    assert!(matches!(look(&none), Err(OpenError::Missing { .. })));
+    assert!(matches!(look(&empty), Err(OpenError::Missing { .. })));
+    assert!(matches!(look(&old), Err(OpenError::Older { .. })));
+
+    assert!(!none.exists());
+    assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
+    let as_it_was = Store::open(&old, SledOptions::default()).unwrap();
+    assert_eq!(as_it_was.version_found, Some(3));
+    drop(as_it_was);
+    // That was a start which was killed once it had written the header.
+    assert!(matches!(look(&old), Err(OpenError::Older { .. })));
+    drop(open(&old));
+    look(&old).unwrap();
+}

@@ -1,11 +1,13 @@
 //! `rated reprocess diff`: figures from before they were rated again, beside those since.
 
+use std::error::Error;
+
 use serde_json::{Value, json};
 
-use super::client::{Client, ClientError};
-use super::moment::{self, Moment};
-use super::table::{Align, Table};
-use super::{Environment, Outcome, how_many_are, terminal, text};
+use crate::cli::client::{Client, ClientError};
+use crate::cli::moment::{self, Moment};
+use crate::cli::table::{Align, Table};
+use crate::cli::{Environment, Outcome, Undone, how_many_are, terminal, text};
 use crate::clock::Clock;
 use crate::usage::Sum;
 
@@ -16,7 +18,7 @@ const GENERATIONS: [&str; 3] = ["v2", "ledger", "generations"];
 const PAGE_SIZE: usize = 10_000;
 
 #[derive(Debug, clap::Args)]
-pub(super) struct DiffArguments {
+pub(in crate::cli) struct DiffArguments {
     /// Only of these scopes
     scopes: Vec<String>,
     /// What this reprocessing has replaced, by its number in `rated reprocess generations`;
@@ -55,6 +57,32 @@ pub(super) fn run(
     clock: &dyn Clock,
     environment: &Environment,
 ) -> Outcome {
+    let totals = compare(arguments, client, clock, environment);
+    let totals = totals.map_err(Undone::of("the comparison"))?;
+    let mut difference = totals.new;
+    difference -= totals.old;
+    let (old, new) = (totals.old.to_text(0), totals.new.to_text(0));
+    if arguments.json {
+        let total = json!({"old": old, "new": new, "difference": difference.to_text(0)});
+        terminal::print(&format!("{}\n", json!({"total_price": total})))?;
+    } else {
+        let what = if arguments.all { "of all" } else { "of those that changed" };
+        let difference = difference.to_text(0);
+        terminal::print(&format!("price {what}: {old} before, {new} since, {difference} more\n"))?;
+    }
+    match totals.changed {
+        0 => Ok(()),
+        count => Err(Differ(count).into()),
+    }
+}
+
+/// Prints the rows as they come.
+fn compare(
+    arguments: &DiffArguments,
+    client: &Client,
+    clock: &dyn Clock,
+    environment: &Environment,
+) -> Result<Totals, Box<dyn Error + Send + Sync>> {
     let mut query: Vec<(&str, String)> = Vec::new();
     query.extend(arguments.scopes.iter().map(|scope| ("scope_id", scope.clone())));
     query.extend(arguments.id.map(|id| ("id", id.to_string())));
@@ -82,23 +110,8 @@ pub(super) fn run(
         }
         after = page["next"].as_str().map(str::to_owned);
         if after.is_none() {
-            break;
+            return Ok(totals);
         }
-    }
-    let mut difference = totals.new;
-    difference -= totals.old;
-    let (old, new) = (totals.old.to_text(0), totals.new.to_text(0));
-    if arguments.json {
-        let total = json!({"old": old, "new": new, "difference": difference.to_text(0)});
-        terminal::print(&format!("{}\n", json!({"total_price": total})))?;
-    } else {
-        let what = if arguments.all { "of all" } else { "of those that changed" };
-        let difference = difference.to_text(0);
-        terminal::print(&format!("price {what}: {old} before, {new} since, {difference} more\n"))?;
-    }
-    match totals.changed {
-        0 => Ok(()),
-        count => Err(Differ(count).into()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `rated reprocess`: periods that are in the ledger already, collected and rated again.
 
+mod differences;
+
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::time::Duration;
@@ -9,12 +11,13 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::client::{Client, ClientError, Server};
-use super::differences::{self, DiffArguments};
 use super::moment::{self, Moment};
 use super::scope::Selection;
 use super::table::{Align, Table, printable};
 use super::{Environment, Outcome, terminal};
 use crate::clock::Clock;
+
+use self::differences::DiffArguments;
 
 const TASKS: [&str; 3] = ["v2", "task", "reprocesses"];
 
@@ -44,8 +47,9 @@ pub(super) enum ReprocessCommand {
         #[arg(long)]
         wait: bool,
     },
-    /// Compare figures from before they were rated again with those since; exit code 1 = some are
-    /// others
+    /// Compare figures from before they were rated again with those since
+    ///
+    /// Ends with 0 = they are the same; 1 = some are others; 2 = it could not be done.
     Diff(DiffArguments),
     /// List finished tasks of which `diff` knows the old figures
     Generations {
