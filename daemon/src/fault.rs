@@ -84,6 +84,9 @@ steps! {
     ChangeSummedUp = "change.summed_up",
     ChangeRowsForgotten = "change.rows_forgotten",
     ChangeSlicesForgotten = "change.slices_forgotten",
+    ChangePushKeysForgotten = "change.push_keys_forgotten",
+    ChangeReprocessingsForgotten = "change.reprocessings_forgotten",
+    ChangeRulesForgotten = "change.rules_forgotten",
     CompactionFileDeleted = "compaction.file_deleted",
     // A cycle: `cycle`.
     CycleBegun = "cycle.begun",

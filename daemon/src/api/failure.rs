@@ -258,6 +258,7 @@ impl From<LedgerError> for Failure {
             | LedgerError::Shape { .. }
             | LedgerError::UnknownScope(_)
             | LedgerError::UnknownMetric(_)
+            | LedgerError::RevisionGone { .. }
             | LedgerError::KvKey { .. }
             | LedgerError::KvValue { .. } => Failure::internal(log),
         }

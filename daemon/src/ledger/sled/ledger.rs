@@ -13,6 +13,7 @@ use super::compaction::Compactor;
 use super::data::DataFiles;
 use super::marks::Marks;
 use super::opening::{OpenError, SledOptions};
+use super::pruning::Pruner;
 use super::push::{self, Newcomers};
 use super::query::Reading;
 use super::queue::{Company, GroupError, Queue, Stage};
@@ -65,6 +66,7 @@ pub struct SledLedger {
     pub(super) inner: Arc<Inner>,
     pub(super) queue: Queue,
     pub(super) compactor: Mutex<Compactor>,
+    pub(super) pruner: Mutex<Pruner>,
 }
 
 #[derive(Debug)]
@@ -128,7 +130,8 @@ impl SledLedger {
             keep_generations: options.keep_generations,
             troubles: troubles.into_iter().chain(skipped).collect(),
         });
-        Ok(SledLedger { inner, queue: Queue::default(), compactor: Mutex::default() })
+        let queue = Queue::default();
+        Ok(SledLedger { inner, queue, compactor: Mutex::default(), pruner: Mutex::default() })
     }
 
     /// What the start has found to be missing or damaged, for the log.
@@ -521,6 +524,7 @@ impl Ledger for SledLedger {
     ) -> Result<Option<Vec<u8>>, LedgerError> {
         let catalog = self.inner.lock();
         let newest = catalog.kv_revisions.get(instance).copied().unwrap_or(0);
+        kv::check_kept(&self.inner.store, instance, revision, newest)?;
         let value = kv::get(&self.inner.store, instance, revision.min(newest), key)?;
         self.inner.is_whole()?;
         Ok(value)
@@ -533,6 +537,8 @@ impl Ledger for SledLedger {
         prefix: &str,
     ) -> Result<(u64, rated_plugin::KvPairs), LedgerError> {
         let catalog = self.inner.lock();
+        let newest = catalog.kv_revisions.get(instance).copied().unwrap_or(0);
+        kv::check_kept(&self.inner.store, instance, revision, newest)?;
         let pairs = kv::scan(&self.inner.store, &catalog, instance, revision, prefix)?;
         self.inner.is_whole()?;
         Ok(pairs)

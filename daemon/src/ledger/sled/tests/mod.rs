@@ -11,6 +11,7 @@ mod generations;
 mod grouping;
 mod kv;
 mod model;
+mod pruning;
 mod push;
 mod reprocessing;
 mod reset;
