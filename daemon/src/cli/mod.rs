@@ -24,6 +24,7 @@ mod summary;
 mod table;
 mod terminal;
 mod token;
+mod waiting;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -36,6 +37,7 @@ use serde_json::Value;
 use self::client::{ClientError, Server};
 use crate::clock::SystemClock;
 use crate::config::ConfigError;
+use crate::ledger::sled::is_disk_full;
 use crate::plugin::RUNNER_COMMAND;
 
 /// How a subcommand ends; an error is printed once, as its chain.
@@ -160,8 +162,11 @@ pub enum PrintBill {
 /// Names and values; read in `main` only.
 pub type Environment = [(String, String)];
 
+/// Something failed because a disk is full: it may work later (`EX_TEMPFAIL`).
+const DISK_FULL: u8 = 75;
+
 /// Runs the subcommand. 0 = fine, 1 = failed, 2 = bad usage or configuration, or an audit that
-/// could not be done.
+/// could not be done, 75 = failed because a disk is full.
 pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     let outcome = match &arguments.command {
         Command::Serve { file, print_bill } => {
@@ -203,7 +208,13 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
         || error.is::<UsageError>()
         || error.is::<ledger::AuditUndone>()
         || error.downcast_ref::<ClientError>().is_some_and(ClientError::is_usage);
-    if is_usage { ExitCode::from(2) } else { ExitCode::FAILURE }
+    if is_usage {
+        ExitCode::from(2)
+    } else if is_disk_full(error.as_ref()) {
+        ExitCode::from(DISK_FULL)
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// What was typed makes no sense; nothing was done.

@@ -188,6 +188,12 @@ pub trait Ledger: Send + Sync + 'static {
     /// Whether changes are taken at all: [`LedgerError::Stopped`] after a write has failed,
     /// [`LedgerError::DiskFull`] when there is no room for any.
     fn takes_changes(&self) -> Result<(), LedgerError>;
+    /// What only opening the ledger again can mend. `None` = nothing. From memory, or nearly.
+    fn ailment(&self) -> Option<Ailment> {
+        let is_stopped = matches!(self.takes_changes(), Err(LedgerError::Stopped));
+        is_stopped.then_some(Ailment::WriteFailed)
+    }
+
     fn size(&self) -> Result<LedgerSize, LedgerError>;
 
     /// One step of making the ledger smaller, short enough not to hold up changes: rows that no
@@ -483,6 +489,15 @@ pub struct KvEdit {
     pub at: DateTime<Utc>,
 }
 
+/// See [`Ledger::ailment`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ailment {
+    /// No change is taken.
+    WriteFailed,
+    /// Everything is answered and taken, but no room is given back any more.
+    GivesNoRoom,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerSize {
     pub bytes_on_disk: u64,
@@ -581,6 +596,11 @@ pub enum LedgerError {
          `ledger.disk_reserve_mib` says how much)"
     )]
     DiskFull { free_mib: u64, reserve_mib: u64 },
+    #[error(
+        "the disk has {free_mib} MiB left, opening the ledger may take {needed_mib}\n(hint: delete \
+         something, or give it more room)"
+    )]
+    NoRoomToOpen { free_mib: u64, needed_mib: u64 },
     #[error("damaged record in {place}: {detail}")]
     Damaged { place: String, detail: String },
     #[error("the batch of metric `{metric}` does not have the shape that the ledger keeps")]

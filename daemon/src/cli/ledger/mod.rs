@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 pub(super) use self::audit::AuditUndone;
+pub(super) use self::restore::unfinished as unfinished_restore;
 
 use super::client::Server;
 use super::{ConfigFile, Environment, Outcome};
@@ -82,7 +83,7 @@ pub(super) fn run(
 /// Something with a folder or a file of a backup.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what} `{}`", path.display())]
-struct FileError {
+pub(super) struct FileError {
     what: &'static str,
     path: PathBuf,
     #[source]

@@ -69,6 +69,14 @@ pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outc
     Ok(())
 }
 
+/// Where a restore was broken off before there was a ledger: a daemon that began a new one there
+/// would look as if nothing had ever been in it.
+pub(in crate::cli) fn unfinished(state_dir: &Path) -> Result<Option<PathBuf>, FileError> {
+    let staging = state_dir.join(STAGING_DIR);
+    let is_unfinished = staging.exists() && is_free(&state_dir.join(LEDGER_DIR))?;
+    Ok(is_unfinished.then_some(staging))
+}
+
 fn is_free(ledger: &Path) -> Result<bool, FileError> {
     match fs::read_dir(ledger) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),

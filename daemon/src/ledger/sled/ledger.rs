@@ -31,7 +31,7 @@ use super::{
 };
 use crate::fault::{Step, passed};
 use crate::ledger::{
-    BackupPlan, BackupRead, CollectorMapping, CommitOutcome, CompactionStep, Completeness,
+    Ailment, BackupPlan, BackupRead, CollectorMapping, CommitOutcome, CompactionStep, Completeness,
     CompletenessQuery, Cursors, DifferencePage, DifferenceQuery, Enabled, Failure, Finding,
     Generation, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing, NewScope,
     PageOf, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, Retained, Retention,
@@ -264,7 +264,10 @@ impl Inner {
             let text = format!("a record of {} bytes is too long to be stored", write.value_size());
             return Err(GroupError::Undone(LedgerError::Store(text.into())));
         }
-        self.check_space(&stage).map_err(GroupError::Undone)?;
+        // What changes nothing needs no room: a start on a full disk, for example.
+        if !stage.journaled.is_empty() || !stage.extents.is_empty() {
+            self.check_space(&stage).map_err(GroupError::Undone)?;
+        }
         // Nothing names these places before the journal does.
         let written = self.data.append(&stage.extents);
         written.map_err(|error| GroupError::Undone(store_error(error)))?;
@@ -555,6 +558,13 @@ impl Ledger for SledLedger {
             return Err(LedgerError::Stopped);
         }
         self.inner.space.check(0, Share::All)
+    }
+
+    fn ailment(&self) -> Option<Ailment> {
+        if self.queue.is_stopped() {
+            return Some(Ailment::WriteFailed);
+        }
+        (!self.inner.store.cleaner.is_alive()).then_some(Ailment::GivesNoRoom)
     }
 
     fn compact(&self) -> Result<CompactionStep, LedgerError> {

@@ -13,6 +13,7 @@ mod kv;
 mod model;
 mod pruning;
 mod push;
+mod reopening;
 mod reprocessing;
 mod reset;
 mod retention;

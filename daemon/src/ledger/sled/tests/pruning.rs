@@ -266,7 +266,8 @@ proptest! {
         }
         let newest = edits.len() as u64;
         used.push(newest);
-        let before: Vec<_> = used.iter().map(|revision| read(&ledger, *revision).unwrap()).collect();
+        let read_all = |revision: &u64| read(&ledger, *revision).unwrap();
+        let before: Vec<_> = used.iter().map(read_all).collect();
         seen_until(&ledger, 30 * DAY);
 
         forget(&ledger, TEN_DAYS, at(30 * DAY));
