@@ -17,6 +17,7 @@ use super::manifest::{FORMAT, Manifest, Part};
 use super::{FileError, hash_of, hex, lock, readable, sync_folder};
 use crate::cli::client::{Client, ClientError, Server};
 use crate::cli::{Environment, Outcome, terminal};
+use crate::fault::{Step, passed};
 use crate::ledger::BACKUP_PIECE_SIZE_MAX;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -32,12 +33,15 @@ pub(super) fn run(to: &Path, server: &Server, environment: &Environment) -> Outc
     made.map_err(FileError::of("make", &data))?;
     let _lock = lock(&to.join("lock"))?;
     let plan = client.call(Method::POST, &BACKUPS, &[], None)?;
+    passed(Step::BackupBegun);
     let mut copy = Copying::new(&client, to, &plan)?;
     let manifest = copy.run(&plan);
     // One that could not be ended ends by itself.
     let _ = client.call(Method::DELETE, &[&BACKUPS[..], &[&copy.id]].concat(), &[], None);
     let manifest = manifest?;
+    passed(Step::BackupCopied);
     manifest.write(to)?;
+    passed(Step::BackupManifestNamed);
     remove_others(to, &manifest)?;
     terminal::print(&format!(
         "backup of {}: {} in {} files, {} copied, {} there already\n",
@@ -141,11 +145,13 @@ impl Copying<'_> {
                 return Err(self.client.strange("an answer of another length").into());
             }
             out.write_all(&bytes).map_err(failed())?;
+            passed(Step::BackupPieceWritten);
             hasher.update(&bytes);
             offset += size;
             self.bytes_copied += size;
         }
         out.sync_all().map_err(failed())?;
+        passed(Step::BackupPartSynced);
         Ok(Part { sha256: hex(hasher), ..part })
     }
 }
@@ -167,6 +173,7 @@ fn remove_others(to: &Path, manifest: &Manifest) -> Result<(), FileError> {
             if is_ours && !wanted.contains(format!("{prefix}{name}").as_str()) {
                 let path = folder.join(&*name);
                 fs::remove_file(&path).map_err(FileError::of("remove", &path))?;
+                passed(Step::BackupOldRemoved);
             }
         }
     }

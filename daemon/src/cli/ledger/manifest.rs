@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{FileError, hash_of, hex, sync_folder};
+use crate::fault::{Step, passed};
 
 const NAME: &str = "manifest.json";
 const NAME_NEW: &str = "manifest.json.new";
@@ -108,6 +109,7 @@ impl Manifest {
             file.write_all(text.as_bytes())?;
             file.write_all(b"\n")?;
             file.sync_all()?;
+            passed(Step::BackupManifestWritten);
             fs::rename(&new, &path)
         };
         write().map_err(FileError::of("write", &path))?;

@@ -69,6 +69,8 @@ pub(super) fn run(
     clock: &dyn Clock,
     environment: &Environment,
 ) -> Outcome {
+    #[cfg(debug_assertions)]
+    super::kill_steps::arm(environment)?;
     match command {
         LedgerCommand::Verify { file, json, accept: false } => {
             verify::run(&file.path, server, *json, environment)

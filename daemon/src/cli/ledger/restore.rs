@@ -11,6 +11,7 @@ use super::manifest::{Manifest, Part};
 use super::{FileError, LEDGER_DIR, hash_of, hex, lock, readable, sync_folder};
 use crate::cli::{Environment, Outcome, terminal};
 use crate::config::Config;
+use crate::fault::{Step, passed};
 use crate::ledger::sled::restore_records;
 
 /// Where it is built.
@@ -38,6 +39,7 @@ pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outc
     for part in manifest.parts() {
         part.check(from)?;
     }
+    passed(Step::RestoreChecked);
     let staging = state_dir.join(STAGING_DIR);
     let data = staging.join(DATA);
     fs::create_dir_all(&data).map_err(FileError::of("make", &data))?;
@@ -45,18 +47,22 @@ pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outc
     let lock = lock(&lock_path)?;
     for part in &manifest.files {
         copy(from, &data.join(&part.name), part)?;
+        passed(Step::RestorePartCopied);
     }
     sync_folder(&data)?;
+    passed(Step::RestoreFilesCopied);
     remove_rest(&staging)?;
     let records = from.join(&manifest.records.file);
     let records = File::open(&records).map_err(FileError::of("read", &records))?;
     restore_records(&staging, records.take(manifest.records.size))?;
     sync_folder(&staging)?;
+    passed(Step::RestoreBuilt);
     if !is_free(&ledger)? {
         return Err(Occupied { path: ledger }.into());
     }
     // A folder that is there is empty; rename replaces it.
     fs::rename(&staging, &ledger).map_err(FileError::of("make", &ledger))?;
+    passed(Step::RestoreNamed);
     sync_folder(&state_dir)?;
     fs::remove_file(&lock_path).map_err(FileError::of("remove", &lock_path))?;
     drop(lock);

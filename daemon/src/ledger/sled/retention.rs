@@ -109,6 +109,7 @@ impl SledLedger {
                     let key = staged_key(*id, slice.key());
                     stage.journaled.push(Write::remove(Table::Generations, key));
                 }
+                passed(Step::ChangeSlicesForgotten);
                 break;
             }
             Ok(retained)
