@@ -1,9 +1,10 @@
 //! Steps at which a test kills the daemon.
 //!
 //! A program that is built for development and finds `RATED_KILL_AT=NAME:COUNT` in its environment
-//! sends itself a SIGKILL when `rated serve` passes that step for the `COUNT`th time. `rated
-//! kill-steps` prints every name, and with `RATED_LOG=rated::fault=trace` each step that is passed
-//! is logged, so that a test knows what there is to be killed at and leaves none out.
+//! sends itself a SIGKILL when `rated serve` (or `rated ledger backup` and `restore`) passes that
+//! step for the `COUNT`th time. `rated kill-steps` prints every name, and with
+//! `RATED_LOG=rated::fault=trace` each step that is passed is logged, so that a test knows what
+//! there is to be killed at and leaves none out.
 //!
 //! A program built for release holds none of it: there, passing a step is nothing at all.
 //!
@@ -84,6 +85,10 @@ steps! {
     ChangeSummedUp = "change.summed_up",
     ChangeRowsForgotten = "change.rows_forgotten",
     ChangeSlicesForgotten = "change.slices_forgotten",
+    ChangePushKeysForgotten = "change.push_keys_forgotten",
+    ChangeReprocessingsForgotten = "change.reprocessings_forgotten",
+    ChangeRulesForgotten = "change.rules_forgotten",
+    ChangeGenerationsDropped = "change.generations_dropped",
     CompactionFileDeleted = "compaction.file_deleted",
     // A cycle: `cycle`.
     CycleBegun = "cycle.begun",
@@ -108,6 +113,26 @@ steps! {
     PluginCopyRemoved = "plugin.copy_removed",
     ReloadBegun = "reload.begun",
     ReloadChecked = "reload.checked",
+    // Plugins in processes of their own: `plugin::process`.
+    ProcessStarted = "process.started",
+    ProcessAsked = "process.asked",
+    ProcessAnswered = "process.answered",
+    ProcessDied = "process.died",
+    // A backup: in the daemon `ledger::sled::backup`, in the one who asks `cli::ledger`.
+    BackupSpooled = "backup.spooled",
+    BackupBegun = "backup.begun",
+    BackupPieceWritten = "backup.piece_written",
+    BackupPartSynced = "backup.part_synced",
+    BackupCopied = "backup.copied",
+    BackupManifestWritten = "backup.manifest_written",
+    BackupManifestNamed = "backup.manifest_named",
+    BackupOldRemoved = "backup.old_removed",
+    RestoreChecked = "restore.checked",
+    RestorePartCopied = "restore.part_copied",
+    RestoreFilesCopied = "restore.files_copied",
+    RestoreRecordsWritten = "restore.records_written",
+    RestoreBuilt = "restore.built",
+    RestoreNamed = "restore.named",
     // A request that changes something: `api`.
     PushRead = "push.read",
     // The stop: `cli::serve`.

@@ -151,8 +151,8 @@ pub trait Fetcher: Component {
 ///
 /// The module owns the rules, a [`Rater`] is what they were at one instant: a change of rules while
 /// a period is rated touches the next period only. Rules that can be changed over REST are kept in
-/// the host's store ([`Host::kv_apply`]), where every revision is kept, so that an old period can
-/// be rated again with the rules of its time.
+/// the host's store ([`Host::kv_apply`]), where every revision is kept by which something was rated
+/// that is kept, so that an old period can be rated again with the rules of its time.
 ///
 /// ```
 /// use rated_plugin::decimal::{add_half_even, multiply_half_even};

@@ -11,8 +11,9 @@ use crate::{Edit, Error, HttpRequest, HttpResponse, Result, Status};
 /// An instance's own handle on the daemon. Cheap to copy, usable from any thread until the instance
 /// is dropped.
 ///
-/// Keys and values are the instance's own; every change makes a new revision, and old revisions
-/// stay readable. Without a service (see `requires` of
+/// Keys and values are the instance's own; every change makes a new revision. Old revisions stay
+/// readable for as long as something is kept that was rated by them, and for a time that the
+/// configuration of the daemon says. Without a service (see `requires` of
 /// [`export!`](crate::export)) its calls are `Unsupported`.
 ///
 /// ```

@@ -246,6 +246,7 @@ impl From<LedgerError> for Failure {
             LedgerError::Store(_)
             | LedgerError::Stopped
             | LedgerError::Closed
+            | LedgerError::NoRoomToOpen { .. }
             | LedgerError::Damaged { .. } => Failure::store(log),
             LedgerError::DiskFull { .. } => Failure::Broken {
                 status: StatusCode::SERVICE_UNAVAILABLE,
@@ -258,6 +259,7 @@ impl From<LedgerError> for Failure {
             | LedgerError::Shape { .. }
             | LedgerError::UnknownScope(_)
             | LedgerError::UnknownMetric(_)
+            | LedgerError::RevisionGone { .. }
             | LedgerError::KvKey { .. }
             | LedgerError::KvValue { .. } => Failure::internal(log),
         }

@@ -24,6 +24,7 @@ mod summary;
 mod table;
 mod terminal;
 mod token;
+mod waiting;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -36,6 +37,7 @@ use serde_json::Value;
 use self::client::{ClientError, Server};
 use crate::clock::SystemClock;
 use crate::config::ConfigError;
+use crate::ledger::sled::is_disk_full;
 use crate::plugin::RUNNER_COMMAND;
 
 /// How a subcommand ends; an error is printed once, as its chain.
@@ -156,8 +158,11 @@ pub enum PrintBill {
 /// Names and values; read in `main` only.
 pub type Environment = [(String, String)];
 
+/// Something failed because a disk is full: it may work later (`EX_TEMPFAIL`).
+const DISK_FULL: u8 = 75;
+
 /// Runs the subcommand. 0 = fine; 1 = failed, and of those that look for something wrong: found it;
-/// 2 = bad usage or configuration, and of those: could not look.
+/// 2 = bad usage or configuration, and of those: could not look; 75 = failed because a disk is full.
 pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     let outcome = match &arguments.command {
         Command::Serve { file, print_bill } => {
@@ -197,7 +202,13 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
         || error.is::<Undone>()
         || error.is::<check::ProblemsFound>()
         || error.downcast_ref::<ClientError>().is_some_and(ClientError::is_usage);
-    if is_usage { ExitCode::from(2) } else { ExitCode::FAILURE }
+    if is_usage {
+        ExitCode::from(2)
+    } else if is_disk_full(error.as_ref()) {
+        ExitCode::from(DISK_FULL)
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// A command that looks for something wrong could not look, wholly or in part: exit code 2, where 1

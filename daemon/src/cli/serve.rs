@@ -5,7 +5,6 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,16 +16,16 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use super::ledger::LEDGER_DIR;
+use super::ledger::FileError;
 use super::service::ServiceManager;
-use super::{Environment, Outcome, PrintBill, bill, chain, logging};
+use super::{Environment, Outcome, PrintBill, bill, chain, logging, waiting};
 use crate::api;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
 use crate::cycle::{Cycle, CycleParts, CycleTask, Jitter, UpkeepParts, UpkeepTask};
 use crate::fault::{Step, passed};
-use crate::ledger::sled::{OpenError, SledOpener};
-use crate::ledger::{Ledger, LedgerError, ModuleState, ReopeningLedger};
+use crate::ledger::sled::OpenError;
+use crate::ledger::{Ledger, LedgerError, ModuleState};
 use crate::metrics::Metrics;
 use crate::plugin::{HostServices, PluginConfig, PluginHost, PluginHostError};
 use crate::rating::Rating;
@@ -38,7 +37,7 @@ const HANGING_THREADS_TIMEOUT: Duration = Duration::from_millis(200);
 const FIRST_BILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
-enum ServeError {
+pub(super) enum ServeError {
     #[error("cannot start threads")]
     Threads(#[source] io::Error),
     #[error("cannot listen for signals")]
@@ -71,6 +70,14 @@ enum ServeError {
     Policy(#[source] api::FileError),
     #[error("cannot open the ledger")]
     Open(#[source] OpenError),
+    #[error("cannot look for a restore")]
+    Restore(#[source] FileError),
+    #[error(
+        "a restore of the ledger was not finished, `{}` is left of it\n(hint: `rated ledger \
+         restore` goes on with it; to begin without, remove that folder)",
+        path.display()
+    )]
+    UnfinishedRestore { path: PathBuf },
     #[error("cannot start the plugins")]
     Plugins(#[source] PluginHostError),
     #[error("cannot start the cycle")]
@@ -123,7 +130,7 @@ async fn serve(
     let listener = listen(&config).await?;
     let address = listener.local_addr().map_err(ServeError::Signals)?;
     let daemon = tokio::select! {
-        daemon = Daemon::start(config, listener) => daemon?,
+        daemon = Daemon::start(config, listener, &manager) => daemon?,
         name = signals.stop() => {
             info!(signal = name, orderly = true, "Stopped before the start was complete.");
             return Ok(());
@@ -180,7 +187,11 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn start(config: Config, listener: TcpListener) -> Result<Daemon, ServeError> {
+    async fn start(
+        config: Config,
+        listener: TcpListener,
+        manager: &ServiceManager,
+    ) -> Result<Daemon, ServeError> {
         let config = Arc::new(config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new());
@@ -190,7 +201,7 @@ impl Daemon {
         let tls = tls.transpose().map_err(ServeError::Tls)?;
         let authentication = api::Authentication::load(&config.api, &clock, &metrics);
         let authentication = authentication.map_err(ServeError::Authentication)?;
-        let ledger = open_ledger(Arc::clone(&config)).await?;
+        let ledger = waiting::open_ledger(&config, &listener, manager).await?;
         let services = HostServices {
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
@@ -334,22 +345,6 @@ impl Daemon {
         let duration_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
         info!(orderly = is_api_ended.is_ok(), duration_ms, "Stopped.");
     }
-}
-
-async fn open_ledger(config: Arc<Config>) -> Result<Arc<dyn Ledger>, ServeError> {
-    let open = move || -> Result<Arc<dyn Ledger>, ServeError> {
-        let state_dir = &config.daemon.state_dir;
-        // What people pay is for nobody else to read.
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state_dir);
-        made.map_err(|error| {
-            let path = state_dir.clone();
-            ServeError::StateDir { path, error }
-        })?;
-        let options = config.ledger.options();
-        let opener = SledOpener { path: state_dir.join(LEDGER_DIR), options };
-        Ok(Arc::new(ReopeningLedger::open(opener).map_err(ServeError::Open)?))
-    };
-    tokio::task::spawn_blocking(open).await.map_err(|_| ServeError::Panicked)?
 }
 
 async fn start_plugins(

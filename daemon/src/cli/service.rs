@@ -23,6 +23,9 @@ const WATCHDOG_PROCESS: &str = "WATCHDOG_PID";
 /// Signs of life for each time that the manager waits.
 const SIGNS: u32 = 3;
 
+/// How long what is tried between two pauses of a start may take.
+const WAITING_MARGIN: Duration = Duration::from_mins(1);
+
 /// Who started the daemon, if it wants to know.
 #[derive(Debug)]
 pub(super) struct ServiceManager {
@@ -64,6 +67,13 @@ impl ServiceManager {
                 tokio::time::sleep(pause).await;
             }
         }))
+    }
+
+    /// The start goes on to wait for something, for that long at least: it is not to be given up
+    /// meanwhile.
+    pub(super) fn waiting(&self, status: &str, pause: Duration) {
+        let micros = (pause + WAITING_MARGIN).as_micros();
+        self.tell(&format!("STATUS={status}\nEXTEND_TIMEOUT_USEC={micros}"));
     }
 
     pub(super) fn stopping(&self) {
@@ -113,10 +123,13 @@ mod tests {
         let signs = manager.ready().unwrap();
         tokio::task::yield_now().await;
         signs.abort();
+        manager.waiting("Waiting for room.", Duration::from_secs(5));
         manager.stopping();
 
         assert!(received(&listener).starts_with("READY=1\n"));
         assert_eq!(received(&listener), "WATCHDOG=1");
+        let waits = "STATUS=Waiting for room.\nEXTEND_TIMEOUT_USEC=65000000";
+        assert_eq!(received(&listener), waits);
         assert!(received(&listener).starts_with("STOPPING=1\n"));
     }
 

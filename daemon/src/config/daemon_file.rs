@@ -150,6 +150,9 @@ fn read_ledger(mut section: TableReader<'_>) -> LedgerConfig {
     }
 }
 
+/// A hundred years.
+const DAYS_MAX: u32 = 36_500;
+
 fn read_retention(section: &mut TableReader<'_>, compaction_percent: u8) -> Retention {
     let mut months = |key, hint| {
         let place = section.place_of(key);
@@ -162,6 +165,16 @@ fn read_retention(section: &mut TableReader<'_>, compaction_percent: u8) -> Rete
         "keep_rollups_months",
         "`keep_rollups_months` counts whole months before this one; 0 = all",
     );
+    let mut limit = |key, max, default: u32, hint| {
+        let kept = section.integer(key, 0..=max, default, hint);
+        (kept > 0).then_some(kept)
+    };
+    let hint = "`keep_push_keys_days` counts from the push on; 0 = for ever";
+    let push_keys_days = limit("keep_push_keys_days", DAYS_MAX, 400, hint);
+    let hint = "`keep_reprocessings` counts finished ones; 0 = all";
+    let reprocessings = limit("keep_reprocessings", 1_000_000, 1000, hint);
+    let hint = "`keep_rules_days` counts from when they were replaced on; 0 = for ever";
+    let rules_days = limit("keep_rules_days", DAYS_MAX, 400, hint);
     let refuse = |place: &Place, key: &str, reason| {
         let kind = ProblemKind::Refused { reason };
         section.fault(place.clone(), &section.name_of(key), kind, None);
@@ -172,7 +185,7 @@ fn read_retention(section: &mut TableReader<'_>, compaction_percent: u8) -> Rete
     if rows_months.is_some() && compaction_percent == 0 {
         refuse(&rows_place, "keep_months", Refusal::NothingGivesRoom);
     }
-    Retention { rows_months, sums_months }
+    Retention { rows_months, sums_months, push_keys_days, reprocessings, rules_days }
 }
 
 /// The options that every instance has; the plugin's own are read last.

@@ -5,6 +5,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
+use crate::ledger::Retention;
 use crate::usage::{Factor, Mutation};
 
 pub(super) const METRICS: &str = "[[metric]]\nname = \"cpu\"\nunit = \"s\"\n";
@@ -110,6 +111,10 @@ fn a_value_out_of_bounds_is_named_with_both_bounds() {
     );
     let kept = load("[ledger]\nkeep_months = 24").unwrap().ledger.retention;
     assert_eq!((kept.rows_months, kept.sums_months), (Some(24), None));
+    let beside = |kept: Retention| (kept.push_keys_days, kept.reprocessings, kept.rules_days);
+    assert_eq!(beside(kept), (Some(400), Some(1000), Some(400)));
+    let for_ever = "[ledger]\nkeep_push_keys_days = 0\nkeep_reprocessings = 0\nkeep_rules_days = 0";
+    assert_eq!(beside(load(for_ever).unwrap().ledger.retention), (None, None, None));
 }
 
 #[test]

@@ -146,9 +146,19 @@ impl Upkeep {
         let forgot = tokio::task::spawn_blocking(move || ledger.retain(retention, now)).await;
         let share = pause_after(begin.elapsed(), self.parts.compaction_percent);
         match forgot.unwrap_or_else(|panic| Err(LedgerError::Store(panic.into()))) {
-            Ok(Retained { slices: 0, .. }) => self.forgets = false,
-            Ok(Retained { slices, rows }) => {
-                info!(slices, rows, "Forgot what is older than the configuration keeps.");
+            Ok(step) => {
+                self.forgets = step.has_more;
+                let Retained { slices, rows, push_keys, reprocessings, revisions, .. } = step;
+                if slices + push_keys + reprocessings + revisions > 0 {
+                    info!(
+                        slices,
+                        rows,
+                        push_keys,
+                        reprocessings,
+                        revisions,
+                        "Forgot what is older than the configuration keeps."
+                    );
+                }
             }
             Err(error) => {
                 self.forgets = false;

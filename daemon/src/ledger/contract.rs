@@ -159,9 +159,10 @@ pub trait Ledger: Send + Sync + 'static {
     /// Whether there was one.
     fn remove_collector_mapping(&self, service: &str) -> Result<bool, LedgerError>;
 
-    // ---- keys of plugin instances: an append-only log of revisions ------------------------------
+    // ---- keys of plugin instances: a log of revisions ------------------------------------------
 
-    /// The newest revision of an instance's keys; 0 = never written.
+    /// The newest revision of an instance's keys; 0 = never written. One that [`Ledger::retain`]
+    /// has forgotten cannot be read: [`LedgerError::RevisionGone`].
     fn kv_revision(&self, instance: &str) -> Result<u64, LedgerError>;
     /// As of a revision (`u64::MAX` = now).
     fn kv_get(
@@ -187,6 +188,12 @@ pub trait Ledger: Send + Sync + 'static {
     /// Whether changes are taken at all: [`LedgerError::Stopped`] after a write has failed,
     /// [`LedgerError::DiskFull`] when there is no room for any.
     fn takes_changes(&self) -> Result<(), LedgerError>;
+    /// What only opening the ledger again can mend. `None` = nothing. From memory, or nearly.
+    fn ailment(&self) -> Option<Ailment> {
+        let is_stopped = matches!(self.takes_changes(), Err(LedgerError::Stopped));
+        is_stopped.then_some(Ailment::WriteFailed)
+    }
+
     fn size(&self) -> Result<LedgerSize, LedgerError>;
 
     /// One step of making the ledger smaller, short enough not to hold up changes: rows that no
@@ -198,9 +205,10 @@ pub trait Ledger: Send + Sync + 'static {
     fn compact(&self) -> Result<CompactionStep, LedgerError>;
 
     /// One step of forgetting what is older than somebody wants to keep, short enough not to hold
-    /// up changes; no slices = nothing is left to forget. After it rows of those months are gone:
+    /// up changes, until [`Retained::has_more`] is false. After it rows of those months are gone:
     /// who asks for them gets [`LedgerError::RowsGone`], and sums stay as they were; or their sums
-    /// are gone too, as if nothing had been there. [`Ledger::compact`] gives back the room.
+    /// are gone too, as if nothing had been there. Rules by which a row was rated that is there are
+    /// never forgotten. [`Ledger::compact`] gives back the room.
     fn retain(&self, retention: Retention, now: DateTime<Utc>) -> Result<Retained, LedgerError>;
 
     // ---- damage and loss ------------------------------------------------------------------------
@@ -481,6 +489,15 @@ pub struct KvEdit {
     pub at: DateTime<Utc>,
 }
 
+/// See [`Ledger::ailment`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ailment {
+    /// No change is taken.
+    WriteFailed,
+    /// Everything is answered and taken, but no room is given back any more.
+    GivesNoRoom,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerSize {
     pub bytes_on_disk: u64,
@@ -519,12 +536,20 @@ pub enum Compacted {
     All,
 }
 
-/// How many whole months before the current one are kept (UTC); `None` = all.
+/// How much is kept; `None` = all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retention {
+    /// Whole months before the current one (UTC).
     pub rows_months: Option<u32>,
     /// Sums by metric, scope and period; no fewer months than rows.
     pub sums_months: Option<u32>,
+    /// Keys of pushes, from the push on.
+    pub push_keys_days: Option<u32>,
+    /// Finished reprocessings of which no figures from before are kept.
+    pub reprocessings: Option<u32>,
+    /// Revisions of the keys of plugins by which no row was rated that is there, from when they
+    /// were replaced on.
+    pub rules_days: Option<u32>,
 }
 
 /// What a step of [`Ledger::retain`] forgot.
@@ -532,6 +557,12 @@ pub struct Retention {
 pub struct Retained {
     pub slices: u64,
     pub rows: u64,
+    pub push_keys: u64,
+    pub reprocessings: u64,
+    /// Of the keys of plugins.
+    pub revisions: u64,
+    /// The next step may forget something, too.
+    pub has_more: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -543,6 +574,11 @@ pub enum LedgerError {
         last.format("%FT%TZ")
     )]
     RowsGone { last: DateTime<Utc> },
+    #[error(
+        "revision {revision} of the keys of `{instance}` is not kept any more\n(hint: \
+         `ledger.keep_rules_days` says how long those are kept that rated no row)"
+    )]
+    RevisionGone { instance: String, revision: u64 },
     #[error("the data has been changed in between (revision {current})")]
     Conflict { current: u64 },
     /// The world's fault; what was asked for has not been done, or is not known to be durable.
@@ -560,6 +596,11 @@ pub enum LedgerError {
          `ledger.disk_reserve_mib` says how much)"
     )]
     DiskFull { free_mib: u64, reserve_mib: u64 },
+    #[error(
+        "the disk has {free_mib} MiB left, opening the ledger may take {needed_mib}\n(hint: delete \
+         something, or give it more room)"
+    )]
+    NoRoomToOpen { free_mib: u64, needed_mib: u64 },
     #[error("damaged record in {place}: {detail}")]
     Damaged { place: String, detail: String },
     #[error("the batch of metric `{metric}` does not have the shape that the ledger keeps")]

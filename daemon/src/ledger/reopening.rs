@@ -5,10 +5,11 @@
 //! half there. Until then reads are answered as long as the store can be read, and fail otherwise;
 //! nothing is ever answered from a ledger that is not open.
 //!
-//! A thread looks now and then whether the ledger takes changes. If a write has failed it tries,
-//! less and less often, whether the disk can be written; only then it lets go of the open ledger
-//! (which waits for those who read) and opens it anew. What was being read row by row breaks off
-//! with an error.
+//! A thread looks now and then what ails the ledger. If a write has failed it tries, less and less
+//! often, whether the disk can be written; only then it lets go of the open ledger (which waits for
+//! those who read) and opens it anew. What was being read row by row breaks off with an error. A
+//! ledger that gives no room back any more is opened anew as well, when it is certain that it can
+//! be read, and not more often than now and then.
 //!
 //! This module does not know how a ledger is kept.
 
@@ -21,7 +22,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use chrono::{DateTime, Utc};
@@ -32,9 +33,10 @@ use super::changes::{
     NewReprocessing, Push, PushOutcome, Reprocessing, Reset, ResetOutcome, ScopeChange,
 };
 use super::contract::{
-    CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery, Cursors,
-    Enabled, Failure, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewScope, RatedSlice,
-    Retained, Retention, RowsGroup, RowsPage, RowsQuery, Scope, SummaryGroup, SummaryQuery,
+    Ailment, CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery,
+    Cursors, Enabled, Failure, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewScope,
+    RatedSlice, Retained, Retention, RowsGroup, RowsPage, RowsQuery, Scope, SummaryGroup,
+    SummaryQuery,
 };
 use super::differences::{DifferencePage, DifferenceQuery, Generation};
 use super::pages::{PageOf, SummaryPage};
@@ -44,6 +46,9 @@ use crate::usage::{MetricId, ScopeId};
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause between two attempts to open it again.
 const ATTEMPT_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How long a ledger is left alone that gives no room back, after it was opened because of that or
+/// could not be: room is lost slowly, and reading all of it costs something.
+const ROOM_PAUSE: Duration = Duration::from_mins(10);
 /// How long those who read are waited for, before the ledger stays open for them and is tried
 /// again later.
 const READERS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -57,8 +62,9 @@ pub trait Opener: Send + Sync + 'static {
     /// Nobody else has it open at that time.
     fn open(&self) -> Result<Self::Ledger, Self::Error>;
 
-    /// Whether its place can be written, without touching what stands there.
-    fn probe(&self) -> io::Result<()>;
+    /// Whether its place can be written, without touching what stands there. If the open ledger
+    /// works otherwise: whether all of it can be read, too.
+    fn probe(&self, ailment: Ailment) -> io::Result<()>;
 }
 
 /// See the module.
@@ -144,32 +150,37 @@ impl<O: Opener> Shared<O> {
     fn keep(&self) {
         let mut attempts = 0;
         let mut pause = LOOK_PAUSE;
+        let mut gave_room: Option<Instant> = None;
         while !self.wait(pause) {
             pause = LOOK_PAUSE;
             let opened = self.open.load_full();
-            let has_failed = |opened: &Arc<Opened<O::Ledger>>| {
-                matches!(opened.ledger.takes_changes(), Err(LedgerError::Stopped))
-            };
-            if opened.as_ref().is_some_and(|opened| !has_failed(opened)) {
-                attempts = 0;
-                continue;
-            }
+            let ailment =
+                opened.as_ref().map_or(Some(Ailment::WriteFailed), |it| it.ledger.ailment());
             drop(opened);
-            match self.reopen() {
-                Ok(()) => info!(attempts = attempts + 1, "The ledger is open again."),
-                Err(problem) => {
-                    attempts += 1;
-                    if u32::is_power_of_two(attempts) {
-                        let error: &(dyn Error + 'static) = &*problem;
-                        error!(
-                            attempts,
-                            error,
-                            "A write of the ledger has failed; no changes are taken until its \
-                             disk can be written again."
-                        );
+            match ailment {
+                None => attempts = 0,
+                Some(Ailment::GivesNoRoom) => {
+                    if gave_room.is_none_or(|last| last.elapsed() >= ROOM_PAUSE) {
+                        self.give_room();
+                        gave_room = Some(Instant::now());
                     }
-                    pause = (LOOK_PAUSE * attempts).min(ATTEMPT_PAUSE_MAX);
                 }
+                Some(Ailment::WriteFailed) => match self.reopen(Ailment::WriteFailed) {
+                    Ok(()) => info!(attempts = attempts + 1, "The ledger is open again."),
+                    Err(problem) => {
+                        attempts += 1;
+                        if u32::is_power_of_two(attempts) {
+                            let error: &(dyn Error + 'static) = &*problem;
+                            error!(
+                                attempts,
+                                error,
+                                "A write of the ledger has failed; no changes are taken until its \
+                                 disk can be written again."
+                            );
+                        }
+                        pause = (LOOK_PAUSE * attempts).min(ATTEMPT_PAUSE_MAX);
+                    }
+                },
             }
         }
     }
@@ -181,8 +192,25 @@ impl<O: Opener> Shared<O> {
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    fn reopen(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        self.opener.probe()?;
+    fn give_room(&self) {
+        match self.reopen(Ailment::GivesNoRoom) {
+            Ok(()) => info!(
+                "The ledger was opened again, because it had stopped giving room back after a \
+                 failed read."
+            ),
+            Err(problem) => {
+                let error: &(dyn Error + 'static) = &*problem;
+                error!(
+                    error,
+                    "After a failed read the ledger gives no room back, its log only grows; it is \
+                     opened again when all of it can be read."
+                );
+            }
+        }
+    }
+
+    fn reopen(&self, ailment: Ailment) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.opener.probe(ailment)?;
         self.close()?;
         let ledger = self.opener.open()?;
         let version_base = self.last_version.load(Ordering::Acquire) + 1;

@@ -1,6 +1,6 @@
 //! Asks a daemon that may be gone at any moment.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ const END_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Client {
     process: Process,
+    program: PathBuf,
     url: String,
 }
 
@@ -33,7 +34,8 @@ impl Client {
         if let Some(kill_at) = kill_at {
             command.env("RATED_KILL_AT", kill_at);
         }
-        Client { process: Process::start("rated", &mut command), url: String::new() }
+        let (program, url) = (program.to_owned(), String::new());
+        Client { process: Process::start("rated", &mut command), program, url }
     }
 
     /// Waits until it serves.
@@ -50,6 +52,20 @@ impl Client {
             }
             assert!(begin.elapsed() < PATIENCE, "does not serve:\n{}", self.process.output());
             thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Kills a process that the daemon has started for this plugin.
+    pub(crate) fn kill_child(&self, label: &str) {
+        let is_it = |(_, arguments): &&(u32, String)| arguments.trim_end().ends_with(label);
+        let running = crate::site::running(&self.program);
+        // It may be between two processes.
+        if let Some((id, _)) = running.iter().find(is_it) {
+            let _ = Command::new("kill").args(["-KILL", &id.to_string()]).status();
         }
     }
 

@@ -6,8 +6,11 @@
 //! Both seed and number of the further kills can be said: `RATED_TEST_SEED`, `RATED_TEST_KILLS`.
 #![forbid(unsafe_code)]
 
+mod apart;
 mod client;
 mod collecting;
+mod copying;
+mod forgetting;
 mod operating;
 mod picture;
 mod raising;
@@ -49,6 +52,16 @@ fn a_daemon_killed_while_it_reloads_or_notes_a_failure_bills_the_same() {
 }
 
 #[test]
+fn a_daemon_killed_while_plugins_run_apart_leaves_none_behind_and_bills_the_same() {
+    kill_everywhere(&apart::Apart::new(), &apart::STEPS);
+}
+
+#[test]
+fn a_daemon_killed_while_it_forgets_keys_and_rules_forgets_them_once() {
+    kill_everywhere(&forgetting::Forgetting::new(), &forgetting::STEPS);
+}
+
+#[test]
 fn no_step_is_left_out() {
     let (succeeded, listed) = rated(&["kill-steps"]);
     assert!(succeeded, "{listed}");
@@ -59,7 +72,10 @@ fn no_step_is_left_out() {
         .chain(&upkeep::STEPS)
         .chain(&raising::STEPS)
         .chain(&reloading::STEPS)
+        .chain(&apart::STEPS)
+        .chain(&forgetting::STEPS)
         .copied()
+        .chain(copying::steps())
         .collect();
 
     println!("{} steps", known.len());

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rated_tests::{build_folder, example_library};
 use tempfile::TempDir;
@@ -16,6 +18,8 @@ const SEED: &str = "RATED_TEST_SEED";
 const SEED_DEFAULT: u64 = 20_261_126;
 
 const SIGKILL: i32 = 9;
+/// How long the system may take to end the processes of one that was killed.
+const ORPHANS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Steps that every start passes: where the second kill comes.
 const RECOVERY: [&str; 12] = [
@@ -92,7 +96,7 @@ enum End {
 }
 
 impl Site {
-    fn new(scenario: &dyn Scenario) -> Site {
+    pub(crate) fn new(scenario: &dyn Scenario) -> Site {
         let root = TempDir::new().unwrap();
         let built = build_folder();
         let (programs, template) = (root.path().join("bin"), root.path().join("template"));
@@ -114,6 +118,10 @@ impl Site {
         fs::write(template.join("metrics.toml"), metric(0) + &metric(1)).unwrap();
         fs::write(template.join("rated.toml"), scenario.config()).unwrap();
         Site { program: programs.join("rated"), root }
+    }
+
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
     }
 
     pub(crate) fn template(&self) -> PathBuf {
@@ -156,6 +164,7 @@ impl Site {
         let outcome: Driven<String> = live();
         let status = client.end();
         let said = client.output();
+        expect_nobody_runs(&self.program);
         let end = match outcome {
             Ok(picture) if status.success() => End::Done(picture),
             _ if status.signal() == Some(SIGKILL) && kill_at.is_some() => End::Killed,
@@ -250,6 +259,35 @@ impl Random {
     }
 }
 
+/// Whatever a daemon has started ends with it.
+fn expect_nobody_runs(program: &Path) {
+    let begin = Instant::now();
+    loop {
+        let running = running(program);
+        if running.is_empty() {
+            return;
+        }
+        assert!(begin.elapsed() < ORPHANS_PATIENCE, "{running:?} outlive their daemon");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Who runs this program, with what it was started with.
+pub(crate) fn running(program: &Path) -> Vec<(u32, String)> {
+    let mut running = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap() {
+        let path = entry.unwrap().path();
+        let id = path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
+        // One that ends meanwhile has neither.
+        let is_it = fs::read_link(path.join("exe")).is_ok_and(|exe| exe == program);
+        if let (Some(id), true) = (id, is_it) {
+            let arguments = fs::read(path.join("cmdline")).unwrap_or_default();
+            running.push((id, String::from_utf8_lossy(&arguments).replace('\0', " ")));
+        }
+    }
+    running
+}
+
 /// The same file, or a copy of it where that cannot be.
 fn give(from: &Path, to: &Path) {
     if fs::hard_link(from, to).is_err() {
@@ -258,7 +296,7 @@ fn give(from: &Path, to: &Path) {
 }
 
 /// Libraries never change, so one file is enough for all copies of them.
-fn copy_tree(from: &Path, to: &Path) {
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

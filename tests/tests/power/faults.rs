@@ -19,7 +19,7 @@ const MEBIBYTE: u64 = 1 << 20;
 /// What the daemon leaves free by default.
 const RESERVE: u64 = 64 * MEBIBYTE;
 
-fn start(disk: Disk) -> Site {
+pub(crate) fn start(disk: Disk) -> Site {
     match Site::start(disk) {
         Start::Serves(site) => site,
         Start::Cut(_) => panic!("nobody cuts"),
@@ -28,14 +28,14 @@ fn start(disk: Disk) -> Site {
 }
 
 /// A daemon with one price, all of whose periods are collected.
-fn settled() -> Site {
+pub(crate) fn settled() -> Site {
     let site = start(Disk::default());
     client::set_up(&site).unwrap();
     settle(&site);
     site
 }
 
-fn settle(site: &Site) {
+pub(crate) fn settle(site: &Site) {
     wait_until("every period is in the ledger", || {
         let found = client::find(site).ok()?;
         let quantity = Exact::parse(&(QUANTITY * days_due()).to_string());
@@ -43,7 +43,7 @@ fn settle(site: &Site) {
     });
 }
 
-fn send(site: &Site, method: &Method, path: &str, body: Option<&Value>) -> Answer {
+pub(crate) fn send(site: &Site, method: &Method, path: &str, body: Option<&Value>) -> Answer {
     match site.call_any(method, path, &[], body) {
         Ok(answer) => answer,
         Err(error) => panic!("{method} {path}: {error}\n{}", site.output()),
@@ -51,7 +51,7 @@ fn send(site: &Site, method: &Method, path: &str, body: Option<&Value>) -> Answe
 }
 
 /// One row of one unit.
-fn push(site: &Site, key: &str) -> Answer {
+pub(crate) fn push(site: &Site, key: &str) -> Answer {
     let point = json!({
         "vol": {"unit": "u", "qty": 1}, "rating": {"price": "0.5"},
         "groupby": {"project_id": SCOPES[1], "push": key}, "metadata": {},
@@ -63,12 +63,12 @@ fn push(site: &Site, key: &str) -> Answer {
         .unwrap_or_else(|error| panic!("{error}\n{}", site.output()))
 }
 
-fn total(site: &Site) -> Answer {
+pub(crate) fn total(site: &Site) -> Answer {
     let range = format!("begin={}&end={}", time(day(0)), time(day(days_due() + 9)));
     send(site, &Method::GET, &format!("/v2/summary?{range}&groupby=project_id,type"), None)
 }
 
-fn ready(site: &Site) -> u16 {
+pub(crate) fn ready(site: &Site) -> u16 {
     send(site, &Method::GET, "/readyz", None).status
 }
 
@@ -79,7 +79,7 @@ fn found(site: &Site) -> BTreeMap<String, Found> {
 
 /// Exactly these pushes, perhaps some of those nobody acknowledged, and every period once.
 #[track_caller]
-fn expect_exact(site: &Site, acknowledged: &[&str], unknown: &[&str]) {
+pub(crate) fn expect_exact(site: &Site, acknowledged: &[&str], unknown: &[&str]) {
     settle(site);
     for (scope, found) in found(site) {
         assert_eq!(found.quantity, Exact::parse(&(QUANTITY * days_due()).to_string()), "{scope}");
@@ -131,7 +131,7 @@ fn goes_on(
     expect_exact(&site, &["before", "after"], &["during"]);
 }
 
-fn said(site: &Site, text: &str) {
+pub(crate) fn said(site: &Site, text: &str) {
     wait_until(text, || site.output().contains(text).then_some(()));
 }
 

@@ -15,6 +15,7 @@
 
 mod client;
 mod faults;
+mod full;
 mod model;
 mod schedule;
 mod site;

@@ -136,6 +136,30 @@ impl Site {
         }
     }
 
+    /// Waits until a daemon that has no address yet says something.
+    pub(crate) fn start_to_say(disk: Disk, text: &str) -> Site {
+        let disk = MountedDisk::mount(disk);
+        let (mut process, folder) = spawn(&disk.path());
+        process.wait_for_output(text, |output| output.contains(text).then_some(()));
+        Site { process, url: String::new(), disk, _folder: folder }
+    }
+
+    /// Waits until it serves.
+    pub(crate) fn serves(&mut self) {
+        self.process
+            .wait_for_output("the daemon serves", |output| output.split_once("api=http").map(drop));
+        self.url = wait_until("its address", || url(&self.process));
+    }
+
+    /// Where it answers before it serves.
+    pub(crate) fn answers_at(&mut self, url: String) {
+        self.url = url;
+    }
+
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
     /// On a folder of this machine instead; its disk is not used.
     pub(crate) fn start_in(folder: &Path) -> Site {
         let (mut process, config) = spawn(folder);

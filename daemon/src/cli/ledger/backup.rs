@@ -19,6 +19,7 @@ use super::{FileError, hash_of, hex, lock, owner, readable, sync_folder};
 use crate::cli::client::{Client, ClientError, Server};
 use crate::cli::progress::Progress;
 use crate::cli::{Environment, Outcome, terminal};
+use crate::fault::{Step, passed};
 use crate::ledger::BACKUP_PIECE_SIZE_MAX;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -44,13 +45,16 @@ pub(super) fn run(to: &Path, server: &Server, environment: &Environment) -> Outc
     let client = server.client(environment)?;
     let _lock = claim(to)?;
     let plan = client.call(Method::POST, &BACKUPS, &[], None)?;
+    passed(Step::BackupBegun);
     let mut copy = Copying::new(&client, to, &plan)?;
     let manifest = copy.run(&plan);
     // One that could not be ended ends by itself.
     let _ = client.call(Method::DELETE, &[&BACKUPS[..], &[&copy.id]].concat(), &[], None);
     copy.progress.clear();
     let manifest = manifest?;
+    passed(Step::BackupCopied);
     manifest.write(to)?;
+    passed(Step::BackupManifestNamed);
     remove_others(to, &manifest)?;
     terminal::print(&format!(
         "backup of {}: {} in {} files, {} copied, {} there already\n",
@@ -193,12 +197,14 @@ impl Copying<'_> {
                 return Err(self.client.strange("an answer of another length").into());
             }
             out.write_all(&bytes).map_err(failed())?;
+            passed(Step::BackupPieceWritten);
             hasher.update(&bytes);
             offset += size;
             self.bytes_copied += size;
             self.show();
         }
         out.sync_all().map_err(failed())?;
+        passed(Step::BackupPartSynced);
         Ok(Part { sha256: hex(hasher), ..part })
     }
 }
@@ -222,6 +228,7 @@ fn remove_from(folder: &Path, is_other: &dyn Fn(&str) -> bool) -> Result<(), Fil
         if is_file && entry.file_name().to_str().is_some_and(is_other) {
             let path = entry.path();
             fs::remove_file(&path).map_err(FileError::of("remove", &path))?;
+            passed(Step::BackupOldRemoved);
         }
     }
     Ok(())

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{FileError, hash_of, hex, sync_folder};
+use crate::fault::{Step, passed};
 
 const NAME: &str = "manifest.json";
 const NAME_NEW: &str = "manifest.json.new";
@@ -114,6 +115,7 @@ impl Manifest {
             file.write_all(text.as_bytes())?;
             file.write_all(b"\n")?;
             file.sync_all()?;
+            passed(Step::BackupManifestWritten);
             fs::rename(&new, &path)
         };
         write().map_err(FileError::of("write", &path))?;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 pub(super) use self::owner::name as owner_name;
+pub(super) use self::restore::unfinished as unfinished_restore;
 
 use super::client::Server;
 use super::{ConfigFile, Environment, Outcome};
@@ -80,6 +81,8 @@ pub(super) fn run(
     clock: &dyn Clock,
     environment: &Environment,
 ) -> Outcome {
+    #[cfg(debug_assertions)]
+    super::kill_steps::arm(environment)?;
     match command {
         LedgerCommand::Verify { file, json, accept: false } => {
             verify::run(&file.path, server, *json, environment)
@@ -94,7 +97,7 @@ pub(super) fn run(
 /// Something with a folder or a file of a backup.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what} `{}`", path.display())]
-struct FileError {
+pub(super) struct FileError {
     what: &'static str,
     path: PathBuf,
     #[source]

@@ -14,6 +14,7 @@ use super::{FileError, LEDGER_DIR, hash_of, hex, lock, readable, sync_folder};
 use crate::cli::progress::Progress;
 use crate::cli::{Environment, Outcome, terminal};
 use crate::config::Config;
+use crate::fault::{Step, passed};
 use crate::ledger::sled::restore_records;
 
 /// Where it is built.
@@ -49,6 +50,7 @@ pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outc
     }
     let owner = Owner::of(&state_dir)?;
     owner.check(&state_dir)?;
+    passed(Step::RestoreChecked);
     let staging = state_dir.join(STAGING_DIR);
     let data = staging.join(DATA);
     fs::create_dir_all(&data).map_err(FileError::of("make", &data))?;
@@ -59,19 +61,23 @@ pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outc
         copy(from, &data.join(&part.name), part)?;
         bytes_done += part.size;
         progress.show(|| format!("restored {} of {}", readable(bytes_done), readable(total)));
+        passed(Step::RestorePartCopied);
     }
     sync_folder(&data)?;
+    passed(Step::RestoreFilesCopied);
     remove_rest(&staging)?;
     let records = from.join(&manifest.records.file);
     let records = File::open(&records).map_err(FileError::of("read", &records))?;
     restore_records(&staging, records.take(manifest.records.size))?;
     owner.give(&staging)?;
     sync_folder(&staging)?;
+    passed(Step::RestoreBuilt);
     if !is_free(&ledger)? {
         return Err(Occupied { path: ledger }.into());
     }
     // A folder that is there is empty; rename replaces it.
     fs::rename(&staging, &ledger).map_err(FileError::of("make", &ledger))?;
+    passed(Step::RestoreNamed);
     sync_folder(&state_dir)?;
     fs::remove_file(&lock_path).map_err(FileError::of("remove", &lock_path))?;
     drop((lock, progress));
@@ -82,6 +88,14 @@ pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outc
         readable(total),
     ))?;
     Ok(())
+}
+
+/// Where a restore was broken off before there was a ledger: a daemon that began a new one there
+/// would look as if nothing had ever been in it.
+pub(in crate::cli) fn unfinished(state_dir: &Path) -> Result<Option<PathBuf>, FileError> {
+    let staging = state_dir.join(STAGING_DIR);
+    let is_unfinished = staging.exists() && is_free(&state_dir.join(LEDGER_DIR))?;
+    Ok(is_unfinished.then_some(staging))
 }
 
 fn is_free(ledger: &Path) -> Result<bool, FileError> {

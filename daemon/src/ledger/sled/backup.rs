@@ -30,6 +30,7 @@ use super::opening::{OpenError, SledOptions};
 use super::query::read_error;
 use super::readers::Stay;
 use super::store::{JOURNAL, Store, Table, VALUE_SIZE_MAX, Write, store_error};
+use crate::fault::{Step, passed};
 use crate::ledger::{BACKUP_PIECE_SIZE_MAX, BackupPart, BackupPlan, BackupRead, LedgerError};
 
 pub(super) const SPOOL_NAME: &str = "backup.records";
@@ -89,6 +90,7 @@ impl Inner {
             let spool = write_aside(&self.store, &spool_path)?;
             (Catalog::clone(&catalog), self.seals.change(), spool)
         };
+        passed(Step::BackupSpooled);
         let records_size = spool.metadata().map_err(store_error)?.len();
         let files = catalog.files.iter().map(|(file, entry)| (file.to_string(), entry.size));
         let plan =
@@ -242,6 +244,7 @@ pub fn restore_records(path: &Path, records: impl Read) -> Result<(), RestoreErr
         }
     }
     store.write_early(&writes)?;
+    passed(Step::RestoreRecordsWritten);
     store.sync()?;
     Ok(())
 }

@@ -16,7 +16,7 @@
 //! from. When a change was faster, the step has done nothing and comes again.
 //!
 //! Staged slices are not merged, and nobody is put together across their places: a reprocessing
-//! that ends later finds the order as it was. Keys of pushes stay for ever.
+//! that ends later finds the order as it was.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError};

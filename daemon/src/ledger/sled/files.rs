@@ -93,6 +93,13 @@ pub(super) fn settle(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Bytes of the newest snapshot, as far as they can be known.
+pub(super) fn snapshot_size(path: &Path) -> u64 {
+    let names = names(path, SNAPSHOT).unwrap_or_default();
+    let size = |name: &String| fs::metadata(path.join(name)).map_or(0, |found| found.len());
+    names.iter().filter(|name| !name.ends_with(UNFINISHED)).map(size).max().unwrap_or(0)
+}
+
 /// Whether there are data files: then there was a header once.
 pub(super) fn has_rows(path: &Path) -> io::Result<bool> {
     match fs::read_dir(path.join("data")) {
@@ -126,7 +133,8 @@ fn is_conf(conf: &[u8]) -> bool {
     sealed.is_some_and(|(content, crc)| u32::from_le_bytes(*crc) == crc32fast::hash(content))
 }
 
-fn read_log(path: &Path) -> io::Result<()> {
+/// From end to end, and from the disk.
+pub(super) fn read_log(path: &Path) -> io::Result<()> {
     let mut log = match File::open(path.join("db")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         log => log?,

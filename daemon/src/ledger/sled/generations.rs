@@ -31,6 +31,7 @@ use super::runs::ScopeRuns;
 use super::slice::{Slice, SliceKey};
 use super::store::{Table, Write};
 use super::{data, removal, reprocessing};
+use crate::fault::{Step, passed};
 use crate::ledger::{
     Difference, DifferencePage, DifferencePlace, DifferenceQuery, Fact, Figures, Generation,
     LedgerError, Origin, Which,
@@ -229,6 +230,7 @@ impl SledLedger {
                         write(stage, id, &slice);
                     }
                 }
+                passed(Step::ChangeGenerationsDropped);
                 Ok(())
             })?;
         }

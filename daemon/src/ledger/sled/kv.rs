@@ -1,4 +1,4 @@
-//! Keys of plugin instances: every revision of every key is kept.
+//! Keys of plugin instances: every revision of every key, until `revisions` forgets it.
 //!
 //! ```text
 //! tree    key                                           record
@@ -8,14 +8,17 @@
 //! ```
 //!
 //! Neither instances nor keys contain a NUL, so keys sort as their texts do. `0` says that the key
-//! was removed with that revision.
+//! was removed with that revision. A revision whose record is not there is not kept any more: some
+//! of what it would read may be gone.
 
 use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
 
 use super::codec::{Damage, Kind, Reader, Writer};
 use super::queue::Stage;
 use super::store::{Store, Table, Write, damaged};
-use super::{catalog::Catalog, states};
+use super::{catalog::Catalog, records, states};
 use crate::fault::{Step, passed};
 use crate::ledger::{KvEdit, LedgerError};
 
@@ -62,8 +65,7 @@ pub(super) fn apply(stage: &mut Stage, instance: &str, edit: &KvEdit) -> Result<
     stage.journaled.push(Write::put(Table::States, states::kv_head_key(instance), head.seal()));
     let mut record = Writer::framed(REVISION);
     record.text(&edit.author);
-    record.int(edit.at.timestamp());
-    record.uint(u64::from(edit.at.timestamp_subsec_nanos()));
+    records::write_time(&mut record, edit.at);
     stage.journaled.push(Write::put(Table::Kv, key_of(instance, "", revision), record.seal()));
     for edit in &edit.edits {
         let mut record = Writer::framed(VALUE);
@@ -81,8 +83,46 @@ fn key_prefix(instance: &str, key: &str) -> Vec<u8> {
     [instance.as_bytes(), b"\0", key.as_bytes()].concat()
 }
 
-fn key_of(instance: &str, key: &str, revision: u64) -> Vec<u8> {
+pub(super) fn key_of(instance: &str, key: &str, revision: u64) -> Vec<u8> {
     [&key_prefix(instance, key), b"\0".as_slice(), &revision.to_be_bytes()].concat()
+}
+
+/// A revision that can be read, and when it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Revision {
+    pub(super) revision: u64,
+    pub(super) at: DateTime<Utc>,
+}
+
+/// Those of an instance, ascending.
+pub(super) fn revisions(store: &Store, instance: &str) -> Result<Vec<Revision>, LedgerError> {
+    let range = key_of(instance, "", 0)..=key_of(instance, "", u64::MAX);
+    let mut revisions = Vec::new();
+    for entry in store.range(Table::Kv, range) {
+        let (stored, record) = entry?;
+        let Some((_, _, revision)) = split(&stored, instance) else { continue };
+        let place = || format!("revision {revision} of `{instance}`");
+        let at = decode_revision(&record).map_err(|damage| damaged(place(), damage))?;
+        revisions.push(Revision { revision, at });
+    }
+    Ok(revisions)
+}
+
+/// Whether a revision can be read; `newest` is that of the instance.
+pub(super) fn check_kept(
+    store: &Store,
+    instance: &str,
+    revision: u64,
+    newest: u64,
+) -> Result<(), LedgerError> {
+    // Before the first one there was nothing.
+    if revision == 0 || revision >= newest {
+        return Ok(());
+    }
+    match store.get(Table::Kv, &key_of(instance, "", revision))? {
+        Some(_) => Ok(()),
+        None => Err(LedgerError::RevisionGone { instance: instance.to_owned(), revision }),
+    }
 }
 
 /// The value of a key as of a revision.
@@ -168,12 +208,38 @@ pub(super) fn kind_of(stored: &[u8]) -> Stored {
     if is_revision { Stored::Revision } else { Stored::Value }
 }
 
+/// Where the versions of a value stand (what their stored keys begin with), and which one it is.
+/// `None` = it is no value.
+pub(super) fn place_of(stored: &[u8]) -> Option<(&[u8], u64)> {
+    let nul = |bytes: &[u8]| bytes.iter().position(|byte| *byte == 0);
+    let key_begin = nul(stored)? + 1;
+    let key_end = key_begin + nul(&stored[key_begin..])?;
+    let revision = stored[key_end + 1..].first_chunk::<8>()?;
+    (key_end > key_begin).then(|| (&stored[..=key_end], u64::from_be_bytes(*revision)))
+}
+
+/// Whose key it is that stands in such a place.
+pub(super) fn instance_of(place: &[u8]) -> &str {
+    let instance = place.split(|byte| *byte == 0).next().unwrap_or_default();
+    std::str::from_utf8(instance).unwrap_or_default()
+}
+
+/// Whether the first part of a value says that the key was removed.
+pub(super) fn is_removal(part: &[u8]) -> bool {
+    let record = part.get(2..).unwrap_or_default();
+    Reader::framed(VALUE, record).and_then(|mut record| record.u8()) == Ok(0)
+}
+
 pub(super) fn check_revision(bytes: &[u8]) -> Result<(), Damage> {
+    decode_revision(bytes).map(|_| ())
+}
+
+fn decode_revision(bytes: &[u8]) -> Result<DateTime<Utc>, Damage> {
     let mut record = Reader::framed(REVISION, bytes)?;
     record.text()?;
-    record.int()?;
-    record.uint()?;
-    record.end()
+    let at = records::read_time(&mut record)?;
+    record.end()?;
+    Ok(at)
 }
 
 pub(super) fn check_value(bytes: &[u8]) -> Result<(), Damage> {

@@ -13,6 +13,7 @@ use super::compaction::Compactor;
 use super::data::DataFiles;
 use super::marks::Marks;
 use super::opening::{OpenError, SledOptions};
+use super::pruning::Pruner;
 use super::push::{self, Newcomers};
 use super::query::Reading;
 use super::queue::{Company, GroupError, Queue, Stage};
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::fault::{Step, passed};
 use crate::ledger::{
-    BackupPlan, BackupRead, CollectorMapping, CommitOutcome, CompactionStep, Completeness,
+    Ailment, BackupPlan, BackupRead, CollectorMapping, CommitOutcome, CompactionStep, Completeness,
     CompletenessQuery, Cursors, DifferencePage, DifferenceQuery, Enabled, Failure, Finding,
     Generation, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing, NewScope,
     PageOf, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, Retained, Retention,
@@ -65,6 +66,7 @@ pub struct SledLedger {
     pub(super) inner: Arc<Inner>,
     pub(super) queue: Queue,
     pub(super) compactor: Mutex<Compactor>,
+    pub(super) pruner: Mutex<Pruner>,
 }
 
 #[derive(Debug)]
@@ -142,7 +144,8 @@ impl SledLedger {
             keep_generations: options.keep_generations,
             troubles: troubles.into_iter().chain(skipped).collect(),
         });
-        Ok(SledLedger { inner, queue: Queue::default(), compactor: Mutex::default() })
+        let queue = Queue::default();
+        Ok(SledLedger { inner, queue, compactor: Mutex::default(), pruner: Mutex::default() })
     }
 
     /// What the start has found to be missing or damaged, for the log.
@@ -275,7 +278,10 @@ impl Inner {
             let text = format!("a record of {} bytes is too long to be stored", write.value_size());
             return Err(GroupError::Undone(LedgerError::Store(text.into())));
         }
-        self.check_space(&stage).map_err(GroupError::Undone)?;
+        // What changes nothing needs no room: a start on a full disk, for example.
+        if !stage.journaled.is_empty() || !stage.extents.is_empty() {
+            self.check_space(&stage).map_err(GroupError::Undone)?;
+        }
         // Nothing names these places before the journal does.
         let written = self.data.append(&stage.extents);
         written.map_err(|error| GroupError::Undone(store_error(error)))?;
@@ -535,6 +541,7 @@ impl Ledger for SledLedger {
     ) -> Result<Option<Vec<u8>>, LedgerError> {
         let catalog = self.inner.lock();
         let newest = catalog.kv_revisions.get(instance).copied().unwrap_or(0);
+        kv::check_kept(&self.inner.store, instance, revision, newest)?;
         let value = kv::get(&self.inner.store, instance, revision.min(newest), key)?;
         self.inner.is_whole()?;
         Ok(value)
@@ -547,6 +554,8 @@ impl Ledger for SledLedger {
         prefix: &str,
     ) -> Result<(u64, rated_plugin::KvPairs), LedgerError> {
         let catalog = self.inner.lock();
+        let newest = catalog.kv_revisions.get(instance).copied().unwrap_or(0);
+        kv::check_kept(&self.inner.store, instance, revision, newest)?;
         let pairs = kv::scan(&self.inner.store, &catalog, instance, revision, prefix)?;
         self.inner.is_whole()?;
         Ok(pairs)
@@ -563,6 +572,13 @@ impl Ledger for SledLedger {
             return Err(LedgerError::Stopped);
         }
         self.inner.space.check(0, Share::All)
+    }
+
+    fn ailment(&self) -> Option<Ailment> {
+        if self.queue.is_stopped() {
+            return Some(Ailment::WriteFailed);
+        }
+        (!self.inner.store.cleaner.is_alive()).then_some(Ailment::GivesNoRoom)
     }
 
     fn compact(&self) -> Result<CompactionStep, LedgerError> {

@@ -58,6 +58,8 @@
 //!   be the one that it was before. No checksum notices either loss. Seals (`seal`) notice what is
 //!   not what was written, marks (`marks`) what was acknowledged and is not there; the daemon says
 //!   so at the start, deletes nothing from then on, and answers nothing of the records concerned.
+//! - Its cleaner ends for good after one failed read (a failed write is noticed by the next
+//!   change): from then on the log only grows (`cleaner`).
 //! - Damage may make it panic; opening is guarded.
 //! - The lock on `db` may outlive the database by a moment, and its error cannot be told from
 //!   others: we hold a lock of our own (`lock`).
@@ -149,6 +151,7 @@ mod bits;
 mod block;
 mod catalog;
 mod cells;
+mod cleaner;
 mod codec;
 mod columns;
 mod commit;
@@ -173,6 +176,7 @@ mod merge;
 mod moving;
 mod numbers;
 mod opening;
+mod pruning;
 mod push;
 mod query;
 mod queue;
@@ -184,6 +188,7 @@ mod removal;
 mod reprocessing;
 mod reset;
 mod retention;
+mod revisions;
 mod rollup;
 mod rows;
 mod runs;
@@ -207,7 +212,7 @@ mod verify_records;
 
 pub use backup::{RestoreError, restore_records};
 pub use ledger::{SledLedger, accept, check_records};
-pub use opening::{OpenError, SledOpener, SledOptions};
+pub use opening::{OpenError, SledOpener, SledOptions, is_disk_full};
 
 /// Version of the stored format; a ledger with a newer one is not opened.
 const LEDGER_VERSION: u16 = 5;

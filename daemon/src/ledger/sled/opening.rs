@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use tracing::error;
 
+use super::files;
 use super::ledger::SledLedger;
 use super::space::{Share, Space};
-use crate::ledger::{LedgerError, Opener};
+use crate::ledger::{Ailment, LedgerError, Opener};
 
 /// How a ledger is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +100,23 @@ impl OpenError {
     }
 }
 
+/// Whether something failed because its disk is full; there may be room again.
+pub fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        let is_full = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        };
+        let ledger = error.downcast_ref::<LedgerError>();
+        let sled = error.downcast_ref::<sled::Error>();
+        error.downcast_ref::<io::Error>().is_some_and(is_full)
+            || matches!(sled, Some(sled::Error::Io(error)) if is_full(error))
+            || matches!(
+                ledger,
+                Some(LedgerError::NoRoomToOpen { .. } | LedgerError::DiskFull { .. })
+            )
+    })
+}
+
 /// Opens the ledger of a folder, as often as it has to be.
 #[derive(Debug)]
 pub struct SledOpener {
@@ -114,6 +132,7 @@ impl Opener for SledOpener {
     type Error = OpenError;
 
     fn open(&self) -> Result<SledLedger, OpenError> {
+        Space::new(&self.path, self.options.disk_reserve_mib).check_to_open()?;
         let ledger = SledLedger::open(&self.path, self.options)?;
         for trouble in ledger.troubles() {
             error!(trouble, "The ledger is damaged; `rated ledger verify` says what to do.");
@@ -121,7 +140,11 @@ impl Opener for SledOpener {
         Ok(ledger)
     }
 
-    fn probe(&self) -> io::Result<()> {
+    fn probe(&self, ailment: Ailment) -> io::Result<()> {
+        if ailment == Ailment::GivesNoRoom {
+            // One that can be read stays open rather than none can be.
+            files::read_log(&self.path)?;
+        }
         let space = Space::new(&self.path, self.options.disk_reserve_mib);
         space.check(0, Share::All).map_err(io::Error::other)?;
         let probe = self.path.join("probe");

@@ -58,6 +58,13 @@ pub(super) fn decode_digest(bytes: &[u8]) -> Result<[u8; 32], Damage> {
     digest.try_into().map_err(|_| Damage("its digest is too short"))
 }
 
+/// When it was pushed.
+pub(super) fn decode_time(bytes: &[u8]) -> Result<DateTime<Utc>, Damage> {
+    let mut record = Reader::framed(PUSH, bytes)?;
+    record.raw(32)?;
+    records::read_time(&mut record)
+}
+
 /// The scopes and metrics of a push that the ledger does not have.
 #[derive(Debug)]
 pub(super) struct Newcomers {

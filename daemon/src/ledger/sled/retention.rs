@@ -4,7 +4,8 @@
 //! what was summed up with it. Each step is one short change; `compaction` gives back the room.
 //!
 //! Months count back from now, or from the last period that is in the ledger if that is older: a
-//! clock that runs ahead drops nothing that the ledger has not seen pass.
+//! clock that runs ahead drops nothing that the ledger has not seen pass. When nothing of it is
+//! left, `pruning` goes on with what is kept beside the figures.
 
 use std::sync::Arc;
 
@@ -36,7 +37,15 @@ impl SledLedger {
         if !self.inner.store.broken().is_empty() || self.inner.catalog().sums_are_off {
             return Ok(Retained::default());
         }
-        let Some(newest) = self.inner.newest(now)? else { return Ok(Retained::default()) };
+        let Some(seen) = self.inner.seen(now)? else { return Ok(Retained::default()) };
+        let dropped = self.drop_months(retention, Month::of(seen.timestamp()))?;
+        if dropped.slices > 0 {
+            return Ok(Retained { has_more: true, ..dropped });
+        }
+        self.prune_step(retention, seen)
+    }
+
+    fn drop_months(&self, retention: Retention, newest: Month) -> Result<Retained, LedgerError> {
         let before = |months: u32| {
             let months = i32::try_from(months).unwrap_or(i32::MAX);
             Month(newest.0.saturating_sub(months)).begin_secs()
@@ -100,6 +109,7 @@ impl SledLedger {
                     let key = staged_key(*id, slice.key());
                     stage.journaled.push(Write::remove(Table::Generations, key));
                 }
+                passed(Step::ChangeSlicesForgotten);
                 break;
             }
             Ok(retained)
@@ -164,13 +174,13 @@ impl Inner {
         })
     }
 
-    /// The month of now, or that of the last period if it is older; `None` = there is none.
-    fn newest(&self, now: DateTime<Utc>) -> Result<Option<Month>, LedgerError> {
+    /// Now, or the begin of the last period if that is older; `None` = there is none.
+    fn seen(&self, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, LedgerError> {
         let last = self.store.prefix(Table::Slices, &[]).next_back();
         let Some(entry) = last else { return Ok(None) };
         let key = SliceKey::read(&entry?.0);
         let wrong = |damage: Damage| damaged("a slice".to_owned(), damage);
         let begin_secs = key.map_err(wrong)?.begin_secs;
-        Ok(Some(Month::of(begin_secs.min(now.timestamp()))))
+        Ok(Some(DateTime::from_timestamp(begin_secs, 0).map_or(now, |begin| begin.min(now))))
     }
 }

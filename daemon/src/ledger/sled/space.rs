@@ -6,6 +6,9 @@
 //! what happens then is written down in `queue`.
 //!
 //! Upkeep that gives room may use half of the reserve.
+//!
+//! Opening a ledger takes room, too, before anything of it can be read: a copy of sled's snapshot,
+//! a new one, and a log that goes on in new segments. A new ledger needs the reserve besides.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,11 +16,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::sys::statvfs::statvfs;
 use tracing::{error, info};
 
+use super::files;
 use crate::ledger::LedgerError;
 
 /// How much of sled's log a journaled byte takes at most: its journal, its place, and the pages
 /// beside it that are written anew.
 pub(super) const WRITTEN_PER_BYTE: u64 = 4;
+
+/// What sled's log and the journal that is replayed take at most in an opening.
+const OPENING_SIZE: u64 = 2 << 20;
 
 #[derive(Debug)]
 pub(super) struct Space {
@@ -68,9 +75,26 @@ impl Space {
         Err(LedgerError::DiskFull { free_mib, reserve_mib })
     }
 
+    /// Whether there is room to open the ledger in the folder.
+    pub(super) fn check_to_open(&self) -> Result<(), LedgerError> {
+        let Some(free) = self.free() else { return Ok(()) };
+        let snapshot = files::snapshot_size(&self.folder);
+        let is_new = !self.folder.join("db").exists();
+        let reserve = if is_new { self.reserve } else { 0 };
+        let needed = OPENING_SIZE + 2 * snapshot + reserve;
+        if free >= needed {
+            return Ok(());
+        }
+        Err(LedgerError::NoRoomToOpen {
+            free_mib: free >> 20,
+            needed_mib: needed.div_ceil(1 << 20),
+        })
+    }
+
     /// Bytes that the daemon may still write. `None` = the system does not say.
     pub(super) fn free(&self) -> Option<u64> {
-        let found = statvfs(&self.folder).ok()?;
+        // A ledger that is new has no folder yet.
+        let found = self.folder.ancestors().find_map(|folder| statvfs(folder).ok())?;
         Some(found.blocks_available().saturating_mul(found.fragment_size()))
     }
 }
@@ -92,5 +116,20 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("of which 1 MiB are kept free"), "{text}");
         Space::new(folder.path(), 0).check(u64::MAX, Share::All).unwrap();
+    }
+
+    #[test]
+    fn a_new_ledger_needs_the_reserve_and_an_old_one_room_for_snapshots() {
+        let folder = tempfile::tempdir().unwrap();
+        let space = Space::new(&folder.path().join("ledger"), u32::MAX);
+        assert!(space.check_to_open().is_err());
+        std::fs::create_dir(folder.path().join("ledger")).unwrap();
+        std::fs::write(folder.path().join("ledger/db"), "a log").unwrap();
+
+        space.check_to_open().unwrap();
+
+        let snapshot = std::fs::File::create(folder.path().join("ledger/snap.01")).unwrap();
+        snapshot.set_len(space.free().unwrap() / 2 + 1).unwrap();
+        assert!(matches!(space.check_to_open(), Err(LedgerError::NoRoomToOpen { .. })));
     }
 }

@@ -6,6 +6,7 @@ use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::cleaner::Cleaner;
 use super::codec::{self, Damage, Kind, Packed, Reader, Writer};
 use super::data::Month;
 use super::opening::{OpenError, SledOptions};
@@ -133,6 +134,7 @@ pub(super) struct Store {
     trees: Vec<sled::Tree>,
     /// sled's log, opened once more to be synced.
     log: File,
+    pub(super) cleaner: Cleaner,
     /// Which half of the journal's keys is written next.
     journal_slot: std::sync::atomic::AtomicU8,
     /// The version of the format that was found; `None` = the ledger was begun now.
@@ -200,6 +202,7 @@ impl Store {
         passed(Step::StartLocked);
         files::prepare(path).map_err(|source| OpenError::folder(path, source))?;
         passed(Step::StartLeftoversRemoved);
+        let cleaner = Cleaner::expect();
         let db = open_sled(path, options)?;
         passed(Step::StartSledOpened);
         let version_found = check_header(&db, path, begin)?;
@@ -213,6 +216,7 @@ impl Store {
             db,
             trees,
             log,
+            cleaner,
             journal_slot: std::sync::atomic::AtomicU8::new(0),
             version_found,
             broken: OnceLock::new(),

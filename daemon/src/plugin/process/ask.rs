@@ -16,6 +16,7 @@ use super::report::Report;
 use super::watch::{Ending, Watched};
 use super::wire::{Reader, Writer};
 use super::{columns, serve};
+use crate::fault::{Step, passed};
 use crate::plugin::batches::BATCHES_MAX;
 use crate::plugin::call::Interrupt;
 use crate::plugin::collector::COLLECT_ROWS_MAX;
@@ -282,6 +283,7 @@ impl Process {
         let handle = Handle { call, mailbox: mailbox.clone(), watched: self.watched.clone() };
         let _asking = Asking::begin(self, frame, handle)?;
         self.send(&order, call)?;
+        passed(Step::ProcessAsked);
         // Its columns may be large; nobody needs them any more.
         drop(order);
         let mut parts = Parts::default();
@@ -290,6 +292,7 @@ impl Process {
                 Next::Gone => return Err(self.lost(call)),
                 Next::Cancelled => self.send(&Order::cancel(call)?, call)?,
                 Next::Message(Report::Outcome(_, outcome)) => {
+                    passed(Step::ProcessAnswered);
                     return outcome.map(|reader| (reader, parts));
                 }
                 Next::Message(Report::Columns(_, reader)) => {

@@ -26,6 +26,7 @@ use super::mailbox::Mailbox;
 use super::report::{Report, Wanted};
 use super::wire::read_frame;
 use super::{HUNG_UP, RUNNER_COMMAND, output, serve};
+use crate::fault::{Step, passed};
 use crate::plugin::host_api::{Daemon, Lender, logged};
 
 /// How long one waits to hear why a process has died; it is dead already.
@@ -232,6 +233,7 @@ impl Watched {
         // First counted, then told.
         if ending != Ending::Wanted {
             on_death();
+            passed(Step::ProcessDied);
         }
         for mailbox in calls.values() {
             mailbox.gone();
@@ -339,6 +341,7 @@ fn spawn(
     let begin = Instant::now();
     let child = command.spawn()?;
     tracing::debug!(label, id = child.id(), took = ?begin.elapsed(), "A process was started.");
+    passed(Step::ProcessStarted);
     Ok((child, (ours, written)))
 }
 

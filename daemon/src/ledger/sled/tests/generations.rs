@@ -166,7 +166,8 @@ fn what_was_not_replaced_is_no_generation() {
     let december = 31 * 24;
     let far = pushed("cpu", hour(december), &["ann"], &[("ann", 1, 1, None, None)]);
     ledger.push(push_of(vec![far], None)).unwrap();
-    let retention = Retention { rows_months: Some(0), sums_months: Some(0) };
+    let retention =
+        Retention { rows_months: Some(0), sums_months: Some(0), ..Retention::default() };
     while ledger.retain(retention, at(december)).unwrap().slices > 0 {}
     assert_eq!(ledger.generations().unwrap(), []);
     compact(&ledger);

@@ -38,14 +38,17 @@ fn forget(ledger: &SledLedger, retention: Retention, now: DateTime<Utc>) -> Reta
         let step = ledger.retain(retention, now).unwrap();
         all.slices += step.slices;
         all.rows += step.rows;
-        if step.slices == 0 {
+        all.push_keys += step.push_keys;
+        all.reprocessings += step.reprocessings;
+        all.revisions += step.revisions;
+        if !step.has_more {
             return all;
         }
     }
 }
 
 fn of(rows_months: Option<u32>, sums_months: Option<u32>) -> Retention {
-    Retention { rows_months, sums_months }
+    Retention { rows_months, sums_months, ..Retention::default() }
 }
 
 fn all(keys: &[GroupKey]) -> SummaryQuery {

@@ -103,7 +103,7 @@ fn write_sample_4(ledger: &SledLedger) {
         ledger.push(push_of(vec![slice], None)).unwrap();
     }
     super::compaction::compact(ledger);
-    let retention = Retention { rows_months: Some(1), sums_months: None };
+    let retention = Retention { rows_months: Some(1), ..Retention::default() };
     while ledger.retain(retention, at(800)).unwrap().slices > 0 {}
     ledger.reset(&reset_of(&["bob"], at(1))).unwrap();
 }
