@@ -25,11 +25,12 @@ use super::LEDGER_VERSION;
 use super::catalog::Catalog;
 use super::codec::Writer;
 use super::data::{FileId, Files};
+use super::journal::JOURNAL;
 use super::ledger::Inner;
 use super::opening::{OpenError, SledOptions};
 use super::query::read_error;
 use super::readers::Stay;
-use super::store::{JOURNAL, Store, Table, VALUE_SIZE_MAX, Write, store_error};
+use super::store::{Store, Table, VALUE_SIZE_MAX, Write, store_error};
 use crate::ledger::{BACKUP_PIECE_SIZE_MAX, BackupPart, BackupPlan, BackupRead, LedgerError};
 
 pub(super) const SPOOL_NAME: &str = "backup.records";

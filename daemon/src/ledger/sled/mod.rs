@@ -164,6 +164,7 @@ mod generations;
 mod groups;
 mod hash;
 mod indexes;
+mod journal;
 mod kv;
 mod ledger;
 mod load;
