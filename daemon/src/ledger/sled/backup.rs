@@ -81,6 +81,9 @@ impl Inner {
         if let Some(broken) = self.store.broken().first() {
             return Err(broken.damage());
         }
+        if let Some(error) = self.catalog().holes.errors().next() {
+            return Err(error);
+        }
         // Told from those of an earlier start, too.
         let id = u64::try_from(now.timestamp_millis()).unwrap_or(0).max(last_id + 1);
         let spool_path = self.data.ledger_folder().join(SPOOL_NAME);

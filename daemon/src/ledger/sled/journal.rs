@@ -92,6 +92,11 @@ impl Store {
     }
 }
 
+/// Of the record, not of its parts.
+pub(super) fn check_record(bytes: &[u8]) -> Result<(), Damage> {
+    Reader::versioned(JOURNAL_KIND, bytes).map(|_| ())
+}
+
 fn journal_part_key(slot: u8, index: u32) -> Vec<u8> {
     [JOURNAL, &[b'/', slot], &index.to_be_bytes()].concat()
 }

@@ -52,6 +52,7 @@ pub(super) fn check(instance: &str, edit: &KvEdit) -> Result<(), LedgerError> {
 }
 
 pub(super) fn apply(stage: &mut Stage, instance: &str, edit: &KvEdit) -> Result<u64, LedgerError> {
+    states::check_kv(&stage.catalog.holes, instance)?;
     let current = stage.catalog.kv_revisions.get(instance).copied().unwrap_or(0);
     if edit.revision != current {
         return Err(LedgerError::Conflict { current });
@@ -112,6 +113,7 @@ pub(super) fn scan(
     revision: u64,
     prefix: &str,
 ) -> Result<(u64, rated_plugin::KvPairs), LedgerError> {
+    states::check_kv(&catalog.holes, instance)?;
     let newest = catalog.kv_revisions.get(instance).copied().unwrap_or(0);
     let revision = revision.min(newest);
     let mut found: Vec<(String, u64)> = Vec::new();

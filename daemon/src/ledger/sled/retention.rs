@@ -33,7 +33,7 @@ impl SledLedger {
         now: DateTime<Utc>,
     ) -> Result<Retained, LedgerError> {
         // Nothing is deleted as long as somebody may want to look for what is missing.
-        if !self.inner.store.broken().is_empty() || self.inner.catalog().sums_are_off {
+        if !self.inner.is_all_whole() {
             return Ok(Retained::default());
         }
         let Some(newest) = self.inner.newest(now)? else { return Ok(Retained::default()) };

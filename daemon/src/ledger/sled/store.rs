@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use super::codec::{Damage, Kind, Reader, Writer};
 use super::data::Month;
 use super::opening::{OpenError, SledOptions};
-use super::seal::Group;
+use super::seal::{Group, Lost};
 use super::{HEADER_MAGIC, LEDGER_VERSION, files};
 use crate::fault::{Step, passed};
 use crate::ledger::LedgerError;
@@ -31,7 +31,7 @@ const SYNC_WINDOW_SIZE: usize = 1 << 20;
 const CLEANING_INTERVAL_MS: u64 = 500;
 
 /// The trees; the numbers stand in the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Table {
     Meta = 0,
@@ -139,6 +139,10 @@ pub(super) struct Store {
     pub(super) version_found: Option<u16>,
     /// Groups of records that are not what was written: nobody is given anything of them.
     broken: OnceLock<Vec<Group>>,
+    /// Changes that are gone, until somebody accepts that.
+    lost: OnceLock<Vec<Lost>>,
+    /// Why the last change was not written again, if it was not.
+    unreplayed: OnceLock<String>,
     /// Held until the end: one daemon for a folder.
     _lock: File,
 }
@@ -167,7 +171,9 @@ impl Store {
 
     fn open_ready(path: &Path, options: SledOptions, begin: Begin) -> Result<Store, OpenError> {
         let store = Store::open_to_read(path, options, begin)?;
-        store.replay_journal()?;
+        if let Err(error) = store.replay_journal() {
+            store.note_unreplayed(error)?;
+        }
         store.sync()?;
         passed(Step::StartSynced);
         Ok(store)
@@ -200,6 +206,8 @@ impl Store {
             journal_slot: std::sync::atomic::AtomicU8::new(0),
             version_found,
             broken: OnceLock::new(),
+            lost: OnceLock::new(),
+            unreplayed: OnceLock::new(),
             _lock: lock,
         };
         files::settle(path).map_err(|source| OpenError::folder(path, source))?;
@@ -282,6 +290,57 @@ impl Store {
 
     pub(super) fn broken(&self) -> &[Group] {
         self.broken.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether a table whose records are one group is broken.
+    pub(super) fn is_broken(&self, table: Table) -> bool {
+        self.broken().iter().any(|group| group.table() == Some(table))
+    }
+
+    /// From now on no figures are given of the periods of these.
+    pub(super) fn set_lost(&self, lost: Vec<Lost>) {
+        let is_first = self.lost.set(lost).is_ok();
+        debug_assert!(is_first, "a ledger is opened once");
+    }
+
+    pub(super) fn lost(&self) -> &[Lost] {
+        self.lost.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether nothing of what begins in `[begin, end)` was acknowledged and is gone. What identifies
+    /// a scope concerns all of its periods.
+    pub(super) fn check_lost(&self, begin_secs: i64, end_secs: i64) -> Result<(), LedgerError> {
+        let meets = |lost: &&Lost| {
+            let is_in = |(first, last)| first < end_secs && begin_secs <= last;
+            lost.is_about(Table::Scopes) || lost.periods.is_some_and(is_in)
+        };
+        self.lost().iter().find(meets).map_or(Ok(()), |lost| Err(lost.damage()))
+    }
+
+    /// Whether nothing is known to be missing.
+    pub(super) fn is_whole(&self) -> bool {
+        self.broken().is_empty() && self.lost().is_empty()
+    }
+
+    /// The journal is damaged. What it says stands in its places already, unless the daemon was
+    /// killed: seals and marks tell.
+    fn note_unreplayed(&self, error: LedgerError) -> Result<(), LedgerError> {
+        if self.version_found != Some(LEDGER_VERSION) {
+            return Err(error);
+        }
+        match error {
+            LedgerError::Damaged { detail, .. } => {
+                let is_first = self.unreplayed.set(detail).is_ok();
+                debug_assert!(is_first, "the journal is replayed once");
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+
+    pub(super) fn unreplayed(&self) -> Option<LedgerError> {
+        let detail = self.unreplayed.get()?.clone();
+        Some(LedgerError::Damaged { place: "the journal".to_owned(), detail })
     }
 
     fn broken_at(&self, table: Table, key: &[u8]) -> Option<&Group> {
