@@ -87,7 +87,8 @@ impl Site {
 
     fn status(&self, daemon: &Daemon, path: &str) -> u16 {
         let separator = if path.contains('?') { '&' } else { '?' };
-        let path = format!("{path}{separator}{}", self.range());
+        let range = if path == "/v2/scope" { String::new() } else { self.range() };
+        let path = format!("{path}{separator}{range}");
         daemon.call(&Method::GET, &path, None).status
     }
 }
@@ -262,7 +263,8 @@ fn what_was_lost_at_the_end_of_the_log_is_503_until_somebody_accepts_it() {
 
     let daemon = Daemon::start(&file);
     let summary: Value = of_days(&daemon, month).expect(200);
-    assert_eq!(summary["results"][0].as_array().unwrap().last().unwrap().to_string(), "2");
+    let price = summary["results"][0].as_array().unwrap().last().unwrap().to_string();
+    assert_eq!(Exact::parse(&price), Exact::parse("2"));
     daemon.stop();
     let (is_whole, printed) = rated(&["ledger", "verify", "--config", file.to_str().unwrap()]);
     assert!(is_whole, "{printed}");

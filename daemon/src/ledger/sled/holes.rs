@@ -1,27 +1,33 @@
 //! What of the catalog is damaged, and is neither answered nor built upon.
 //!
 //! A start reads the records of scopes, metrics, chains, cursors, files, states and reprocessings
-//! into memory. One that is damaged leaves a hole there, and the start goes on: who needs what stood
-//! in it gets an error that names it, all else is answered and changed as before. If records of a
-//! table are missing, or older ones stand in their place (`seal`), and nobody can say which, the
-//! hole is as wide as the table.
+//! into memory. One that is damaged leaves a hole there, and the start goes on: who needs what
+//! stood in it gets an error that names it, all else is answered and changed as before. If records
+//! of a table are missing, or older ones stand in their place (`seal`), and nobody can say which,
+//! the hole is as wide as the table.
 //!
-//! | hole | not answered | not done |
-//! |---|---|---|
-//! | scope | the list of scopes; figures that tell this scope apart from others, or that pick scopes by an id, attribute or key that may be its own | it is not rated; no scope is added, no unknown one pushed for, none reset |
-//! | metric | whatever is of a period with a slice of it | it is not rated; no metric is added |
-//! | cursors of a metric | the list of scopes, gaps | it is not rated; no scope is reset, no reprocessing of it ends |
-//! | chain | rows that it rated, and how | libraries of old stay |
-//! | file | - | nothing is written into files that were there |
-//! | state | states of its kind, rules of its instance | without a module's or collector's state nothing is rated; no scope or metric is added without the list of metrics |
-//! | reprocessing | reprocessings, differences | none begins or ends, no scope is reset |
+//! - *A scope.* Not answered: the list of scopes; figures that tell it apart from others, or that
+//!   pick scopes by an id, attribute or key that may be its own. It is not rated, no scope is
+//!   added, no rows are pushed for an unknown one, none is reset.
+//! - *A metric.* Not answered: whatever is of a period with a slice of it. It is not rated, and no
+//!   metric is added.
+//! - *Cursors of a metric.* Not answered: the list of scopes, gaps. The metric is not rated, no
+//!   scope is reset, no reprocessing of it ends.
+//! - *A chain.* Not answered: rows that it rated, and how. Libraries of old stay.
+//! - *A file.* Nothing is written into files that were there.
+//! - *A state.* Not answered: states of its kind, rules of its instance. Without a module's or
+//!   collector's state nothing is rated; without the lists of metrics no scope or metric is added.
+//! - *A reprocessing.* Not answered: reprocessings, differences. None begins or ends, and no scope
+//!   is reset.
 //!
 //! Beside any hole nothing is compacted or forgotten, and no backup is begun. What can be told from
 //! elsewhere leaves none: counters, failed attempts, sums of days and months, dictionaries of
-//! columns.
+//! columns, and the journal of a change that is in its places. Is it not, or can nobody tell the
+//! counters, no change is taken.
 //!
 //! The start is refused only if the header is damaged, which says how all else is to be read, if
-//! sled itself does not open, or if an older format would have to be raised.
+//! sled itself does not open, or if an older format would have to be raised: there is nothing that
+//! could be answered or changed without a guess.
 
 use std::collections::BTreeMap;
 

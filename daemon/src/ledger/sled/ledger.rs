@@ -214,8 +214,8 @@ impl Inner {
         Ok((seals, troubles))
     }
 
-    /// Whether nothing at all is damaged or missing, as far as is known: else nothing is deleted, as
-    /// somebody may want to look for what is missing.
+    /// Whether nothing at all is damaged or missing, as far as is known: else nothing is deleted,
+    /// as somebody may want to look for what is missing.
     pub(super) fn is_all_whole(&self) -> bool {
         let catalog = self.catalog();
         self.store.is_whole() && catalog.holes.is_empty() && !catalog.sums_are_off

@@ -307,8 +307,8 @@ impl Store {
         self.lost.get().map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Whether nothing of what begins in `[begin, end)` was acknowledged and is gone. What identifies
-    /// a scope concerns all of its periods.
+    /// Whether nothing of what begins in `[begin, end)` was acknowledged and is gone. What
+    /// identifies a scope concerns all of its periods.
     pub(super) fn check_lost(&self, begin_secs: i64, end_secs: i64) -> Result<(), LedgerError> {
         let meets = |lost: &&Lost| {
             let is_in = |(first, last)| first < end_secs && begin_secs <= last;
