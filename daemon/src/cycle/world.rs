@@ -79,5 +79,5 @@ fn world(ledger: &dyn Ledger, collect: &CollectConfig) -> Result<(World, Vec<Hel
         |metric: &Metric| cursors.next_begin_secs.get(&metric.id).cloned().unwrap_or_default();
     let next_begin = collect.metrics.iter().map(next_begin).collect();
     let Cursors { scopes, active, held, .. } = cursors;
-    Ok((World { active, next_begin, collectors, disabled, scopes }, held))
+    Ok((World { scopes, active, next_begin, collectors, disabled }, held))
 }

@@ -199,14 +199,13 @@ impl Inner {
             }
             raise::raise(store, data)?;
         }
-        let seals = match seals {
-            Some(seals) => seals,
-            None => {
-                let seals = Seals::make(store, 1)?;
-                // None in a ledger of an older format.
-                seals.note_lost(store, marks)?;
-                seals
-            }
+        let seals = if let Some(seals) = seals {
+            seals
+        } else {
+            let seals = Seals::make(store, 1)?;
+            // None in a ledger of an older format.
+            seals.note_lost(store, marks)?;
+            seals
         };
         let lost = seal::list_lost(store)?;
         troubles.extend(lost.iter().map(verify::text_of_lost));

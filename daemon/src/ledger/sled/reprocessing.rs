@@ -98,14 +98,11 @@ pub(super) fn load(
     let mut ids = BTreeSet::new();
     for entry in store.range_as_it_is(table, ..) {
         let Some((key, _)) = holes.take(table, &[], entry)? else { break };
-        match key.first_chunk::<8>() {
-            Some(id) => {
-                ids.insert(u64::from_be_bytes(*id));
-            }
-            None => {
-                let damage = Damage("its key is too short");
-                holes.add(table, &[], "a reprocessing".to_owned(), damage);
-            }
+        if let Some(id) = key.first_chunk::<8>() {
+            ids.insert(u64::from_be_bytes(*id));
+        } else {
+            let damage = Damage("its key is too short");
+            holes.add(table, &[], "a reprocessing".to_owned(), damage);
         }
     }
     let count = catalog.scopes.len();
