@@ -100,10 +100,14 @@ fn store(
     Ok(stored.collect())
 }
 
+/// What is damaged for one slice need not be for another.
 pub(super) fn is_of_the_data(error: &LedgerError) -> bool {
     matches!(
         error,
-        LedgerError::Shape { .. } | LedgerError::UnknownScope(_) | LedgerError::UnknownMetric(_)
+        LedgerError::Shape { .. }
+            | LedgerError::UnknownScope(_)
+            | LedgerError::UnknownMetric(_)
+            | LedgerError::Damaged { .. }
     )
 }
 

@@ -88,8 +88,7 @@ impl Discover {
     }
 
     fn store(&self, fetcher: &str, ids: Vec<ScopeId>) -> Result<usize, LedgerError> {
-        let known: HashSet<ScopeId> =
-            self.ledger.scopes()?.into_iter().map(|scope| scope.id).collect();
+        let known: HashSet<ScopeId> = self.ledger.cursors()?.scopes.into_iter().collect();
         let found_at = self.clock.now();
         let first_period = first_period(self.collect.start, found_at, self.collect.period_secs);
         let new: Vec<NewScope> = ids

@@ -95,6 +95,11 @@ impl Plan {
         self.round = self.round.wrapping_add(1);
     }
 
+    /// Whether scopes stand where they stood.
+    pub(super) fn is_continued_by(&self, world: &World) -> bool {
+        world.scopes.starts_with(&self.world.scopes)
+    }
+
     pub(super) fn sync(&mut self, world: World) {
         for (track, next_begin) in self.tracks.iter_mut().zip(&world.next_begin) {
             track.sync(next_begin, &world.active, self.round);

@@ -21,7 +21,7 @@ use super::hold::{Holds, Subject};
 use super::plan::{Plan, PlanRules, Slice};
 use super::reprocess::Reprocess;
 use super::sources::Sources;
-use super::status::{Cycle, CycleStatus};
+use super::status::{Cycle, CycleStatus, Trouble};
 use super::world::{Synced, read_world};
 use crate::clock::Clock;
 use crate::config::CollectConfig;
@@ -186,6 +186,8 @@ pub(super) struct Runner {
     /// and before the other, and nobody knows.
     pub(super) is_sync_overtaken: bool,
     stamp: Option<(ChainKey, u64)>,
+    /// What is not rated because records of the ledger are damaged.
+    pub(super) held: Vec<Trouble>,
     next_tick: DateTime<Utc>,
     pub(super) tally: Option<Tally>,
     pub(super) status: watch::Sender<CycleStatus>,
@@ -244,6 +246,7 @@ impl Runner {
             is_syncing: false,
             is_sync_overtaken: false,
             stamp: None,
+            held: Vec::new(),
             // The first cycle starts at once.
             next_tick: clock.now(),
             tally: None,
@@ -444,7 +447,16 @@ impl Runner {
             Event::Synced { began, outcome } => {
                 self.is_syncing = false;
                 match outcome {
-                    Ok(synced) => self.synced(*synced, now),
+                    Ok(synced) if self.plan.is_continued_by(&synced.world) => {
+                        self.synced(*synced, now);
+                    }
+                    Ok(_) => {
+                        self.is_sync_due = true;
+                        // Opened again in place, with a record damaged meanwhile.
+                        let reason =
+                            "the ledger lists other scopes than before, restart the daemon";
+                        self.ledger_failed(began, reason.to_owned(), now);
+                    }
                     Err(reason) => {
                         self.is_sync_due = true;
                         self.ledger_failed(began, reason, now);
@@ -457,6 +469,7 @@ impl Runner {
     fn synced(&mut self, synced: Synced, now: DateTime<Utc>) {
         passed(Step::CycleSynced);
         self.plan.sync(synced.world);
+        self.note_held(synced.held, now);
         if self.stamp.as_ref().is_some_and(|stamp| *stamp != synced.stamp) {
             info!("Plugins, rules or states have changed, what failed is tried again.");
             self.plan.changed(now);

@@ -12,7 +12,7 @@ use super::plan::Slice;
 use super::run::{Runner, Tally};
 use super::status::{TROUBLES_MAX, Trouble};
 use crate::fault::{Step, passed};
-use crate::ledger::Failure;
+use crate::ledger::{Failure, Held};
 use crate::metrics::{SliceOutcome, Stage};
 use crate::usage::Period;
 
@@ -194,6 +194,18 @@ impl Runner {
         }
     }
 
+    /// Said when it is found.
+    pub(super) fn note_held(&mut self, held: Vec<Held>, now: DateTime<Utc>) {
+        let known = std::mem::take(&mut self.held);
+        for Held { place, detail } in held {
+            let trouble = known.iter().find(|trouble| trouble.subject == place).cloned();
+            self.held.push(trouble.unwrap_or_else(|| {
+                error!(place, detail, "A damaged record; what it is about is not rated.");
+                Trouble { subject: place, since: now, attempts: 1, reason: detail }
+            }));
+        }
+    }
+
     pub(super) fn fetched(
         &mut self,
         fetcher: String,
@@ -324,7 +336,8 @@ impl Runner {
             Subject::Reprocessing(_) => (self.name_of(of), hold),
             other => (format!("reprocessing: {}", self.name_of(other)), hold),
         });
-        of_cycle.chain(of_reprocessing).take(TROUBLES_MAX).map(trouble).collect()
+        let held = self.held.iter().cloned();
+        held.chain(of_cycle.chain(of_reprocessing).map(trouble)).take(TROUBLES_MAX).collect()
     }
 
     fn metric_name(&self, metric: usize) -> String {

@@ -9,7 +9,7 @@ use super::failure::text_of;
 use super::world::{Routes, routes};
 use crate::config::CollectConfig;
 use crate::fault::{Step, passed};
-use crate::ledger::{Ledger, LedgerError, RatedSlice, Reprocessing};
+use crate::ledger::{Cursors, Ledger, LedgerError, RatedSlice, Reprocessing};
 use crate::usage::ScopeId;
 
 #[derive(Debug)]
@@ -77,8 +77,9 @@ fn answer(ledger: &dyn Ledger, collect: &CollectConfig, ask: Ask) -> Result<Answ
             if unfinished.is_empty() {
                 return Ok(Answer::Seen(Box::default()));
             }
-            let active = ledger.scopes()?.into_iter().filter(|scope| scope.active);
-            let active = active.map(|scope| scope.id).collect();
+            let Cursors { scopes, active, .. } = ledger.cursors()?;
+            let active = scopes.into_iter().zip(active).filter(|(_, active)| *active);
+            let active = active.map(|(id, _)| id).collect();
             let routes = routes(ledger, collect)?;
             Ok(Answer::Seen(Box::new(Seen { unfinished, active, routes })))
         }

@@ -7,9 +7,9 @@ use super::failure::text_of;
 use super::plan::World;
 use super::sources::Sources;
 use crate::config::CollectConfig;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Cursors, Held, Ledger, LedgerError};
 use crate::rating::{ChainKey, Rating};
-use crate::usage::{Metric, ScopeId};
+use crate::usage::Metric;
 
 /// The world as the ledger has it.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Synced {
     pub(super) stamp: (ChainKey, u64),
     pub(super) bytes_on_disk: u64,
     pub(super) rows: u64,
+    /// Damaged records, and what they are about is not in the world.
+    pub(super) held: Vec<Held>,
 }
 
 pub(super) async fn read_world(
@@ -36,8 +38,8 @@ pub(super) async fn read_world(
             Ok(size) => (size.bytes_on_disk, size.rows),
             Err(_) => (0, 0),
         };
-        let world = world(&*ledger, &collect).map_err(|error| text_of(&error))?;
-        Ok(Synced { world, stamp: (key, generation), bytes_on_disk, rows })
+        let (world, held) = world(&*ledger, &collect).map_err(|error| text_of(&error))?;
+        Ok(Synced { world, stamp: (key, generation), bytes_on_disk, rows, held })
     };
     let read = tokio::task::spawn_blocking(read).await;
     read.unwrap_or_else(|_| Err("the thread that reads the ledger ended early".to_owned()))
@@ -70,15 +72,12 @@ pub(super) fn routes(ledger: &dyn Ledger, collect: &CollectConfig) -> Result<Rou
     })
 }
 
-fn world(ledger: &dyn Ledger, collect: &CollectConfig) -> Result<World, LedgerError> {
-    let states: HashMap<ScopeId, bool> =
-        ledger.scopes()?.into_iter().map(|scope| (scope.id, scope.active)).collect();
+fn world(ledger: &dyn Ledger, collect: &CollectConfig) -> Result<(World, Vec<Held>), LedgerError> {
     let cursors = ledger.cursors()?;
     let Routes { collectors, disabled } = routes(ledger, collect)?;
     let next_begin =
         |metric: &Metric| cursors.next_begin_secs.get(&metric.id).cloned().unwrap_or_default();
-    // A scope that was added between the two readings is active.
-    let active = cursors.scopes.iter().map(|id| states.get(id).copied().unwrap_or(true)).collect();
     let next_begin = collect.metrics.iter().map(next_begin).collect();
-    Ok(World { active, next_begin, collectors, disabled, scopes: cursors.scopes })
+    let Cursors { scopes, active, held, .. } = cursors;
+    Ok((World { scopes, active, next_begin, collectors, disabled }, held))
 }

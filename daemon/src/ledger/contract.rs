@@ -50,11 +50,13 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Says which metrics the configuration has now. A metric that was not there before starts, for
     /// every scope that is there already, where the scope stands; metrics no longer named keep
-    /// their rows and no longer hold a scope back.
+    /// their rows and no longer hold a scope back. Beside damage of what it would have to know
+    /// everything stays as it was.
     fn set_metrics(&self, metrics: &[MetricId]) -> Result<(), LedgerError>;
 
     /// For each metric of [`Ledger::set_metrics`] and each scope (in the order of
-    /// [`Ledger::scopes`]): the begin of the first period that is not in the ledger.
+    /// [`Ledger::scopes`]): the begin of the first period that is not in the ledger. Those of which
+    /// that is not known, because records are damaged, are not among them, and not to be rated.
     fn cursors(&self) -> Result<Cursors, LedgerError>;
 
     // ---- the road into the ledger ---------------------------------------------------------------
@@ -276,8 +278,25 @@ pub struct NewScope {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cursors {
     pub scopes: Vec<ScopeId>,
+    /// For each scope.
+    pub active: Vec<bool>,
     /// For each metric one entry for each scope, seconds since the epoch.
     pub next_begin_secs: BTreeMap<MetricId, Vec<i64>>,
+    /// Scopes and metrics that are not among these because their records are damaged.
+    pub held: Vec<Held>,
+}
+
+/// As [`LedgerError::Damaged`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub place: String,
+    pub detail: String,
+}
+
+impl Held {
+    pub fn error(self) -> LedgerError {
+        LedgerError::Damaged { place: self.place, detail: self.detail }
+    }
 }
 
 /// One metric of one period for many scopes, rated.
@@ -601,7 +620,10 @@ pub enum LedgerError {
          something, or give it more room)"
     )]
     NoRoomToOpen { free_mib: u64, needed_mib: u64 },
-    #[error("damaged record in {place}: {detail}")]
+    #[error(
+        "damaged record in {place}: {detail}\n(hint: `rated ledger verify` lists all damage, \
+         `rated ledger restore` makes the ledger from a backup)"
+    )]
     Damaged { place: String, detail: String },
     #[error("the batch of metric `{metric}` does not have the shape that the ledger keeps")]
     Shape {

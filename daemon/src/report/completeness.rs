@@ -96,7 +96,11 @@ pub fn gaps(ledger: &dyn Ledger, request: &GapsRequest) -> Result<Gaps, GapsErro
     if let Some(wanted) = &request.scopes {
         scopes.retain(|scope| wanted.contains(scope.id.as_str()));
     }
-    let cursors = ledger.cursors()?;
+    let mut cursors = ledger.cursors()?;
+    if let Some(held) = cursors.held.pop() {
+        // Gaps would be missing.
+        return Err(held.error().into());
+    }
     check_size(request, scopes.len(), cursors.next_begin_secs.len())?;
     let (begin, end) = (request.begin, request.end);
     let asked = request.scopes.is_some();

@@ -40,7 +40,8 @@ pub(super) enum LedgerCommand {
         #[arg(long)]
         json: bool,
         /// Without a running daemon only: take the ledger as it is for whole, once what is missing
-        /// has been made up for
+        /// has been made up for. Figures of periods that acknowledged changes were lost of are
+        /// answered again, and rating goes on; a record that is damaged stays damaged
         #[arg(long)]
         accept: bool,
     },

@@ -25,11 +25,12 @@ use super::LEDGER_VERSION;
 use super::catalog::Catalog;
 use super::codec::Writer;
 use super::data::{FileId, Files};
+use super::journal::JOURNAL;
 use super::ledger::Inner;
 use super::opening::{OpenError, SledOptions};
 use super::query::read_error;
 use super::readers::Stay;
-use super::store::{JOURNAL, Store, Table, VALUE_SIZE_MAX, Write, store_error};
+use super::store::{Store, Table, VALUE_SIZE_MAX, Write, store_error};
 use crate::fault::{Step, passed};
 use crate::ledger::{BACKUP_PIECE_SIZE_MAX, BackupPart, BackupPlan, BackupRead, LedgerError};
 
@@ -80,6 +81,9 @@ impl Inner {
         backups.0 = None;
         if let Some(broken) = self.store.broken().first() {
             return Err(broken.damage());
+        }
+        if let Some(error) = self.catalog().holes.errors().next() {
+            return Err(error);
         }
         // Told from those of an earlier start, too.
         let id = u64::try_from(now.timestamp_millis()).unwrap_or(0).max(last_id + 1);

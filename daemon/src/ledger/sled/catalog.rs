@@ -10,8 +10,10 @@ use chrono::{DateTime, Utc};
 
 use super::cursors::Cursor;
 use super::data::Files;
+use super::holes::Holes;
+use super::store::Table;
 use super::sums::Sums;
-use crate::ledger::{CollectorMapping, ModuleState, NewScope, RatedBy, Scope};
+use crate::ledger::{CollectorMapping, LedgerError, ModuleState, NewScope, RatedBy, Scope};
 use crate::usage::{MetricId, ScopeId};
 
 /// A scope's number, for ever: its place in the order in which ids came up.
@@ -49,9 +51,13 @@ pub(super) struct Catalog {
     pub(super) sums: Arc<Sums>,
     /// Their records are damaged: none are used and none are made.
     pub(super) sums_are_off: bool,
+    /// Nothing is written into files with a lower number.
+    pub(super) first_file: u32,
     /// Number of the next data file; not kept: at a start those that were deleted are forgotten.
     pub(super) next_file: u32,
     pub(super) counters: Counters,
+    /// What of all this is damaged.
+    pub(super) holes: Arc<Holes>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -79,6 +85,11 @@ pub(super) struct ScopeEntry {
 }
 
 impl ScopeEntry {
+    /// Where its record is damaged.
+    pub(super) fn unknown() -> ScopeEntry {
+        ScopeEntry::pushed(&ScopeId::nobody(), "", DateTime::UNIX_EPOCH)
+    }
+
     /// Of rows that somebody pushed.
     pub(super) fn pushed(id: &ScopeId, scope_key: &str, at: DateTime<Utc>) -> ScopeEntry {
         ScopeEntry {
@@ -150,15 +161,61 @@ pub(super) struct Note {
 impl Catalog {
     /// Where a scope stands: the cursor that is furthest behind.
     pub(super) fn stand(&self, scope: ScopeNumber) -> Cursor {
-        let of_metric = |metric: &MetricNumber| self.cursor(*metric, scope);
+        let of_metric = |metric: &MetricNumber| self.known_cursor(*metric, scope);
         let behind = self.standing.iter().filter_map(of_metric).min();
         behind.unwrap_or_else(|| self.first_cursor(scope))
     }
 
     /// `None` when the metric has never been configured together with the scope.
-    pub(super) fn cursor(&self, metric: MetricNumber, scope: ScopeNumber) -> Option<Cursor> {
+    pub(super) fn cursor(
+        &self,
+        metric: MetricNumber,
+        scope: ScopeNumber,
+    ) -> Result<Option<Cursor>, LedgerError> {
+        self.holes.check_number(Table::Cursors, metric)?;
+        Ok(self.known_cursor(metric, scope))
+    }
+
+    /// The same, of metrics whose cursors are whole.
+    pub(super) fn known_cursor(&self, metric: MetricNumber, scope: ScopeNumber) -> Option<Cursor> {
         let cursors = self.cursors.get(metric as usize)?;
         cursors.get(scope as usize).copied().filter(|cursor| cursor.is_set())
+    }
+
+    /// Whether what is known of a scope is whole.
+    pub(super) fn check_scope(&self, scope: ScopeNumber) -> Result<(), LedgerError> {
+        self.holes.check_number(Table::Scopes, scope)
+    }
+
+    /// Whether what is known of a metric is.
+    pub(super) fn check_metric(&self, metric: MetricNumber) -> Result<(), LedgerError> {
+        self.holes.check_number(Table::Metrics, metric)
+    }
+
+    /// The numbers of ids. One that is not known may be that of a scope whose record is damaged.
+    pub(super) fn numbers_of<C: FromIterator<ScopeNumber>>(
+        &self,
+        ids: &[ScopeId],
+    ) -> Result<C, LedgerError> {
+        let known = |id| self.scope_numbers.get(id).copied();
+        if ids.iter().any(|id| known(id).is_none()) {
+            self.holes.check(Table::Scopes)?;
+        }
+        Ok(ids.iter().filter_map(known).collect())
+    }
+
+    /// For a message.
+    pub(super) fn scope_name(&self, scope: ScopeNumber) -> String {
+        match self.scopes.get(scope as usize) {
+            Some(entry) if self.check_scope(scope).is_ok() => entry.id.to_string(),
+            _ => format!("?{scope}"),
+        }
+    }
+
+    /// Whether all that scopes and metrics are added by is whole.
+    pub(super) fn is_to_grow(&self) -> Result<(), LedgerError> {
+        self.holes.check(Table::Scopes)?;
+        super::states::check_lists(&self.holes)
     }
 
     /// Where a scope begins in its first metrics.
@@ -176,8 +233,11 @@ impl Catalog {
         self.scopes[number as usize].rank.map(|_| number)
     }
 
-    pub(super) fn list_scopes(&self) -> Vec<Scope> {
-        self.listed.iter().map(|number| self.scope(*number)).collect()
+    /// Says where each stands, too.
+    pub(super) fn list_scopes(&self) -> Result<Vec<Scope>, LedgerError> {
+        self.is_to_grow()?;
+        self.holes.check(Table::Cursors)?;
+        Ok(self.listed.iter().map(|number| self.scope(*number)).collect())
     }
 
     pub(super) fn scope(&self, number: ScopeNumber) -> Scope {
@@ -195,7 +255,7 @@ impl Catalog {
     }
 
     fn last_processed(&self, scope: ScopeNumber) -> Option<DateTime<Utc>> {
-        let of_metric = |metric: &MetricNumber| self.cursor(*metric, scope);
+        let of_metric = |metric: &MetricNumber| self.known_cursor(*metric, scope);
         let behind = self.configured.iter().filter_map(of_metric).min();
         let behind = behind.unwrap_or_else(|| self.first_cursor(scope));
         if behind.is_said() {
@@ -206,6 +266,15 @@ impl Catalog {
 
     pub(super) fn number_of_chain(&self, chain: &[RatedBy]) -> Option<u32> {
         let found = self.chains.iter().rposition(|known| known.as_ref() == chain)?;
-        u32::try_from(found).ok()
+        let number = u32::try_from(found).ok()?;
+        (!self.holes.has(Table::Chains, &number.to_be_bytes())).then_some(number)
+    }
+
+    /// Whether a chain has a number, or may get one.
+    pub(super) fn check_chain(&self, chain: &[RatedBy]) -> Result<(), LedgerError> {
+        match self.number_of_chain(chain) {
+            Some(_) => Ok(()),
+            None => self.holes.check_at(Table::Chains, &[]),
+        }
     }
 }

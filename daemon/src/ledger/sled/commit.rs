@@ -123,8 +123,9 @@ pub(super) fn prepare(
     for slice in slices {
         let unknown = || LedgerError::UnknownMetric(slice.metric.clone());
         let metric = *catalog.metric_numbers.get(&slice.metric).ok_or_else(unknown)?;
+        catalog.check_chain(&slice.rated_by)?;
         let scopes = scope_facts(&catalog, &slice)?;
-        let stood = standing(&catalog, metric, slice.period, &scopes);
+        let stood = standing(&catalog, metric, slice.period, &scopes)?;
         let encoded = encode(writing, metric, &slice, &scopes, &stood)?;
         move_cursors(&mut catalog, metric, slice.period, &stood);
         prepared.push(PreparedSlice {
@@ -156,10 +157,11 @@ fn standing(
     metric: MetricNumber,
     period: Period,
     scopes: &[(ScopeNumber, Fact)],
-) -> Standing {
+) -> Result<Standing, LedgerError> {
     let stands = |(scope, _): &(ScopeNumber, Fact)| {
         let cursor = catalog.cursor(metric, *scope)?;
-        (cursor.next_secs() == period.begin_secs()).then_some(*scope)
+        let stands = cursor.is_some_and(|cursor| cursor.next_secs() == period.begin_secs());
+        Ok(stands.then_some(*scope))
     };
     scopes.iter().map(stands).collect()
 }
@@ -215,7 +217,7 @@ pub(super) fn stage(
     prepared: &mut PreparedSlice,
 ) -> Result<CommitOutcome, LedgerError> {
     let SliceLabel { metric, period, .. } = prepared.label;
-    let stood = standing(&stage.catalog, metric, period, &prepared.scopes);
+    let stood = standing(&stage.catalog, metric, period, &prepared.scopes)?;
     if stood != prepared.stood {
         let PreparedSlice { source, scopes, .. } = &*prepared;
         prepared.encoded = encode(writing, metric, source, scopes, &stood)?;

@@ -133,7 +133,7 @@ impl SledLedger {
         let mut compactor = self.compactor.lock().unwrap_or_else(PoisonError::into_inner);
         let compactor = &mut *compactor;
         // Nothing is deleted as long as somebody may want to look for what is missing.
-        if !self.inner.store.broken().is_empty() || self.inner.catalog().sums_are_off {
+        if !self.inner.is_all_whole() {
             return Ok(CompactionStep { progress: Compacted::All, ..CompactionStep::default() });
         }
         let step = self.next_step(compactor)?;

@@ -15,10 +15,8 @@ pub(super) fn list(
     slices: &[Slice],
 ) -> Result<Vec<Completeness>, LedgerError> {
     let catalog = reading.catalog;
-    let scopes: Option<BTreeSet<ScopeNumber>> = query
-        .scopes
-        .as_ref()
-        .map(|ids| ids.iter().filter_map(|id| catalog.scope_numbers.get(id).copied()).collect());
+    let scopes = query.scopes.as_ref().map(|ids| catalog.numbers_of(ids)).transpose()?;
+    let scopes: Option<BTreeSet<ScopeNumber>> = scopes;
     let is_wanted =
         |scope: ScopeNumber| scopes.as_ref().is_none_or(|scopes| scopes.contains(&scope));
     let mut list = Vec::new();
@@ -30,6 +28,7 @@ pub(super) fn list(
             }
             for entry in reading.rollup(slice, index)? {
                 if is_wanted(entry.scope) {
+                    catalog.check_scope(entry.scope)?;
                     list.push(Completeness {
                         scope: catalog.scopes[entry.scope as usize].id.clone(),
                         metric: reading.metric(slice).clone(),
@@ -41,6 +40,7 @@ pub(super) fn list(
         }
     }
     for (metric, notes) in &catalog.notes.by_metric {
+        catalog.check_metric(*metric)?;
         let Some(metric) = catalog.metrics.get(*metric as usize) else { continue };
         for note in notes.notes.values() {
             let Some(period) = Period::from_secs(note.begin_secs, note.end_secs) else { continue };
@@ -49,6 +49,7 @@ pub(super) fn list(
             }
             for scope in note.scopes.iter().filter(|scope| is_wanted(**scope)) {
                 let Some(entry) = catalog.scopes.get(*scope as usize) else { continue };
+                catalog.check_scope(*scope)?;
                 let (attempts, reason) = (note.attempts, note.reason.clone());
                 list.push(Completeness {
                     scope: entry.id.clone(),

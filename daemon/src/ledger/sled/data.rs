@@ -35,11 +35,13 @@ use chrono::{DateTime, Datelike, NaiveDate, NaiveTime};
 
 use super::catalog::Catalog;
 use super::codec::{Damage, Kind, Reader, Writer};
+use super::holes::Holes;
+use super::load;
 use super::queue::Stage;
 use super::slice::Slice;
 use super::store::{Store, Table, Write, damaged};
 use crate::fault::{Step, passed};
-use crate::ledger::LedgerError;
+use crate::ledger::{LedgerError, hex};
 
 const HEADER: Kind = Kind(b'D', 1);
 const ENTRY: Kind = Kind(b'E', 1);
@@ -137,6 +139,13 @@ impl FileEntry {
         record.seal()
     }
 
+    fn decode(record: &[u8]) -> Result<FileEntry, Damage> {
+        let mut reader = Reader::framed(ENTRY, record)?;
+        let entry = FileEntry { size: reader.uint()?, dead: reader.uint()? };
+        reader.end()?;
+        Ok(entry)
+    }
+
     /// Of slices, dead or alive.
     pub(super) fn content(self) -> u64 {
         self.size.saturating_sub(HEADER_SIZE)
@@ -174,8 +183,9 @@ pub(super) fn place_outside(
     let month = Month::of(slice.period.begin_secs());
     let of_month = FileId { month, number: 0 }..=FileId { month, number: u32::MAX };
     let newest = stage.catalog.files.range(of_month).next_back();
+    let first = stage.catalog.first_file;
     let has_room = |(file, entry): &(&FileId, &FileEntry)| {
-        entry.size < FILE_SIZE_MAX && Some(**file) != outside
+        entry.size < FILE_SIZE_MAX && Some(**file) != outside && file.number >= first
     };
     let file = if let Some((file, _)) = newest.filter(has_room) {
         *file
@@ -214,14 +224,15 @@ pub(super) fn write_changed(stage: &mut Stage) {
     }
 }
 
-/// Deletes sums of days and months, and counts again what is dead in files: after records were
-/// lost.
+/// Deletes sums of days and months, and tells from the slices what is in files and what of it is
+/// dead: after records were lost.
 pub(super) fn count_anew(store: &Store) -> Result<(), LedgerError> {
     let mut writes = Vec::new();
     for entry in store.prefix(Table::Sums, &[]) {
         writes.push(Write::remove(Table::Sums, entry?.0.to_vec()));
     }
     let mut live: BTreeMap<FileId, u64> = BTreeMap::new();
+    let mut ends: BTreeMap<FileId, u64> = BTreeMap::new();
     for (table, prefix_size) in [(Table::Slices, 0), (Table::Staged, 8), (Table::Generations, 8)] {
         for entry in store.prefix(table, &[]) {
             let (key, record) = entry?;
@@ -229,9 +240,16 @@ pub(super) fn count_anew(store: &Store) -> Result<(), LedgerError> {
             let key = key.get(prefix_size..).unwrap_or_default();
             let slice = Slice::decode(key, &record).map_err(wrong)?;
             *live.entry(slice.data_file()).or_default() += slice.extent_size();
+            let end = ends.entry(slice.data_file()).or_insert(HEADER_SIZE);
+            *end = slice.offset.saturating_add(slice.extent_size()).max(*end);
         }
     }
-    for (file, entry) in load(store)? {
+    let mut files = load(store, &mut Holes::default())?;
+    for (file, end) in ends {
+        let entry = files.entry(file).or_insert(FileEntry::NEW);
+        entry.size = entry.size.max(end);
+    }
+    for (file, entry) in files {
         let live = live.get(&file).copied().unwrap_or(0);
         let dead = entry.content().saturating_sub(live);
         let record = FileEntry { dead, ..entry }.encode();
@@ -243,31 +261,41 @@ pub(super) fn count_anew(store: &Store) -> Result<(), LedgerError> {
 
 pub(super) fn check_entry(key: &[u8], record: &[u8]) -> Result<(), Damage> {
     FileId::from_key(key).ok_or(Damage("its key is not understood"))?;
-    let mut reader = Reader::framed(ENTRY, record)?;
-    reader.uint()?;
-    reader.uint()?;
-    reader.end()
+    FileEntry::decode(record).map(|_| ())
 }
 
 /// What the ledger knows of its files, into a catalog.
-pub(super) fn load_into(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerError> {
-    let files = load(store)?;
-    catalog.next_file = files.keys().map(|file| file.number + 1).max().unwrap_or(0);
+pub(super) fn load_into(
+    store: &Store,
+    catalog: &mut Catalog,
+    holes: &mut Holes,
+) -> Result<(), LedgerError> {
+    let files = load(store, holes)?;
+    let next = |file: &FileId| file.number.saturating_add(1);
+    catalog.next_file = files.keys().map(next).max().unwrap_or(0);
     catalog.files = Arc::new(files);
     Ok(())
 }
 
-pub(super) fn load(store: &Store) -> Result<Files, LedgerError> {
-    let wrong = |damage| damaged("a data file's record".to_owned(), damage);
+pub(super) fn load(store: &Store, holes: &mut Holes) -> Result<Files, LedgerError> {
     let mut files = Files::new();
-    for entry in store.prefix(Table::Files, &[]) {
-        let (key, record) = entry?;
-        let file = FileId::from_key(&key).ok_or(wrong(Damage("its key is not understood")))?;
-        let mut reader = Reader::framed(ENTRY, &record).map_err(wrong)?;
-        let size = reader.uint().map_err(wrong)?;
-        let dead = reader.uint().map_err(wrong)?;
-        files.insert(file, FileEntry { size, dead });
+    for entry in store.range_as_it_is(Table::Files, ..) {
+        let Some((key, record)) = holes.take(Table::Files, &[], entry)? else { break };
+        let file = FileId::from_key(&key);
+        match file
+            .ok_or(Damage("its key is not understood"))
+            .and_then(|file| Ok((file, FileEntry::decode(&record)?)))
+        {
+            Ok((file, entry)) => {
+                files.insert(file, entry);
+            }
+            Err(damage) => {
+                let name = file.map_or_else(|| hex(&key), |file| file.to_string());
+                holes.add(Table::Files, &key, format!("record of file `data/{name}`"), damage);
+            }
+        }
     }
+    load::check_table(store, Table::Files, holes);
     Ok(files)
 }
 

@@ -10,7 +10,7 @@ use super::columns::BLOCK_ROWS_MAX;
 use super::numbers::Decimals;
 use super::rollup::{ROLLUP_SCOPES_MAX, RollupColumns, decode_scopes_with_rows, encode_rollup};
 use super::slice::Slice;
-use super::{cursors, kv, push, records, reprocessing, store, texts};
+use super::{cursors, journal, kv, push, records, reprocessing, texts};
 use crate::usage::SUM_SCALE;
 
 /// Numbers beyond this are not written: quantities and prices have 96 bits.
@@ -156,7 +156,7 @@ pub(crate) fn record(bytes: &[u8]) {
             records::encode_numbers(numbers)
         }),
         11 => comes_back(&record(b'T'), reprocessing::decode, reprocessing::encode),
-        12 => comes_back(bytes, store::decode_writes, |writes| store::encode_writes(writes)),
+        12 => comes_back(bytes, journal::decode_writes, |writes| journal::encode_writes(writes)),
         13 => drop(texts::decode_chunk(&sealed(texts::CHUNK.0, bytes))),
         14 => {
             let _ = kv::decode_head(&record(b'K'));

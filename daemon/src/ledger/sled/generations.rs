@@ -285,7 +285,7 @@ impl Inner {
         let catalog = self.lock();
         let reading = self.reading(&catalog);
         let mut generations = Vec::new();
-        for reprocessing in reprocessing::list(&catalog) {
+        for reprocessing in reprocessing::list(&catalog)? {
             let mut kept = between(reading, reprocessing.id, (i64::MIN, i64::MAX));
             if reprocessing.finished && kept.next().transpose()?.is_some() {
                 generations.push(Generation {
@@ -316,6 +316,8 @@ impl Inner {
         loop {
             let (catalog, found) = {
                 let catalog = self.lock();
+                // Which figures came after which.
+                catalog.holes.check(Table::Reprocessings)?;
                 let reading = self.reading(&catalog);
                 let ids = finished(&catalog, query.reprocessing);
                 let found = AtOneBegin::list(reading, &ids, (from_secs, end_secs), query)?;
@@ -333,6 +335,7 @@ impl Inner {
     /// Whether anything is kept from before a reprocessing.
     pub(super) fn has_generation(&self, id: u64) -> Result<bool, LedgerError> {
         let catalog = self.lock();
+        catalog.holes.check(Table::Reprocessings)?;
         let is_finished = catalog.reprocessings.get(&id).is_some_and(|entry| entry.finished);
         let mut kept = between(self.reading(&catalog), id, (i64::MIN, i64::MAX));
         Ok(is_finished && kept.next().transpose()?.is_some())
@@ -397,9 +400,8 @@ impl AtOneBegin {
         page: &mut DifferencePage,
     ) -> Result<(), LedgerError> {
         let catalog = reading.catalog;
-        let wanted: Option<BTreeSet<ScopeNumber>> = query.scopes.as_ref().map(|ids| {
-            ids.iter().filter_map(|id| catalog.scope_numbers.get(id).copied()).collect()
-        });
+        let wanted = query.scopes.as_ref().map(|ids| catalog.numbers_of(ids)).transpose()?;
+        let wanted: Option<BTreeSet<ScopeNumber>> = wanted;
         let mut places = Places::new();
         let mut add = |number: u64, slice: &Slice| {
             for part in 0..slice.rollups.len() {
@@ -433,6 +435,7 @@ impl AtOneBegin {
                 page.next = page.rows.last().map(|last| place_of(reading, last));
                 return Ok(());
             }
+            catalog.check_scope(scope)?;
             page.rows.push(Difference {
                 period,
                 metric: catalog.metrics[metric as usize].clone(),

@@ -55,6 +55,7 @@ pub(super) fn check(instance: &str, edit: &KvEdit) -> Result<(), LedgerError> {
 }
 
 pub(super) fn apply(stage: &mut Stage, instance: &str, edit: &KvEdit) -> Result<u64, LedgerError> {
+    states::check_kv(&stage.catalog.holes, instance)?;
     let current = stage.catalog.kv_revisions.get(instance).copied().unwrap_or(0);
     if edit.revision != current {
         return Err(LedgerError::Conflict { current });
@@ -152,6 +153,7 @@ pub(super) fn scan(
     revision: u64,
     prefix: &str,
 ) -> Result<(u64, rated_plugin::KvPairs), LedgerError> {
+    states::check_kv(&catalog.holes, instance)?;
     let newest = catalog.kv_revisions.get(instance).copied().unwrap_or(0);
     let revision = revision.min(newest);
     let mut found: Vec<(String, u64)> = Vec::new();

@@ -1,7 +1,6 @@
 //! The contract, kept.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,12 +21,12 @@ use super::reprocessing::Keeps;
 use super::seal::Seals;
 use super::slice::Slice;
 use super::space::{Share, Space, WRITTEN_PER_BYTE};
-use super::store::{Store, store_error};
+use super::store::{Store, Table, store_error};
 use super::summary::Need;
 use super::texts::Texts;
 use super::{
-    LEDGER_VERSION, commit, completeness, data, kv, load, raise, reprocessing, reset, rows, scopes,
-    seal, states, summary, summary_page, swap, verify,
+    COUNTERS_KEY, LEDGER_VERSION, commit, completeness, data, kv, load, raise, reprocessing, reset,
+    rows, scopes, seal, states, summary, summary_page, swap, verify,
 };
 use crate::fault::{Step, passed};
 use crate::ledger::{
@@ -53,8 +52,10 @@ pub fn check_records(path: &Path, options: SledOptions) -> Result<Vec<Finding>, 
 /// sums of days and months are left to be made anew, and lost changes are not told any more.
 pub fn accept(path: &Path, options: SledOptions) -> Result<(), OpenError> {
     let store = Store::open_as_it_is(path, options)?;
-    let marks = Marks::open(path).map_err(|source| OpenError::folder(path, source))?;
+    let folder_error = |source| OpenError::folder(path, source);
+    let marks = Marks::open(path).map_err(folder_error)?;
     data::count_anew(&store)?;
+    load::count_anew(&store, &DataFiles::open(path).map_err(folder_error)?)?;
     Seals::forget_lost(&store)?;
     Seals::make(&store, marks.last().max(1))?;
     Ok(store.sync()?)
@@ -119,13 +120,17 @@ impl SledLedger {
         let folder_error = |source| OpenError::folder(path, source);
         let data = DataFiles::open(path).map_err(folder_error)?;
         let marks = Marks::open(path).map_err(folder_error)?;
-        let (seals, troubles) =
-            Inner::check(&store, &data, &marks).map_err(|error| match error {
-                CheckError::Ledger(error) => OpenError::Read(error),
-                CheckError::Folder(source) => folder_error(source),
-            })?;
-        let (catalog, skipped) = load::load(&store, data.highest_number().map_err(folder_error)?)?;
-        let texts = Texts::load(&store)?;
+        let (seals, troubles) = Inner::check(&store, &data, &marks)?;
+        let (catalog, skipped) = load::load(&store, &data)?;
+        let texts = Texts::load(&store, &catalog.holes)?;
+        let troubles: Vec<String> = troubles
+            .into_iter()
+            .chain(skipped)
+            .chain(catalog.holes.errors().map(|error| error.to_string()))
+            .collect();
+        if troubles.is_empty() {
+            data.remove_strays(&catalog.files).map_err(folder_error)?;
+        }
         let catalog = Arc::new(catalog);
         passed(Step::StartLedgerLoaded);
         let inner = Arc::new(Inner {
@@ -142,7 +147,7 @@ impl SledLedger {
             marks,
             backups: Mutex::default(),
             keep_generations: options.keep_generations,
-            troubles: troubles.into_iter().chain(skipped).collect(),
+            troubles,
         });
         let queue = Queue::default();
         Ok(SledLedger { inner, queue, compactor: Mutex::default(), pruner: Mutex::default() })
@@ -171,6 +176,8 @@ impl SledLedger {
         company: Company,
         change: impl FnOnce(&mut Stage) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
+        // What the last change was is not known.
+        self.inner.catalog().holes.check(Table::Meta)?;
         self.queue.submit(company, change, |changes| {
             let before = self.inner.catalog();
             let mut stage = Stage { catalog: (*before).clone(), ..Stage::default() };
@@ -180,30 +187,21 @@ impl SledLedger {
     }
 }
 
-enum CheckError {
-    Ledger(LedgerError),
-    Folder(io::Error),
-}
-
-impl From<LedgerError> for CheckError {
-    fn from(error: LedgerError) -> CheckError {
-        CheckError::Ledger(error)
-    }
-}
-
 impl Inner {
     /// Looks for what is missing before anything is deleted or changed; raises older formats.
     fn check(
         store: &Store,
         data: &DataFiles,
         marks: &Marks,
-    ) -> Result<(Seals, Vec<String>), CheckError> {
+    ) -> Result<(Seals, Vec<String>), LedgerError> {
         let mut troubles = Vec::new();
         let mut seals = None;
         if store.version_found == Some(LEDGER_VERSION)
-            && let Some((found, broken)) = Seals::load(store)?
+            && let Some((found, broken)) = Seals::load(store, marks)?
         {
-            troubles.extend(broken.iter().map(|group| group.damage().to_string()));
+            // The others are told where they are read.
+            let others = broken.iter().filter(|group| !group.is_always_read());
+            troubles.extend(others.map(|group| group.damage().to_string()));
             let is_whole = broken.is_empty();
             store.set_broken(broken);
             if is_whole {
@@ -212,20 +210,31 @@ impl Inner {
             found.note_lost(store, marks)?;
             seals = Some(found);
         }
-        troubles.extend(seal::list_lost(store)?.iter().map(verify::text_of_lost));
-        if troubles.is_empty() {
-            data.remove_strays(&data::load(store)?).map_err(CheckError::Folder)?;
+        if seals.is_none() {
+            if let Some(damage) = store.unreplayed() {
+                return Err(damage);
+            }
+            raise::raise(store, data)?;
         }
-        raise::raise(store, data)?;
-        if let Some(seals) = seals {
-            return Ok((seals, troubles));
-        }
-        let seals = Seals::make(store, 1)?;
-        // None in a ledger of an older format.
-        if seals.note_lost(store, marks)? {
-            troubles.extend(seal::list_lost(store)?.iter().map(verify::text_of_lost));
-        }
+        let seals = if let Some(seals) = seals {
+            seals
+        } else {
+            let seals = Seals::make(store, 1)?;
+            // None in a ledger of an older format.
+            seals.note_lost(store, marks)?;
+            seals
+        };
+        let lost = seal::list_lost(store)?;
+        troubles.extend(lost.iter().map(verify::text_of_lost));
+        store.set_lost(lost);
         Ok((seals, troubles))
+    }
+
+    /// Whether nothing at all is damaged or missing, as far as is known: else nothing is deleted,
+    /// as somebody may want to look for what is missing.
+    pub(super) fn is_all_whole(&self) -> bool {
+        let catalog = self.catalog();
+        self.store.is_whole() && catalog.holes.is_empty() && !catalog.sums_are_off
     }
 
     /// As long as it is held, no group gets to its place.
@@ -325,7 +334,8 @@ impl Ledger for SledLedger {
     }
 
     fn scopes(&self) -> Result<Vec<Scope>, LedgerError> {
-        Ok(self.inner.current.load().list_scopes())
+        seal::check_lost_of(&self.inner.store, &[Table::Scopes])?;
+        self.inner.current.load().list_scopes()
     }
 
     fn add_scopes(&self, scopes: &[NewScope]) -> Result<usize, LedgerError> {
@@ -335,7 +345,7 @@ impl Ledger for SledLedger {
         if new.is_empty() {
             return Ok(0);
         }
-        self.change(move |stage| Ok(scopes::add(stage, &new)))
+        self.change(move |stage| scopes::add(stage, &new))
     }
 
     fn change_scope(
@@ -344,7 +354,7 @@ impl Ledger for SledLedger {
         change: &ScopeChange,
     ) -> Result<Option<Scope>, LedgerError> {
         let (id, change) = (id.clone(), change.clone());
-        self.change(move |stage| Ok(scopes::change(stage, &id, &change)))
+        self.change(move |stage| scopes::change(stage, &id, &change))
     }
 
     fn reset(&self, reset: &Reset) -> Result<ResetOutcome, LedgerError> {
@@ -354,6 +364,9 @@ impl Ledger for SledLedger {
     }
 
     fn set_metrics(&self, metrics: &[MetricId]) -> Result<(), LedgerError> {
+        if self.inner.catalog().holes.check(Table::Meta).is_err() {
+            return Ok(());
+        }
         let metrics = metrics.to_vec();
         self.change(move |stage| {
             scopes::set_metrics(stage, &metrics);
@@ -362,7 +375,12 @@ impl Ledger for SledLedger {
     }
 
     fn cursors(&self) -> Result<Cursors, LedgerError> {
-        Ok(scopes::cursors(&self.inner.catalog()))
+        // By other rules, or for other scopes, nothing is to be rated.
+        seal::check_lost_of(
+            &self.inner.store,
+            &[Table::Scopes, Table::Metrics, Table::Kv, Table::States],
+        )?;
+        scopes::cursors(&self.inner.catalog())
     }
 
     fn commit(&self, slices: Vec<RatedSlice>) -> Result<Vec<CommitOutcome>, LedgerError> {
@@ -398,7 +416,7 @@ impl Ledger for SledLedger {
     }
 
     fn reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError> {
-        Ok(reprocessing::list(&self.inner.catalog()))
+        reprocessing::list(&self.inner.catalog())
     }
 
     fn add_reprocessing(&self, new: &NewReprocessing) -> Result<u64, LedgerError> {
@@ -479,6 +497,7 @@ impl Ledger for SledLedger {
 
     fn libraries(&self) -> Result<Vec<String>, LedgerError> {
         let catalog = self.inner.catalog();
+        catalog.holes.check(Table::Chains)?;
         let mut found: Vec<String> = Vec::new();
         for by in catalog.chains.iter().rev().flat_map(|chain| chain.iter()) {
             if !found.contains(&by.library) {
@@ -489,7 +508,9 @@ impl Ledger for SledLedger {
     }
 
     fn module_states(&self) -> Result<BTreeMap<String, ModuleState>, LedgerError> {
-        Ok(BTreeMap::clone(&self.inner.current.load().modules))
+        let catalog = self.inner.current.load();
+        catalog.holes.check_below(Table::States, states::MODULE_PREFIX)?;
+        Ok(BTreeMap::clone(&catalog.modules))
     }
 
     fn set_module_state(&self, module: &str, state: ModuleState) -> Result<(), LedgerError> {
@@ -501,7 +522,9 @@ impl Ledger for SledLedger {
     }
 
     fn collector_states(&self) -> Result<BTreeMap<String, bool>, LedgerError> {
-        Ok(BTreeMap::clone(&self.inner.catalog().collectors))
+        let catalog = self.inner.catalog();
+        catalog.holes.check_below(Table::States, states::COLLECTOR_PREFIX)?;
+        Ok(BTreeMap::clone(&catalog.collectors))
     }
 
     fn set_collector_state(&self, collector: &str, enabled: Enabled) -> Result<(), LedgerError> {
@@ -513,24 +536,25 @@ impl Ledger for SledLedger {
     }
 
     fn collector_mappings(&self) -> Result<Vec<CollectorMapping>, LedgerError> {
-        Ok(self.inner.catalog().mappings.values().cloned().collect())
+        let catalog = self.inner.catalog();
+        catalog.holes.check_below(Table::States, states::MAPPING_PREFIX)?;
+        Ok(catalog.mappings.values().cloned().collect())
     }
 
     fn set_collector_mapping(&self, mapping: &CollectorMapping) -> Result<(), LedgerError> {
         let mapping = mapping.clone();
-        self.change(move |stage| {
-            states::set_mapping(stage, mapping);
-            Ok(())
-        })
+        self.change(move |stage| states::set_mapping(stage, mapping))
     }
 
     fn remove_collector_mapping(&self, service: &str) -> Result<bool, LedgerError> {
         let service = service.to_owned();
-        self.change(move |stage| Ok(states::remove_mapping(stage, &service)))
+        self.change(move |stage| states::remove_mapping(stage, &service))
     }
 
     fn kv_revision(&self, instance: &str) -> Result<u64, LedgerError> {
-        Ok(self.inner.catalog().kv_revisions.get(instance).copied().unwrap_or(0))
+        let catalog = self.inner.catalog();
+        states::check_kv(&catalog.holes, instance)?;
+        Ok(catalog.kv_revisions.get(instance).copied().unwrap_or(0))
     }
 
     fn kv_get(
@@ -540,6 +564,7 @@ impl Ledger for SledLedger {
         key: &str,
     ) -> Result<Option<Vec<u8>>, LedgerError> {
         let catalog = self.inner.lock();
+        states::check_kv(&catalog.holes, instance)?;
         let newest = catalog.kv_revisions.get(instance).copied().unwrap_or(0);
         kv::check_kept(&self.inner.store, instance, revision, newest)?;
         let value = kv::get(&self.inner.store, instance, revision.min(newest), key)?;
@@ -571,6 +596,7 @@ impl Ledger for SledLedger {
         if self.queue.is_stopped() {
             return Err(LedgerError::Stopped);
         }
+        self.inner.catalog().holes.check(Table::Meta)?;
         self.inner.space.check(0, Share::All)
     }
 
@@ -615,10 +641,12 @@ impl Ledger for SledLedger {
     }
 
     fn size(&self) -> Result<LedgerSize, LedgerError> {
-        let data_size: u64 = self.inner.catalog().files.values().map(|file| file.size).sum();
+        let catalog = self.inner.catalog();
+        catalog.holes.check_at(Table::Meta, COUNTERS_KEY)?;
+        let data_size: u64 = catalog.files.values().map(|file| file.size).sum();
         Ok(LedgerSize {
             bytes_on_disk: self.inner.store.size_on_disk()? + data_size,
-            rows: self.inner.catalog().counters.rows,
+            rows: catalog.counters.rows,
             bytes_free: self.inner.space.free(),
         })
     }

@@ -129,10 +129,14 @@ impl Marks {
         self.found.iter().map(|mark| mark.change).max().unwrap_or(0)
     }
 
-    /// The changes behind this one that were acknowledged.
+    /// The changes behind this one that were acknowledged. Where a mark of one of them is missing
+    /// too, they may have been about anything.
     pub(super) fn lost_after(&self, change: u64) -> Option<Lost> {
         let later = self.found.iter().filter(|mark| mark.change > change);
         let last = later.clone().map(|mark| mark.change).max()?;
+        if later.clone().count() as u64 != last - change {
+            return Some(Lost::of_anything(change + 1, last));
+        }
         let tables = later.clone().fold(0, |tables, mark| tables | mark.tables);
         let begin = later.clone().map(|mark| mark.begin_secs).min().unwrap_or(i64::MAX);
         let end = later.map(|mark| mark.end_secs).max().unwrap_or(i64::MIN);

@@ -27,7 +27,7 @@ pub(super) fn merge(
 ) -> Result<Option<Encoded>, LedgerError> {
     let Some(rollup) = merge_rollups(reading, slices)? else { return Ok(None) };
     let filters = Filters::default();
-    let everything = Selection::new(reading.catalog, &filters);
+    let everything = Selection::new(reading.catalog, &filters)?;
     let mut rows = Rows::default();
     for slice in slices {
         for (index, part) in slice.blocks.iter().enumerate() {

@@ -57,7 +57,8 @@
 //!   what follows in the segment is gone, what follows in the next ones is there. A record may so
 //!   be the one that it was before. No checksum notices either loss. Seals (`seal`) notice what is
 //!   not what was written, marks (`marks`) what was acknowledged and is not there; the daemon says
-//!   so at the start, deletes nothing from then on, and answers nothing of the records concerned.
+//!   so at the start, deletes nothing from then on, and answers nothing of the records concerned
+//!   until somebody accepts it. What else is damaged is a hole (`holes`); the rest goes on.
 //! - Its cleaner ends for good after one failed read (a failed write is noticed by the next
 //!   change): from then on the log only grows (`cleaner`).
 //! - Damage may make it panic; opening is guarded.
@@ -166,7 +167,9 @@ mod gather;
 mod generations;
 mod groups;
 mod hash;
+mod holes;
 mod indexes;
+mod journal;
 mod kv;
 mod ledger;
 mod load;

@@ -91,6 +91,13 @@ impl Newcomers {
         if scopes.is_empty() && metrics.is_empty() {
             return Ok(None);
         }
+        // They may be those whose records are damaged.
+        if !scopes.is_empty() {
+            catalog.is_to_grow()?;
+        }
+        if !metrics.is_empty() {
+            catalog.holes.check(Table::Metrics)?;
+        }
         let (scope_key, at) = (push.scope_key.clone(), push.at);
         Ok(Some(Newcomers { scopes, scope_key, metrics, at }))
     }
@@ -145,6 +152,7 @@ pub(super) fn prepare(
     for slice in push.slices {
         let unknown = || LedgerError::UnknownMetric(slice.metric.clone());
         let metric = *catalog.metric_numbers.get(&slice.metric).ok_or_else(unknown)?;
+        catalog.check_chain(&slice.rated_by)?;
         for slice in split(slice) {
             let facts = commit::scope_facts(catalog, &slice)?;
             let all: Standing = facts.iter().map(|(scope, _)| Some(*scope)).collect();

@@ -47,7 +47,7 @@ impl<'a> Reading<'a> {
         filters: &Filters,
     ) -> Result<Vec<Slice>, LedgerError> {
         let slices = self.slices(begin, end)?;
-        let selection = Selection::new(self.catalog, filters);
+        let selection = Selection::new(self.catalog, filters)?;
         let is_gone = |slice: &&Slice| {
             !slice.has_rows() && selection.takes_slice(self.metric_type(slice), slice.period)
         };
@@ -75,6 +75,8 @@ impl<'a> Reading<'a> {
         let range = time_bytes(begin_secs).to_vec()..time_bytes(end_secs).to_vec();
         let broken = self.store.broken_month(begin_secs, end_secs);
         let broken = broken.map(|group| Err(group.damage()));
+        let lost = self.store.check_lost(begin_secs, end_secs).err().map(Err);
+        let broken = lost.or(broken);
         let is_read = begin_secs < end_secs && broken.is_none();
         let entries = is_read.then(|| self.store.range(Table::Slices, range));
         let slices = entries.into_iter().flatten().map(move |entry| {
@@ -94,6 +96,7 @@ impl<'a> Reading<'a> {
         if slice.metric as usize >= self.catalog.metrics.len() {
             return Err(damaged(place(), Damage("its metric is not known")));
         }
+        self.catalog.check_metric(slice.metric)?;
         Ok(slice)
     }
 
@@ -106,6 +109,7 @@ impl<'a> Reading<'a> {
     }
 
     pub(super) fn rated_by(self, slice: &Slice) -> Result<&'a Arc<[RatedBy]>, LedgerError> {
+        self.catalog.holes.check_number(Table::Chains, slice.chain)?;
         self.catalog.chains.get(slice.chain as usize).ok_or_else(|| {
             let place = self.place_of_metric(slice.period.begin_secs(), slice.metric);
             damaged(place, Damage("what rated it is not known"))
@@ -126,10 +130,7 @@ impl<'a> Reading<'a> {
 
     /// Names the scopes of a part, for an error.
     fn place(self, what: &str, slice: &Slice, part: &Part) -> String {
-        let id = |number: ScopeNumber| match self.catalog.scopes.get(number as usize) {
-            Some(scope) => scope.id.as_str(),
-            None => "?",
-        };
+        let id = |number: ScopeNumber| self.catalog.scope_name(number);
         let (first, last) = (id(part.first_scope), id(part.last_scope));
         let metric = self.metric(slice);
         let (period, file) = (slice.period, slice.data_file());
@@ -273,17 +274,22 @@ pub(super) struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    pub(super) fn new(catalog: &Catalog, filters: &'a Filters) -> Selection<'a> {
-        let mut scopes = filters.scopes.as_ref().map(|ids| {
-            let numbers = ids.iter().filter_map(|id| catalog.scope_numbers.get(id).copied());
-            numbers.collect::<BTreeSet<_>>()
-        });
+    pub(super) fn new(
+        catalog: &Catalog,
+        filters: &'a Filters,
+    ) -> Result<Selection<'a>, LedgerError> {
+        let scopes = filters.scopes.as_ref().map(|ids| catalog.numbers_of(ids)).transpose()?;
+        let mut scopes: Option<BTreeSet<ScopeNumber>> = scopes;
         let mut calendar = Vec::new();
         let mut attributes = BTreeMap::new();
         for (name, values) in &filters.attributes {
             if let Some(index) = calendar_index(name) {
                 calendar.push((index, values.as_slice()));
-            } else if let Some(keyed) = scopes_by_key(catalog, name, values) {
+                continue;
+            }
+            // It may be what identifies a scope whose record is damaged.
+            catalog.holes.check(Table::Scopes)?;
+            if let Some(keyed) = scopes_by_key(catalog, name, values) {
                 scopes = Some(match scopes {
                     Some(scopes) => scopes.intersection(&keyed).copied().collect(),
                     None => keyed,
@@ -293,12 +299,12 @@ impl<'a> Selection<'a> {
             }
         }
         let types = filters.types.as_ref();
-        Selection {
+        Ok(Selection {
             scopes: scopes.map(|scopes| scopes.into_iter().collect()),
             types: types.map(|types| types.iter().map(String::as_str).collect()),
             calendar,
             attributes,
-        }
+        })
     }
 
     pub(super) fn takes_slice(&self, metric_type: &str, period: Period) -> bool {

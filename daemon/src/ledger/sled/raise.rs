@@ -6,6 +6,7 @@
 
 use super::PENDING_KEY;
 use super::data::{self, DataFiles};
+use super::holes::Holes;
 use super::queue::Stage;
 use super::slice::{Part, Slice, SliceKey, part_size};
 use super::store::{Store, Table, Write, damaged, store_error};
@@ -24,7 +25,10 @@ pub(super) fn raise(store: &Store, data: &DataFiles) -> Result<(), LedgerError> 
         return Ok(());
     }
     let mut raising = Raising { store, data, stage: Stage::default(), size: 0 };
-    data::load_into(store, &mut raising.stage.catalog)?;
+    // Nothing is raised beside damage.
+    let mut holes = Holes::default();
+    data::load_into(store, &mut raising.stage.catalog, &mut holes)?;
+    holes.check(Table::Files)?;
     for (table, prefix_size) in [(Table::Slices, 0), (Table::Staged, 8)] {
         for entry in store.prefix(table, &[]) {
             let (key, record) = entry?;

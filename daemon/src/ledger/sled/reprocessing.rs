@@ -20,11 +20,12 @@ use super::catalog::{Catalog, ReprocessingEntry, ScopeNumber};
 use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
 use super::commit::{self, Encoded, SliceLabel, Standing, Writing};
 use super::data;
+use super::holes::Holes;
 use super::query::Reading;
 use super::queue::Stage;
 use super::slice::{Slice, SliceKey};
-use super::store::{Store, Table, Write, damaged};
-use super::{generations, records, states};
+use super::store::{Store, Table, Write};
+use super::{generations, load, records, states};
 use crate::fault::{Step, passed};
 use crate::ledger::{Fact, LedgerError, NewReprocessing, Origin, RatedSlice, Reprocessing};
 use crate::usage::ScopeId;
@@ -88,45 +89,72 @@ pub(super) fn slice_key_of(key: &[u8]) -> &[u8] {
     key.get(8..).unwrap_or_default()
 }
 
-pub(super) fn load(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerError> {
-    let wrong = |damage| damaged("a reprocessing".to_owned(), damage);
+pub(super) fn load(
+    store: &Store,
+    catalog: &mut Catalog,
+    holes: &mut Holes,
+) -> Result<(), LedgerError> {
+    let table = Table::Reprocessings;
     let mut ids = BTreeSet::new();
-    for entry in store.prefix(Table::Reprocessings, &[]) {
-        let (key, _) = entry?;
-        let id = key.first_chunk::<8>().ok_or(wrong(Damage("its key is too short")))?;
-        ids.insert(u64::from_be_bytes(*id));
+    for entry in store.range_as_it_is(table, ..) {
+        let Some((key, _)) = holes.take(table, &[], entry)? else { break };
+        if let Some(id) = key.first_chunk::<8>() {
+            ids.insert(u64::from_be_bytes(*id));
+        } else {
+            let damage = Damage("its key is too short");
+            holes.add(table, &[], "a reprocessing".to_owned(), damage);
+        }
     }
+    let count = catalog.scopes.len();
     let reprocessings = Arc::make_mut(&mut catalog.reprocessings);
     for id in ids {
-        let bytes = states::get_long(store, Table::Reprocessings, &id.to_be_bytes())?;
-        let bytes = bytes.ok_or(wrong(Damage("it is missing")))?;
-        let entry = decode(&bytes).map_err(wrong)?;
-        if entry.scopes.iter().any(|scope| *scope as usize >= catalog.scopes.len()) {
-            return Err(wrong(Damage("it names a scope that is not there")));
+        let key = id.to_be_bytes();
+        let place = || format!("reprocessing {id}");
+        let bytes = states::get_long_as_it_is(store, table, &key);
+        let Some(bytes) = holes.take(table, &key, bytes)? else { continue };
+        let decoded = match bytes.as_deref().map(decode) {
+            None => Err(Damage("it is missing")),
+            Some(Ok(entry)) if entry.scopes.iter().any(|scope| *scope as usize >= count) => {
+                Err(Damage("it names a scope that is not there"))
+            }
+            Some(decoded) => decoded,
+        };
+        match decoded {
+            Ok(entry) => {
+                reprocessings.insert(id, entry);
+            }
+            Err(damage) => holes.add(table, &key, place(), damage),
         }
-        reprocessings.insert(id, entry);
     }
+    load::check_table(store, table, holes);
     Ok(())
 }
 
-pub(super) fn list(catalog: &Catalog) -> Vec<Reprocessing> {
-    let id_of = |scope: &ScopeNumber| catalog.scopes[*scope as usize].id.clone();
-    let reprocessing = |(id, entry): (&u64, &ReprocessingEntry)| Reprocessing {
-        id: *id,
-        scopes: entry.scopes.iter().map(id_of).collect(),
-        reason: entry.reason.clone(),
-        start: entry.start,
-        end: entry.end,
-        at: entry.at,
-        author: entry.author.clone(),
-        current: entry.current,
-        finished: entry.finished,
+pub(super) fn list(catalog: &Catalog) -> Result<Vec<Reprocessing>, LedgerError> {
+    catalog.holes.check(Table::Reprocessings)?;
+    let id_of = |scope: &ScopeNumber| {
+        catalog.check_scope(*scope)?;
+        Ok(catalog.scopes[*scope as usize].id.clone())
+    };
+    let reprocessing = |(id, entry): (&u64, &ReprocessingEntry)| {
+        Ok(Reprocessing {
+            id: *id,
+            scopes: entry.scopes.iter().map(id_of).collect::<Result<_, LedgerError>>()?,
+            reason: entry.reason.clone(),
+            start: entry.start,
+            end: entry.end,
+            at: entry.at,
+            author: entry.author.clone(),
+            current: entry.current,
+            finished: entry.finished,
+        })
     };
     catalog.reprocessings.iter().map(reprocessing).collect()
 }
 
 /// One that is not finished.
 pub(super) fn open_entry(catalog: &Catalog, id: u64) -> Result<&ReprocessingEntry, LedgerError> {
+    catalog.holes.check_at(Table::Reprocessings, &id.to_be_bytes())?;
     let entry = catalog.reprocessings.get(&id).filter(|entry| !entry.finished);
     entry.ok_or(LedgerError::UnknownReprocessing(id))
 }
@@ -142,6 +170,7 @@ fn next_id(catalog: &Catalog) -> u64 {
 }
 
 pub(super) fn add(stage: &mut Stage, new: &NewReprocessing) -> Result<u64, LedgerError> {
+    stage.catalog.holes.check(Table::Reprocessings)?;
     let scopes = numbers_of(&stage.catalog, &new.scopes)?;
     let wanted: BTreeSet<ScopeNumber> = scopes.iter().copied().collect();
     let is_rival = |entry: &&ReprocessingEntry| {
@@ -179,6 +208,9 @@ fn numbers_of(catalog: &Catalog, ids: &[ScopeId]) -> Result<Vec<ScopeNumber>, Le
     let mut numbers = Vec::with_capacity(ids.len());
     for id in ids {
         let number = catalog.listed_number(id);
+        if number.is_none() {
+            catalog.holes.check(Table::Scopes)?;
+        }
         let number = number.ok_or_else(|| LedgerError::UnknownScope(id.clone()))?;
         if seen.insert(number) {
             numbers.push(number);
@@ -204,6 +236,8 @@ pub(super) fn advance(
 
 /// Scopes that are not in the reprocessing are left out.
 pub(super) fn postpone(stage: &mut Stage, id: u64, scopes: &[ScopeId]) -> Result<u64, LedgerError> {
+    // The id of the next one.
+    stage.catalog.holes.check(Table::Reprocessings)?;
     let before = open_entry(&stage.catalog, id)?.clone();
     let postponed: BTreeSet<ScopeNumber> =
         numbers_of(&stage.catalog, scopes)?.into_iter().collect();
@@ -244,6 +278,7 @@ pub(super) fn prepare(
     for slice in slices {
         let unknown = || LedgerError::UnknownMetric(slice.metric.clone());
         let metric = *catalog.metric_numbers.get(&slice.metric).ok_or_else(unknown)?;
+        catalog.check_chain(&slice.rated_by)?;
         let facts = commit::scope_facts(catalog, &slice)?;
         let label = SliceLabel::new(metric, &slice, Origin::Collected);
         let wanted = vec![None; facts.len()];

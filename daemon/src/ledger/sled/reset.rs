@@ -8,6 +8,7 @@ use super::cursors::Cursor;
 use super::query::{Reading, first_second};
 use super::queue::Stage;
 use super::slice::Slice;
+use super::store::Table;
 use super::{generations, removal, reprocessing, scopes};
 use crate::fault::{Step, passed};
 use crate::ledger::{LedgerError, Reset, ResetOutcome};
@@ -17,6 +18,11 @@ pub(super) fn reset(
     stage: &mut Stage,
     reset: &Reset,
 ) -> Result<ResetOutcome, LedgerError> {
+    // Their ids, where they stand, and what may be staged of them.
+    let holes = &stage.catalog.holes;
+    [Table::Scopes, Table::Cursors, Table::Reprocessings]
+        .into_iter()
+        .try_for_each(|table| holes.check(table))?;
     let listed = reset.scopes.iter().filter_map(|id| stage.catalog.listed_number(id));
     let mut numbers: Vec<ScopeNumber> = listed.collect();
     numbers.sort_unstable();
@@ -92,7 +98,7 @@ fn set_back(stage: &mut Stage, scope: ScopeNumber, reset: &Reset) {
     let next_secs = first_begin(reset.from, reset.period_secs);
     let mut has_cursor = false;
     for metric in (0..).take(stage.catalog.cursors.len()) {
-        if stage.catalog.cursor(metric, scope).is_some() {
+        if stage.catalog.known_cursor(metric, scope).is_some() {
             scopes::set_cursor(&mut stage.catalog, metric, scope, Cursor::said(next_secs));
             has_cursor = true;
         }

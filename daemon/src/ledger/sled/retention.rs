@@ -34,7 +34,7 @@ impl SledLedger {
         now: DateTime<Utc>,
     ) -> Result<Retained, LedgerError> {
         // Nothing is deleted as long as somebody may want to look for what is missing.
-        if !self.inner.store.broken().is_empty() || self.inner.catalog().sums_are_off {
+        if !self.inner.is_all_whole() {
             return Ok(Retained::default());
         }
         let Some(seen) = self.inner.seen(now)? else { return Ok(Retained::default()) };

@@ -62,7 +62,7 @@ fn walk(
     beyond: Beyond,
     visit: &mut dyn FnMut(RowsGroup) -> ControlFlow<()>,
 ) -> Result<usize, LedgerError> {
-    let selection = Selection::new(reading.catalog, &query.filters);
+    let selection = Selection::new(reading.catalog, &query.filters)?;
     let mut matcher = Matcher::new(&selection);
     let end = query.offset.saturating_add(query.limit);
     let mut total: usize = 0;
@@ -169,6 +169,9 @@ fn read_block(
         return Ok((count, Vec::new()));
     }
     let columns = Columns::read(reading, block)?;
+    for row in rows {
+        reading.catalog.check_scope(columns.scopes[*row])?;
+    }
     let mut batches = Vec::new();
     for rows in rows.chunk_by(|left, right| columns.key_of(*left) == columns.key_of(*right)) {
         let batch = columns.batch(rows).map_err(BlockError::Ledger)?;

@@ -4,21 +4,24 @@ use std::sync::Arc;
 
 use super::catalog::{Catalog, MetricNumber, ScopeEntry, ScopeNumber};
 use super::cursors::{Cursor, SCOPES_MAX};
+use super::holes::Holes;
 use super::queue::Stage;
 use super::records;
 use super::states;
 use super::store::{Table, Write};
 use crate::fault::{Step, passed};
-use crate::ledger::{Cursors, NewScope, Scope, ScopeChange};
+use crate::ledger::{Cursors, Held, LedgerError, NewScope, Scope, ScopeChange};
 use crate::usage::{MetricId, ScopeId};
 
 /// A scope that is known from pushed rows only is listed by this.
-pub(super) fn add(stage: &mut Stage, new: &[NewScope]) -> usize {
+pub(super) fn add(stage: &mut Stage, new: &[NewScope]) -> Result<usize, LedgerError> {
     let mut added = 0;
     for scope in new {
         if scope.id.is_nobody() || stage.catalog.listed_number(&scope.id).is_some() {
             continue;
         }
+        // It may be the one whose record is damaged, which would be rated twice then.
+        stage.catalog.is_to_grow()?;
         let rank = u32::try_from(stage.catalog.listed.len()).expect("there are fewer scopes");
         let entry = ScopeEntry { rank: Some(rank), ..ScopeEntry::from(scope) };
         let number = put(stage, entry);
@@ -31,7 +34,7 @@ pub(super) fn add(stage: &mut Stage, new: &[NewScope]) -> usize {
         added += 1;
     }
     passed(Step::ChangeScopesAdded);
-    added
+    Ok(added)
 }
 
 /// Adds or replaces what is known of a scope. Its number.
@@ -54,8 +57,16 @@ pub(super) fn put(stage: &mut Stage, entry: ScopeEntry) -> ScopeNumber {
     number
 }
 
-pub(super) fn change(stage: &mut Stage, id: &ScopeId, change: &ScopeChange) -> Option<Scope> {
-    let number = stage.catalog.listed_number(id)?;
+pub(super) fn change(
+    stage: &mut Stage,
+    id: &ScopeId,
+    change: &ScopeChange,
+) -> Result<Option<Scope>, LedgerError> {
+    let Some(number) = stage.catalog.listed_number(id) else {
+        return stage.catalog.holes.check(Table::Scopes).map(|()| None);
+    };
+    stage.catalog.check_scope(number)?;
+    stage.catalog.holes.check(Table::Cursors)?;
     let before = &stage.catalog.scopes[number as usize];
     let mut entry = before.clone();
     if let Some(fetcher) = &change.fetcher {
@@ -77,15 +88,19 @@ pub(super) fn change(stage: &mut Stage, id: &ScopeId, change: &ScopeChange) -> O
         put(stage, entry);
     }
     passed(Step::ChangeScope);
-    Some(stage.catalog.scope(number))
+    Ok(Some(stage.catalog.scope(number)))
 }
 
+/// Where the cursors of a metric are damaged, none is set.
 pub(super) fn set_cursor(
     catalog: &mut Catalog,
     metric: MetricNumber,
     scope: ScopeNumber,
     cursor: Cursor,
 ) {
+    if catalog.holes.check_number(Table::Cursors, metric).is_err() {
+        return;
+    }
     let cursors = Arc::make_mut(&mut catalog.cursors[metric as usize]);
     let scope = scope as usize;
     if cursors.len() <= scope {
@@ -94,7 +109,16 @@ pub(super) fn set_cursor(
     cursors[scope] = cursor;
 }
 
+/// Beside damage of what tells where a metric begins everything stays as it was: a metric that is
+/// not known may be the one whose record is damaged, and would be rated twice.
 pub(super) fn set_metrics(stage: &mut Stage, metrics: &[MetricId]) {
+    let holes = &stage.catalog.holes;
+    let tables = [Table::Metrics, Table::Cursors].into_iter();
+    if tables.map(|table| holes.check(table)).any(|checked| checked.is_err())
+        || stage.catalog.is_to_grow().is_err()
+    {
+        return;
+    }
     let mut numbers: Vec<MetricNumber> =
         metrics.iter().map(|metric| number_of(stage, metric)).collect();
     numbers.sort_unstable();
@@ -107,7 +131,7 @@ pub(super) fn set_metrics(stage: &mut Stage, metrics: &[MetricId]) {
     let stands: Vec<Cursor> = listed.iter().map(|scope| catalog.stand(*scope)).collect();
     for metric in &numbers {
         for (scope, stand) in listed.iter().zip(&stands) {
-            if catalog.cursor(*metric, *scope).is_none() {
+            if catalog.known_cursor(*metric, *scope).is_none() {
                 set_cursor(catalog, *metric, *scope, *stand);
             }
         }
@@ -135,16 +159,50 @@ pub(super) fn number_of(stage: &mut Stage, metric: &MetricId) -> MetricNumber {
     number
 }
 
-pub(super) fn cursors(catalog: &Catalog) -> Cursors {
-    let scopes = catalog.listed.iter().map(|scope| catalog.scopes[*scope as usize].id.clone());
+/// Begin of a period that never comes.
+const NEVER_SECS: i64 = i64::MAX / 2;
+
+/// Of what is whole: the others are held.
+pub(super) fn cursors(catalog: &Catalog) -> Result<Cursors, LedgerError> {
+    // Whoever is active, or by which rules prices are made, would be guessed.
+    catalog.holes.check_at(Table::Scopes, &[])?;
+    catalog.holes.check_at(Table::States, &[])?;
+    let is_whole = |scope: &&ScopeNumber| catalog.check_scope(**scope).is_ok();
+    let listed: Vec<ScopeNumber> = catalog.listed.iter().filter(is_whole).copied().collect();
+    let entries = || listed.iter().map(|scope| &catalog.scopes[*scope as usize]);
     let mut next_begin_secs = std::collections::BTreeMap::new();
     for metric in catalog.configured.iter() {
+        if catalog.check_metric(*metric).is_err() || catalog.cursor(*metric, 0).is_err() {
+            continue;
+        }
         let next = |scope: &ScopeNumber| {
-            let cursor = catalog.cursor(*metric, *scope);
-            cursor.unwrap_or_else(|| catalog.stand(*scope)).next_secs()
+            let cursor = catalog.known_cursor(*metric, *scope);
+            // Where the metric begins is not found out beside damage.
+            let begin = || match catalog.is_to_grow() {
+                Ok(()) => catalog.stand(*scope).next_secs(),
+                Err(_) => NEVER_SECS,
+            };
+            cursor.map_or_else(begin, Cursor::next_secs)
         };
-        let list = catalog.listed.iter().map(next).collect();
+        let list = listed.iter().map(next).collect();
         next_begin_secs.insert(catalog.metrics[*metric as usize].clone(), list);
     }
-    Cursors { scopes: scopes.collect(), next_begin_secs }
+    Ok(Cursors {
+        scopes: entries().map(|scope| scope.id.clone()).collect(),
+        active: entries().map(|scope| scope.active).collect(),
+        next_begin_secs,
+        held: held(&catalog.holes),
+    })
+}
+
+/// What keeps scopes and metrics from being rated.
+fn held(holes: &Holes) -> Vec<Held> {
+    let tables = [Table::Scopes, Table::Metrics, Table::Cursors].into_iter();
+    let found = tables.flat_map(|table| holes.errors_of(table));
+    let found = found.chain(states::check_lists(holes).err());
+    let held = found.filter_map(|error| match error {
+        LedgerError::Damaged { place, detail } => Some(Held { place, detail }),
+        _ => None,
+    });
+    held.collect()
 }

@@ -24,7 +24,10 @@
 //! sum is how many a dictionary has at least.
 //!
 //! `lost` are changes that were acknowledged and are not there any more (see `marks`), until
-//! somebody says that he knows. `tables` has a bit for each table that they were about.
+//! somebody accepts that. `tables` has a bit for each table that they were about. Until then nobody
+//! is given figures of their periods, of which there may be others now; and if rules, states,
+//! scopes or metrics were among them, nothing is rated. Rules and states themselves are shown as
+//! they are, so that what is missing can be made up for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,7 +40,7 @@ use super::data::Month;
 use super::marks::{Mark, Marks};
 use super::slice::{SliceKey, time_bytes};
 use super::store::{Store, Table, Write, damaged};
-use super::texts;
+use super::{texts, verify};
 use crate::ledger::LedgerError;
 
 const SEAL: Kind = Kind(b'Z', 1);
@@ -112,6 +115,23 @@ impl Group {
 
     pub(super) fn damage(&self) -> LedgerError {
         damaged(self.place(), BROKEN)
+    }
+
+    /// Of small tables, all of which are in memory after a start.
+    pub(super) fn is_always_read(&self) -> bool {
+        matches!(
+            self.table(),
+            Some(
+                Table::Meta
+                    | Table::Scopes
+                    | Table::Metrics
+                    | Table::Chains
+                    | Table::Cursors
+                    | Table::Files
+                    | Table::States
+                    | Table::Reprocessings
+            )
+        )
     }
 }
 
@@ -189,6 +209,19 @@ pub(super) struct Lost {
 }
 
 impl Lost {
+    pub(super) fn of_anything(first: u64, last: u64) -> Lost {
+        Lost { first, last, tables: u32::MAX, periods: Some((i64::MIN, i64::MAX)) }
+    }
+
+    pub(super) fn is_about(&self, table: Table) -> bool {
+        self.tables & (1 << (table as u32)) != 0
+    }
+
+    pub(super) fn damage(&self) -> LedgerError {
+        let place = "the end of the log".to_owned();
+        LedgerError::Damaged { place, detail: verify::text_of_lost(self) }
+    }
+
     fn write(self) -> Write {
         let mut writer = Writer::framed(LOST);
         writer.uint(self.first);
@@ -229,9 +262,21 @@ pub(super) fn check_meta(key: &[u8], value: &[u8]) -> Result<(), Damage> {
 
 /// Told and not yet acknowledged.
 pub(super) fn list_lost(store: &Store) -> Result<Vec<Lost>, LedgerError> {
-    let wrong = |damage| damaged("a note of lost changes".to_owned(), damage);
-    let entries = store.prefix(Table::Meta, LOST_PREFIX);
-    entries.map(|entry| Lost::decode(&entry?.1).map_err(wrong)).collect()
+    let mut all = Vec::new();
+    for entry in store.prefix(Table::Meta, LOST_PREFIX) {
+        let (key, record) = entry?;
+        // What a damaged note says is not known; its key says until where.
+        let last = key.last_chunk::<8>().map_or(0, |last| u64::from_be_bytes(*last));
+        all.push(Lost::decode(&record).unwrap_or_else(|_| Lost::of_anything(last, last)));
+    }
+    Ok(all)
+}
+
+/// Whether nothing is lost that was about one of these tables.
+pub(super) fn check_lost_of(store: &Store, tables: &[Table]) -> Result<(), LedgerError> {
+    let is_about = |lost: &&Lost| tables.iter().any(|table| lost.is_about(*table));
+    let found = store.lost().iter().find(is_about);
+    found.map_or(Ok(()), |lost| Err(lost.damage()))
 }
 
 /// The sums, in memory.
@@ -242,6 +287,46 @@ pub(super) struct Seals(Mutex<State>);
 struct State {
     seals: BTreeMap<Group, Seal>,
     root: Root,
+}
+
+impl State {
+    /// And whether all of it could be read.
+    fn load(store: &Store, marks: &Marks) -> Result<Option<(State, bool)>, LedgerError> {
+        let mut state = State::default();
+        let mut are_whole = true;
+        for entry in store.range_as_it_is(Table::Seals, ..) {
+            let (key, record) = match entry {
+                Ok(entry) => entry,
+                // What follows cannot be reached.
+                Err(LedgerError::Damaged { .. }) => {
+                    are_whole = false;
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            match Seal::decode(&record) {
+                Ok(seal) => {
+                    state.seals.insert(Group(key.to_vec()), seal);
+                }
+                Err(_) => are_whole = false,
+            }
+        }
+        let root = match store.get_as_it_is(Table::Meta, ROOT_KEY) {
+            Ok(root) => root.map(|bytes| Root::decode(&bytes).ok()),
+            Err(LedgerError::Damaged { .. }) => Some(None),
+            Err(error) => return Err(error),
+        };
+        state.root = match root {
+            None if state.seals.is_empty() && are_whole => return Ok(None),
+            Some(Some(root)) => root,
+            None | Some(None) => {
+                are_whole = false;
+                let last = state.seals.values().map(|seal| seal.change).max().unwrap_or(0);
+                Root { change: last.max(marks.last()), ..Root::default() }
+            }
+        };
+        Ok(Some((state, are_whole)))
+    }
 }
 
 /// What the seals will be when a group of changes is durable.
@@ -353,32 +438,27 @@ impl Seals {
     }
 
     /// Reads the seals, and says which groups are broken of those that may have changed since the
-    /// last start. `None` = there are none yet: this is the first start with them, or that was
-    /// killed.
-    pub(super) fn load(store: &Store) -> Result<Option<(Seals, Vec<Group>)>, LedgerError> {
-        let wrong = |damage| damaged("a seal".to_owned(), damage);
-        let mut state = State::default();
-        for entry in store.prefix(Table::Seals, &[]) {
-            let (key, record) = entry?;
-            state.seals.insert(Group(key.to_vec()), Seal::decode(&record).map_err(wrong)?);
-        }
-        let root = store.get(Table::Meta, ROOT_KEY)?;
-        let Some(root) = root else {
-            if !state.seals.is_empty() {
-                return Err(wrong(Damage("the root is missing")));
-            }
-            return Ok(None);
-        };
-        state.root = Root::decode(&root).map_err(wrong)?;
-        let (seals, checked) = (Seals(Mutex::new(state.clone())), state.root.checked);
-        let suspects: Vec<Group> = if seals.is_root_whole() {
-            let is_new = |(_, seal): &(&Group, &Seal)| seal.change > checked;
+    /// last start, and of those that a start reads anyway. Where seals are damaged themselves, or
+    /// the last change was not written again, all are looked at. `None` = there are no seals yet:
+    /// this is the first start with them, or that was killed.
+    pub(super) fn load(
+        store: &Store,
+        marks: &Marks,
+    ) -> Result<Option<(Seals, Vec<Group>)>, LedgerError> {
+        let Some((state, are_whole)) = State::load(store, marks)? else { return Ok(None) };
+        let checked = state.root.checked;
+        let seals = Seals(Mutex::new(state));
+        let are_whole = are_whole && seals.is_root_whole();
+        let suspects: Vec<Group> = if are_whole && store.unreplayed().is_none() {
+            let state = seals.lock();
+            let is_new =
+                |(group, seal): &(&Group, &Seal)| seal.change > checked || group.is_always_read();
             state.seals.iter().filter(is_new).map(|(group, _)| group.clone()).collect()
         } else {
             seals.groups(store)?
         };
         let mut broken = Vec::new();
-        if !seals.is_root_whole() {
+        if !are_whole {
             broken.push(Group(vec![Table::Seals as u8]));
         }
         for group in suspects {

@@ -4,55 +4,109 @@ use std::sync::Arc;
 
 use super::catalog::Catalog;
 use super::codec::Damage;
+use super::cursors::Cursor;
+use super::holes::Holes;
 use super::queue::Stage;
-use super::records;
 use super::store::{Store, Table, VALUE_SIZE_MAX, Write, damaged};
+use super::{load, records};
 use crate::fault::{Step, passed};
-use crate::ledger::{CollectorMapping, Enabled, LedgerError, ModuleState};
+use crate::ledger::{CollectorMapping, Enabled, LedgerError, ModuleState, hex};
 
+pub(super) const MODULE_PREFIX: &[u8] = b"module/";
+pub(super) const COLLECTOR_PREFIX: &[u8] = b"collector/";
+pub(super) const MAPPING_PREFIX: &[u8] = b"mapping/";
 const CONFIGURED_KEY: &[u8] = b"configured";
 const STANDING_KEY: &[u8] = b"standing";
-const MODULE_PREFIX: &[u8] = b"module/";
-const COLLECTOR_PREFIX: &[u8] = b"collector/";
-const MAPPING_PREFIX: &[u8] = b"mapping/";
 const KV_PREFIX: &[u8] = b"kv/";
 
-pub(super) fn load(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerError> {
-    for (key, list) in
-        [(CONFIGURED_KEY, &mut catalog.configured), (STANDING_KEY, &mut catalog.standing)]
-    {
-        if let Some(bytes) = store.get(Table::States, key)? {
-            let wrong = |damage| damaged("list of configured metrics".to_owned(), damage);
-            let numbers = records::decode_numbers(&bytes).map_err(wrong)?;
-            if numbers.iter().any(|number| *number as usize >= catalog.metrics.len()) {
-                return Err(wrong(Damage("it names a metric that is not there")));
-            }
-            *list = Arc::new(numbers);
+/// What keys begin with.
+const PREFIXES: [&[u8]; 7] = [
+    CONFIGURED_KEY,
+    STANDING_KEY,
+    MODULE_PREFIX,
+    COLLECTOR_PREFIX,
+    MAPPING_PREFIX,
+    KV_PREFIX,
+    super::texts::REGISTRY,
+];
+
+pub(super) fn load(
+    store: &Store,
+    catalog: &mut Catalog,
+    holes: &mut Holes,
+) -> Result<(), LedgerError> {
+    for entry in store.range_as_it_is(Table::States, ..) {
+        let Some((key, value)) = holes.take(Table::States, &[], entry)? else { break };
+        if let Err(damage) = load_one(catalog, &key, &value) {
+            holes.add(Table::States, &key, place(&key), damage);
+        }
+        let is_known = PREFIXES.iter().any(|prefix| key.starts_with(prefix));
+        if !is_known {
+            // Whatever it is, it is missing elsewhere.
+            let damage = Damage("a key is not understood");
+            holes.add(Table::States, &[], place(&key), damage);
         }
     }
-    for entry in named(store, MODULE_PREFIX) {
-        let (name, bytes) = entry?;
-        let state = records::decode_module(&bytes).map_err(|damage| of_state(&name, damage))?;
-        Arc::make_mut(&mut catalog.modules).insert(name, state);
-    }
-    for entry in named(store, COLLECTOR_PREFIX) {
-        let (name, bytes) = entry?;
-        let state = records::decode_collector(&bytes).map_err(|damage| of_state(&name, damage))?;
-        Arc::make_mut(&mut catalog.collectors).insert(name, state);
-    }
-    for entry in store.prefix(Table::States, MAPPING_PREFIX) {
-        let (key, bytes) = entry?;
-        let wrong = |damage| of_state("mapping", damage);
-        let number = key.last_chunk::<8>().ok_or(wrong(Damage("its key is too short")))?;
-        let mapping = records::decode_mapping(&bytes).map_err(wrong)?;
-        Arc::make_mut(&mut catalog.mappings).insert(u64::from_be_bytes(*number), mapping);
-    }
-    for entry in named(store, KV_PREFIX) {
-        let (instance, bytes) = entry?;
-        let edit = super::kv::decode_head(&bytes).map_err(|damage| of_state(&instance, damage))?;
-        Arc::make_mut(&mut catalog.kv_revisions).insert(instance, edit);
+    load::check_table(store, Table::States, holes);
+    if holes.check_at(Table::States, CONFIGURED_KEY).is_err() {
+        // Those that stand somewhere are what it has said, or once has.
+        let is_somewhere = |cursors: &Arc<Vec<Cursor>>| cursors.iter().any(|each| each.is_set());
+        let numbers = (0..).zip(&catalog.cursors).filter(|(_, cursors)| is_somewhere(cursors));
+        catalog.configured = Arc::new(numbers.map(|(number, _)| number).collect());
     }
     Ok(())
+}
+
+fn load_one(catalog: &mut Catalog, key: &[u8], value: &[u8]) -> Result<(), Damage> {
+    let name = |prefix: &[u8]| {
+        let name = key.strip_prefix(prefix)?;
+        Some(std::str::from_utf8(name).map(str::to_owned))
+    };
+    let not_a_name = |_| Damage("its name is not UTF-8");
+    if key == CONFIGURED_KEY || key == STANDING_KEY {
+        let numbers = records::decode_numbers(value)?;
+        if numbers.iter().any(|number| *number as usize >= catalog.metrics.len()) {
+            return Err(Damage("it names a metric that is not there"));
+        }
+        let is_configured = key == CONFIGURED_KEY;
+        let list = if is_configured { &mut catalog.configured } else { &mut catalog.standing };
+        *list = Arc::new(numbers);
+    } else if let Some(name) = name(MODULE_PREFIX) {
+        let state = records::decode_module(value)?;
+        Arc::make_mut(&mut catalog.modules).insert(name.map_err(not_a_name)?, state);
+    } else if let Some(name) = name(COLLECTOR_PREFIX) {
+        let state = records::decode_collector(value)?;
+        Arc::make_mut(&mut catalog.collectors).insert(name.map_err(not_a_name)?, state);
+    } else if key.starts_with(MAPPING_PREFIX) {
+        let number = key.last_chunk::<8>().ok_or(Damage("its key is too short"))?;
+        let mapping = records::decode_mapping(value)?;
+        Arc::make_mut(&mut catalog.mappings).insert(u64::from_be_bytes(*number), mapping);
+    } else if let Some(instance) = name(KV_PREFIX) {
+        let revision = super::kv::decode_head(value)?;
+        Arc::make_mut(&mut catalog.kv_revisions).insert(instance.map_err(not_a_name)?, revision);
+    } else {
+        // Dictionaries: `texts` reads them, and does without.
+        records::decode_numbers(value)?;
+    }
+    Ok(())
+}
+
+fn place(key: &[u8]) -> String {
+    match std::str::from_utf8(key) {
+        Ok(key) if !key.chars().any(char::is_control) => format!("state `{key}`"),
+        _ => format!("state `{}`", hex(key)),
+    }
+}
+
+/// Whether the lists of metrics are whole.
+pub(super) fn check_lists(holes: &Holes) -> Result<(), LedgerError> {
+    holes.check_at(Table::States, CONFIGURED_KEY)?;
+    holes.check_at(Table::States, STANDING_KEY)
+}
+
+/// Whether the revision of an instance's keys is.
+pub(super) fn check_kv(holes: &Holes, instance: &str) -> Result<(), LedgerError> {
+    holes.check_at(Table::States, &kv_head_key(instance))
 }
 
 pub(super) fn check_record(key: &[u8], value: &[u8]) -> Result<(), Damage> {
@@ -67,22 +121,6 @@ pub(super) fn check_record(key: &[u8], value: &[u8]) -> Result<(), Damage> {
     } else {
         records::decode_numbers(value).map(|_| ())
     }
-}
-
-fn of_state(name: &str, damage: Damage) -> LedgerError {
-    damaged(format!("state of `{name}`"), damage)
-}
-
-fn named(
-    store: &Store,
-    prefix: &'static [u8],
-) -> impl Iterator<Item = Result<(String, sled::IVec), LedgerError>> {
-    store.prefix(Table::States, prefix).map(move |entry| {
-        let (key, value) = entry?;
-        let name = key.strip_prefix(prefix).unwrap_or_default();
-        let name = String::from_utf8(name.to_vec());
-        Ok((name.map_err(|_| of_state("?", Damage("its name is not UTF-8")))?, value))
-    })
 }
 
 fn state_key(prefix: &[u8], name: &str) -> Vec<u8> {
@@ -105,6 +143,7 @@ pub(super) fn write_configured(stage: &mut Stage) {
 pub(super) fn set_module(stage: &mut Stage, name: String, module: ModuleState) {
     let key = state_key(MODULE_PREFIX, &name);
     stage.journaled.push(Write::put(Table::States, key, records::encode_module(module)));
+    Arc::make_mut(&mut stage.catalog.holes).fill(Table::States, &state_key(MODULE_PREFIX, &name));
     Arc::make_mut(&mut stage.catalog.modules).insert(name, module);
     passed(Step::ChangeModule);
 }
@@ -113,6 +152,8 @@ pub(super) fn set_collector(stage: &mut Stage, collector: String, enabled: Enabl
     let enabled = enabled == Enabled::Yes;
     let key = state_key(COLLECTOR_PREFIX, &collector);
     stage.journaled.push(Write::put(Table::States, key, records::encode_collector(enabled)));
+    let key = state_key(COLLECTOR_PREFIX, &collector);
+    Arc::make_mut(&mut stage.catalog.holes).fill(Table::States, &key);
     Arc::make_mut(&mut stage.catalog.collectors).insert(collector, enabled);
     passed(Step::ChangeCollector);
 }
@@ -127,7 +168,9 @@ fn number_of_mapping(catalog: &Catalog, service: &str) -> Option<u64> {
 }
 
 /// A mapping that is replaced keeps its place.
-pub(super) fn set_mapping(stage: &mut Stage, mapping: CollectorMapping) {
+pub(super) fn set_mapping(stage: &mut Stage, mapping: CollectorMapping) -> Result<(), LedgerError> {
+    // One that is damaged may be of the same service.
+    stage.catalog.holes.check_below(Table::States, MAPPING_PREFIX)?;
     let number = number_of_mapping(&stage.catalog, &mapping.service).unwrap_or_else(|| {
         let number = stage.catalog.counters.next_mapping;
         stage.catalog.counters.next_mapping += 1;
@@ -137,14 +180,16 @@ pub(super) fn set_mapping(stage: &mut Stage, mapping: CollectorMapping) {
     stage.journaled.push(Write::put(Table::States, mapping_key(number), record));
     Arc::make_mut(&mut stage.catalog.mappings).insert(number, mapping);
     passed(Step::ChangeMapping);
+    Ok(())
 }
 
-pub(super) fn remove_mapping(stage: &mut Stage, service: &str) -> bool {
-    let Some(number) = number_of_mapping(&stage.catalog, service) else { return false };
+pub(super) fn remove_mapping(stage: &mut Stage, service: &str) -> Result<bool, LedgerError> {
+    stage.catalog.holes.check_below(Table::States, MAPPING_PREFIX)?;
+    let Some(number) = number_of_mapping(&stage.catalog, service) else { return Ok(false) };
     stage.journaled.push(Write::remove(Table::States, mapping_key(number)));
     Arc::make_mut(&mut stage.catalog.mappings).remove(&number);
     passed(Step::ChangeMapping);
-    true
+    Ok(true)
 }
 
 /// A value that may be longer than one of sled's should be, in parts: the first begins with their

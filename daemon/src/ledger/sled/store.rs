@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::cleaner::Cleaner;
-use super::codec::{self, Damage, Kind, Packed, Reader, Writer};
+use super::codec::{Damage, Kind, Reader, Writer};
 use super::data::Month;
 use super::opening::{OpenError, SledOptions};
-use super::seal::Group;
+use super::seal::{Group, Lost};
 use super::{HEADER_MAGIC, LEDGER_VERSION, files};
 use crate::fault::{Step, passed};
 use crate::ledger::LedgerError;
@@ -32,7 +32,7 @@ const SYNC_WINDOW_SIZE: usize = 1 << 20;
 const CLEANING_INTERVAL_MS: u64 = 500;
 
 /// The trees; the numbers stand in the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Table {
     Meta = 0,
@@ -60,7 +60,7 @@ pub(super) enum Table {
     Generations = 19,
 }
 
-const TABLES: [(Table, &str); 20] = [
+pub(super) const TABLES: [(Table, &str); 20] = [
     (Table::Meta, "meta"),
     (Table::Scopes, "scopes"),
     (Table::Metrics, "metrics"),
@@ -136,19 +136,19 @@ pub(super) struct Store {
     log: File,
     pub(super) cleaner: Cleaner,
     /// Which half of the journal's keys is written next.
-    journal_slot: std::sync::atomic::AtomicU8,
+    pub(super) journal_slot: std::sync::atomic::AtomicU8,
     /// The version of the format that was found; `None` = the ledger was begun now.
     pub(super) version_found: Option<u16>,
     /// Groups of records that are not what was written: nobody is given anything of them.
     broken: OnceLock<Vec<Group>>,
+    /// Changes that are gone, until somebody accepts that.
+    lost: OnceLock<Vec<Lost>>,
+    /// Why the last change was not written again, if it was not.
+    unreplayed: OnceLock<String>,
     /// Held until the end: one daemon for a folder.
     _lock: File,
 }
 
-pub(super) const JOURNAL: &[u8] = b"journal";
-const JOURNAL_KIND: Kind = Kind(b'J', 2);
-/// About how many bytes of writes are packed together: well below what a packed column may have.
-const JOURNAL_PIECE_SIZE: usize = 8 << 20;
 pub(super) const HEADER: &[u8] = b"header";
 const HEADER_KIND: Kind = Kind(b'L', 1);
 
@@ -185,7 +185,9 @@ impl Store {
 
     fn open_ready(path: &Path, options: SledOptions, begin: Begin) -> Result<Store, OpenError> {
         let store = Store::open_to_read(path, options, begin)?;
-        store.replay_journal()?;
+        if let Err(error) = store.replay_journal() {
+            store.note_unreplayed(error)?;
+        }
         store.sync()?;
         passed(Step::StartSynced);
         Ok(store)
@@ -220,6 +222,8 @@ impl Store {
             journal_slot: std::sync::atomic::AtomicU8::new(0),
             version_found,
             broken: OnceLock::new(),
+            lost: OnceLock::new(),
+            unreplayed: OnceLock::new(),
             _lock: lock,
         };
         files::settle(path).map_err(|source| OpenError::folder(path, source))?;
@@ -304,6 +308,57 @@ impl Store {
         self.broken.get().map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// Whether a table whose records are one group is broken.
+    pub(super) fn is_broken(&self, table: Table) -> bool {
+        self.broken().iter().any(|group| group.table() == Some(table))
+    }
+
+    /// From now on no figures are given of the periods of these.
+    pub(super) fn set_lost(&self, lost: Vec<Lost>) {
+        let is_first = self.lost.set(lost).is_ok();
+        debug_assert!(is_first, "a ledger is opened once");
+    }
+
+    pub(super) fn lost(&self) -> &[Lost] {
+        self.lost.get().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether nothing of what begins in `[begin, end)` was acknowledged and is gone. What
+    /// identifies a scope concerns all of its periods.
+    pub(super) fn check_lost(&self, begin_secs: i64, end_secs: i64) -> Result<(), LedgerError> {
+        let meets = |lost: &&Lost| {
+            let is_in = |(first, last)| first < end_secs && begin_secs <= last;
+            lost.is_about(Table::Scopes) || lost.periods.is_some_and(is_in)
+        };
+        self.lost().iter().find(meets).map_or(Ok(()), |lost| Err(lost.damage()))
+    }
+
+    /// Whether nothing is known to be missing.
+    pub(super) fn is_whole(&self) -> bool {
+        self.broken().is_empty() && self.lost().is_empty()
+    }
+
+    /// The journal is damaged. What it says stands in its places already, unless the daemon was
+    /// killed: seals and marks tell.
+    fn note_unreplayed(&self, error: LedgerError) -> Result<(), LedgerError> {
+        if self.version_found != Some(LEDGER_VERSION) {
+            return Err(error);
+        }
+        match error {
+            LedgerError::Damaged { detail, .. } => {
+                let is_first = self.unreplayed.set(detail).is_ok();
+                debug_assert!(is_first, "the journal is replayed once");
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+
+    pub(super) fn unreplayed(&self) -> Option<LedgerError> {
+        let detail = self.unreplayed.get()?.clone();
+        Some(LedgerError::Damaged { place: "the journal".to_owned(), detail })
+    }
+
     fn broken_at(&self, table: Table, key: &[u8]) -> Option<&Group> {
         if self.broken().is_empty() {
             return None;
@@ -343,7 +398,7 @@ impl Store {
         self.write_all(writes, Step::GroupWritingEarly)
     }
 
-    fn write_all(&self, writes: &[Write], step: Step) -> Result<(), LedgerError> {
+    pub(super) fn write_all(&self, writes: &[Write], step: Step) -> Result<(), LedgerError> {
         let mut unsynced = 0;
         for write in writes {
             unsynced += write.size();
@@ -355,41 +410,6 @@ impl Store {
             unsynced += self.write_one(write)?;
             passed(step);
         }
-        Ok(())
-    }
-
-    /// After this the writes are durable, all or none of them, but not in their places yet:
-    /// [`Store::apply`] puts them there, now or when the store is opened again.
-    pub(super) fn journal(&self, writes: &[Write]) -> Result<(), LedgerError> {
-        use std::sync::atomic::Ordering::Relaxed;
-        let slot = self.journal_slot.fetch_xor(1, Relaxed);
-        let body = encode_writes(writes);
-        let parts: Vec<&[u8]> = body.chunks(VALUE_SIZE_MAX).collect();
-        let [inline] = parts.as_slice() else {
-            return self.journal_in_parts(slot, &parts);
-        };
-        self.write_journal_header(slot, 0, inline)
-    }
-
-    fn journal_in_parts(&self, slot: u8, parts: &[&[u8]]) -> Result<(), LedgerError> {
-        let mut early = Vec::new();
-        for (index, part) in (0_u32..).zip(parts) {
-            early.push(Write::put(Table::Meta, journal_part_key(slot, index), part.to_vec()));
-        }
-        self.write_early(&early)?;
-        let crc = crc32fast::hash(&parts.concat());
-        self.write_journal_header(slot, parts.len(), &crc.to_le_bytes())
-    }
-
-    fn write_journal_header(&self, slot: u8, parts: usize, rest: &[u8]) -> Result<(), LedgerError> {
-        let mut header = Writer::framed(JOURNAL_KIND);
-        header.u8(slot);
-        header.count(parts);
-        header.raw(rest);
-        self.write_one(&Write::put(Table::Meta, JOURNAL.to_vec(), header.seal()))?;
-        passed(Step::GroupJournalWritten);
-        self.sync()?;
-        passed(Step::GroupDurable);
         Ok(())
     }
 
@@ -407,7 +427,7 @@ impl Store {
     }
 
     /// How many bytes a removal took away.
-    fn write_one(&self, write: &Write) -> Result<usize, LedgerError> {
+    pub(super) fn write_one(&self, write: &Write) -> Result<usize, LedgerError> {
         let tree = self.tree(write.table);
         let Some(value) = &write.value else {
             let removed = tree.remove(&write.key).map_err(store_error)?;
@@ -423,93 +443,6 @@ impl Store {
     fn tree(&self, table: Table) -> &sled::Tree {
         &self.trees[table as usize]
     }
-
-    fn replay_journal(&self) -> Result<(), LedgerError> {
-        let Some((slot, writes)) = self.last_journal()? else { return Ok(()) };
-        self.journal_slot.store((slot & 1) ^ 1, std::sync::atomic::Ordering::Relaxed);
-        passed(Step::StartJournalRead);
-        self.write_all(&writes, Step::StartReplaying)?;
-        passed(Step::StartReplayed);
-        Ok(())
-    }
-
-    /// What the last change wrote; a start writes it again.
-    pub(super) fn last_journal(&self) -> Result<Option<(u8, Vec<Write>)>, LedgerError> {
-        let Some(bytes) = self.get(Table::Meta, JOURNAL)? else { return Ok(None) };
-        let damaged = |damage| damaged("journal".to_owned(), damage);
-        let mut header = Reader::versioned(JOURNAL_KIND, &bytes).map_err(damaged)?.1;
-        let slot = header.u8().map_err(damaged)?;
-        let parts = header.count(usize::from(u16::MAX)).map_err(damaged)?;
-        let body = if parts == 0 {
-            header.raw(header.left()).map_err(damaged)?.to_vec()
-        } else {
-            self.read_journal_parts(slot, parts, header)?
-        };
-        Ok(Some((slot, decode_writes(&body).map_err(damaged)?)))
-    }
-
-    fn read_journal_parts(
-        &self,
-        slot: u8,
-        parts: usize,
-        mut header: Reader<'_>,
-    ) -> Result<Vec<u8>, LedgerError> {
-        let damaged = |damage| damaged("journal".to_owned(), damage);
-        let mut body = Vec::new();
-        for (index, _) in (0_u32..).zip(0..parts) {
-            let part = self.get(Table::Meta, &journal_part_key(slot, index))?;
-            body.extend_from_slice(&part.ok_or(damaged(Damage("a part is missing")))?);
-        }
-        let crc = header.raw(4).map_err(damaged)?;
-        if crc == crc32fast::hash(&body).to_le_bytes() {
-            Ok(body)
-        } else {
-            Err(damaged(Damage("its checksum does not fit")))
-        }
-    }
-}
-
-fn journal_part_key(slot: u8, index: u32) -> Vec<u8> {
-    [JOURNAL, &[b'/', slot], &index.to_be_bytes()].concat()
-}
-
-/// Packed, in pieces.
-pub(super) fn encode_writes(writes: &[Write]) -> Vec<u8> {
-    let mut body = Writer::new();
-    let mut piece = Writer::new();
-    for write in writes {
-        piece.u8(write.table as u8);
-        piece.bytes(&write.key);
-        piece.u8(u8::from(write.value.is_some()));
-        if let Some(value) = &write.value {
-            piece.bytes(value);
-        }
-        if piece.len() >= JOURNAL_PIECE_SIZE {
-            let full = std::mem::replace(&mut piece, Writer::new());
-            codec::pack(&mut body, &full.into_bytes());
-        }
-    }
-    codec::pack(&mut body, &piece.into_bytes());
-    body.into_bytes()
-}
-
-pub(super) fn decode_writes(body: &[u8]) -> Result<Vec<Write>, Damage> {
-    let mut pieces = Reader::new(body);
-    let mut writes = Vec::new();
-    while !pieces.is_empty() {
-        let piece = Packed::read(&mut pieces)?.unpack()?;
-        let mut reader = Reader::new(&piece);
-        while !reader.is_empty() {
-            let table = TABLES.get(usize::from(reader.u8()?)).ok_or(Damage("it names no table"))?;
-            let key = reader.bytes()?.to_vec();
-            let value = match reader.u8()? {
-                0 => None,
-                _ => Some(reader.bytes()?.to_vec()),
-            };
-            writes.push(Write { table: table.0, key, value });
-        }
-    }
-    Ok(writes)
 }
 
 /// The version that was found, or none in a ledger that is new.
@@ -603,24 +536,4 @@ pub(super) fn store_error(error: impl std::error::Error + Send + Sync + 'static)
 
 pub(super) fn damaged(place: String, damage: Damage) -> LedgerError {
     LedgerError::Damaged { place, detail: damage.0.to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_journal_of_many_pieces_is_read_back() {
-        let write = |number: u32| match number % 3 {
-            0 => Write::remove(Table::Slices, number.to_be_bytes().to_vec()),
-            _ => Write::put(Table::Blocks, number.to_be_bytes().to_vec(), vec![7; VALUE_SIZE_MAX]),
-        };
-        let writes: Vec<Write> = (0..900).map(write).collect();
-        let size: usize = writes.iter().map(Write::size).sum();
-        assert!(size > 2 * JOURNAL_PIECE_SIZE);
-
-        let read = decode_writes(&encode_writes(&writes)).unwrap();
-
-        assert!(read == writes);
-    }
 }

@@ -18,6 +18,7 @@ use super::groups::{Chains, GroupId, Groups, NO_TEXTS};
 use super::lookup::{Attribute, CodeNumbers, Matcher, Matches};
 use super::query::{BlockError, Reading, Selection, calendar_index, is_scope_key, rows_of_scopes};
 use super::slice::{Part, Slice};
+use super::store::Table;
 use super::sums::Level;
 use super::threads::with_helpers;
 use crate::ledger::{GroupKey, LedgerError, Measures, SummaryGroup, SummaryQuery};
@@ -46,7 +47,7 @@ pub(super) fn summarize(
     query: &SummaryQuery,
     slices: &[Slice],
 ) -> Result<Vec<SummaryGroup>, LedgerError> {
-    let selection = Selection::new(reading.catalog, &query.filters);
+    let selection = Selection::new(reading.catalog, &query.filters)?;
     let plan = Plan::new(reading, query, &selection);
     let mut slice_groups = SliceGroups::default();
     let mut scan = Scan::new(&plan);
@@ -91,7 +92,7 @@ pub(super) fn summarize(
     // Turns are taken in order, and to their end: the first failure is the same for any threads.
     match failures.into_iter().min_by_key(|(index, _)| *index) {
         Some((_, error)) => Err(error),
-        None => Ok(all.finish(&slice_groups)),
+        None => all.finish(&slice_groups),
     }
 }
 
@@ -262,7 +263,15 @@ impl<'a> Plan<'a> {
         Ok(runs)
     }
 
-    fn keys_of(&self, slice_group: &SliceGroup, id: GroupId, chains: &Chains) -> Vec<Arc<str>> {
+    fn keys_of(
+        &self,
+        slice_group: &SliceGroup,
+        id: GroupId,
+        chains: &Chains,
+    ) -> Result<Vec<Arc<str>>, LedgerError> {
+        if id.scope != ALL_SCOPES {
+            self.reading.catalog.check_scope(id.scope)?;
+        }
         let mut of_slice = slice_group.keys.iter().cloned();
         let mut of_rows = chains.texts_of(id.texts, self.attributes.len()).into_iter();
         let mut keys = Vec::with_capacity(self.keys.len());
@@ -279,21 +288,29 @@ impl<'a> Plan<'a> {
             };
             keys.push(text.unwrap_or_default());
         }
-        keys
+        Ok(keys)
     }
 }
 
 /// Scopes that no key tells apart are in one group.
 fn group_scopes(catalog: &Catalog, keys: &[Key<'_>]) -> Option<Vec<ScopeNumber>> {
-    if !keys.iter().any(|key| matches!(key, Key::Scope | Key::ScopesBy(_))) {
+    // Where scopes are damaged any attribute may be what identifies one of them.
+    let is_hidden = catalog.holes.check(Table::Scopes).is_err();
+    let tells = |key: &Key<'_>| match key {
+        Key::Scope | Key::ScopesBy(_) => true,
+        Key::Attribute(_) => is_hidden,
+        _ => false,
+    };
+    if !keys.iter().any(tells) {
         return None;
     }
     let group_scope = |(number, scope): (ScopeNumber, &ScopeEntry)| {
-        let is_told = keys.iter().any(|key| match key {
-            Key::Scope => true,
-            Key::ScopesBy(name) => scope.scope_key.as_ref() == *name,
-            _ => false,
-        });
+        let is_told = catalog.check_scope(number).is_err()
+            || keys.iter().any(|key| match key {
+                Key::Scope => true,
+                Key::ScopesBy(name) => scope.scope_key.as_ref() == *name,
+                _ => false,
+            });
         if is_told { number } else { ALL_SCOPES }
     };
     Some((0..).zip(catalog.scopes.iter()).map(group_scope).collect())
@@ -410,12 +427,12 @@ impl<'a> Scan<'a> {
         Ok((places, list))
     }
 
-    fn finish(self, slice_groups: &SliceGroups) -> Vec<SummaryGroup> {
+    fn finish(self, slice_groups: &SliceGroups) -> Result<Vec<SummaryGroup>, LedgerError> {
         let group = |(id, sums, extremes): (GroupId, ScopeSums, _)| {
             let slice_group = &slice_groups.groups[id.slice_group as usize];
-            let keys = self.plan.keys_of(slice_group, id, &self.chains);
+            let keys = self.plan.keys_of(slice_group, id, &self.chains)?;
             let ScopeSums { rows, qty, price } = sums;
-            SummaryGroup { keys, period: slice_group.period, qty, price, rows, extremes }
+            Ok(SummaryGroup { keys, period: slice_group.period, qty, price, rows, extremes })
         };
         self.groups.each().map(group).collect()
     }

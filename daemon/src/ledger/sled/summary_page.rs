@@ -26,7 +26,7 @@ pub(super) fn page(
     if !by_period || (page.offset == 0 && page.limit == usize::MAX) {
         return Ok(SummaryPage::of(summarize(reading, query, slices)?, query, page));
     }
-    let periods = periods(reading, query, slices);
+    let periods = periods(reading, query, slices)?;
     let counts = counts(reading, query, &periods)?;
     let total = counts.iter().sum();
     let wanted = page.of(total);
@@ -50,15 +50,15 @@ fn periods<'s>(
     reading: Reading<'_>,
     query: &SummaryQuery,
     slices: &'s [Slice],
-) -> Vec<Vec<&'s Slice>> {
-    let selection = Selection::new(reading.catalog, &query.filters);
+) -> Result<Vec<Vec<&'s Slice>>, LedgerError> {
+    let selection = Selection::new(reading.catalog, &query.filters)?;
     let mut periods: BTreeMap<Period, Vec<&Slice>> = BTreeMap::new();
     for slice in slices {
         if selection.takes_slice(reading.metric_type(slice), slice.period) {
             periods.entry(slice.period).or_default().push(slice);
         }
     }
-    periods.into_values().collect()
+    Ok(periods.into_values().collect())
 }
 
 /// How many groups each period has.
@@ -67,7 +67,7 @@ fn counts(
     query: &SummaryQuery,
     periods: &[Vec<&Slice>],
 ) -> Result<Vec<usize>, LedgerError> {
-    let selection = Selection::new(reading.catalog, &query.filters);
+    let selection = Selection::new(reading.catalog, &query.filters)?;
     let plan = Plan::new(reading, query, &selection);
     let scopes: usize =
         periods.iter().flatten().flat_map(|slice| &slice.rollups).map(|part| part.rows).sum();

@@ -146,6 +146,8 @@ impl Reading<'_> {
         up_to: Level,
     ) -> Result<Vec<Slice>, LedgerError> {
         let (begin_secs, end_secs) = (first_second(begin), first_second(end));
+        // Sums may be older ones, too.
+        self.store.check_lost(begin_secs, end_secs)?;
         let mut stretches: Vec<(i64, i64, &Arc<Vec<Slice>>)> = Vec::new();
         for level in [Level::Month, Level::Day].into_iter().filter(|level| *level >= up_to) {
             if begin_secs >= end_secs {
@@ -167,7 +169,10 @@ impl Reading<'_> {
         let mut position_secs = begin_secs;
         for (begin, end, slices) in stretches {
             self.add_slices(position_secs, begin, &mut sources)?;
-            sources.extend(slices.iter().cloned());
+            for slice in slices.iter() {
+                self.catalog.check_metric(slice.metric)?;
+                sources.push(slice.clone());
+            }
             position_secs = end;
         }
         self.add_slices(position_secs, end_secs, &mut sources)?;

@@ -67,7 +67,7 @@ impl Swap<'_> {
         let (mut taken, mut dropped) = (Vec::new(), Vec::new());
         for part in 0..slice.rollups.len() {
             for entry in self.reading.rollup(&slice, part)? {
-                let list = if self.replaces(&slice, &entry) { &mut taken } else { &mut dropped };
+                let list = if self.replaces(&slice, &entry)? { &mut taken } else { &mut dropped };
                 list.push(entry.scope);
             }
         }
@@ -84,11 +84,11 @@ impl Swap<'_> {
 
     /// Whether a staged scope takes the place of what was collected: it belongs to the
     /// reprocessing (still), the source knew something, and the cycle is past the period.
-    fn replaces(&self, slice: &Slice, entry: &RollupEntry) -> bool {
-        let cursor = self.reading.catalog.cursor(slice.metric, entry.scope);
-        self.members.contains(&entry.scope)
+    fn replaces(&self, slice: &Slice, entry: &RollupEntry) -> Result<bool, LedgerError> {
+        let cursor = self.reading.catalog.cursor(slice.metric, entry.scope)?;
+        Ok(self.members.contains(&entry.scope)
             && entry.fact != Fact::Lost
-            && cursor.is_some_and(|cursor| cursor.next_secs() > slice.period.begin_secs())
+            && cursor.is_some_and(|cursor| cursor.next_secs() > slice.period.begin_secs()))
     }
 }
 

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::catalog::MetricNumber;
 use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
+use super::holes::Holes;
 use super::records;
 use super::store::{Store, Table, Write, damaged};
 use crate::ledger::LedgerError;
@@ -97,18 +98,23 @@ pub(super) struct NewTexts {
 }
 
 impl Texts {
-    pub(super) fn load(store: &Store) -> Result<Texts, LedgerError> {
+    /// A column whose record is damaged gets another dictionary.
+    pub(super) fn load(store: &Store, holes: &Holes) -> Result<Texts, LedgerError> {
         let mut writer = TextWriter::default();
-        for entry in store.prefix(Table::States, REGISTRY) {
-            let (key, value) = entry?;
-            let place = || "register of dictionaries".to_owned();
-            let wrong = |damage| damaged(place(), damage);
-            let numbers = records::decode_numbers(&value).map_err(wrong)?;
-            let (metric, column) =
-                split_registry_key(&key).ok_or(wrong(Damage("its key is not understood")))?;
-            let [number] = numbers[..] else { return Err(wrong(Damage("it has many numbers"))) };
-            writer.next_dictionary = writer.next_dictionary.max(number + 1);
-            writer.registry.insert((metric, column), number);
+        let end = [REGISTRY, &[0xFF; 1]].concat();
+        for entry in store.range_as_it_is(Table::States, REGISTRY.to_vec()..end) {
+            // Told where states are read.
+            let Ok((key, value)) = entry else { break };
+            let Ok(numbers) = records::decode_numbers(&value) else { continue };
+            if let (Some(column), [number]) = (split_registry_key(&key), &numbers[..]) {
+                writer.next_dictionary = writer.next_dictionary.max(number.saturating_add(1));
+                writer.registry.insert(column, *number);
+            }
+        }
+        if holes.check(Table::States).is_err() {
+            let last = dictionaries(store)?.last().copied();
+            let next = last.map_or(0, |last| last.saturating_add(1));
+            writer.next_dictionary = writer.next_dictionary.max(next);
         }
         Ok(Texts { writer: Mutex::new(writer), chunks: Mutex::default() })
     }
@@ -265,12 +271,17 @@ impl TextWriter {
     ) -> Result<u32, LedgerError> {
         let key = (metric, column.to_owned());
         if let Some(number) = self.registry.get(&key).copied() {
-            let dictionary = match self.dictionaries.entry(number) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(Dictionary::load(store, number)?),
+            let loaded = match self.dictionaries.entry(number) {
+                Entry::Occupied(entry) => Ok(entry.into_mut()),
+                Entry::Vacant(entry) => {
+                    Dictionary::load(store, number).map(|found| entry.insert(found))
+                }
             };
-            if dictionary.chunk < CHUNKS_MAX {
-                return Ok(number);
+            match loaded {
+                Ok(dictionary) if dictionary.chunk < CHUNKS_MAX => return Ok(number),
+                // What is damaged is read by nobody, and written by nobody.
+                Ok(_) | Err(LedgerError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         let number = self.next_dictionary;

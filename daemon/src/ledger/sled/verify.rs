@@ -161,7 +161,7 @@ fn nothing() -> Finding {
 pub(super) fn text_of_lost(lost: &Lost) -> String {
     let count = lost.last - lost.first + 1;
     let tables: Vec<&str> = Table::all()
-        .filter(|table| lost.tables & (1 << (*table as u32)) != 0)
+        .filter(|table| lost.is_about(*table))
         .filter_map(|table| match table {
             Table::Slices => Some("rows"),
             Table::Kv => Some("rules"),
@@ -174,10 +174,12 @@ pub(super) fn text_of_lost(lost: &Lost) -> String {
         .collect::<BTreeSet<_>>()
         .into_iter()
         .collect();
-    let time = |secs| DateTime::from_timestamp(secs, 0).unwrap_or_default().format("%FT%TZ");
-    let periods = lost.periods.map_or(String::new(), |(begin, end)| {
-        format!(", periods that begin from {} to {}", time(begin), time(end))
-    });
+    let time = |secs| DateTime::from_timestamp(secs, 0).map(|time| time.format("%FT%TZ"));
+    let periods =
+        lost.periods.map_or(String::new(), |(begin, end)| match (time(begin), time(end)) {
+            (Some(begin), Some(end)) => format!(", periods that begin from {begin} to {end}"),
+            _ => ", of any period".to_owned(),
+        });
     format!(
         "{count} changes that were acknowledged are lost (numbers {} to {}: {}{periods})",
         lost.first,
@@ -219,7 +221,10 @@ fn check_records(
 }
 
 fn remedy_of(table: Table) -> Remedy {
-    if table == Table::Sums { Remedy::Rebuild } else { Remedy::Restore }
+    match table {
+        Table::Sums | Table::Files | Table::Seals | Table::Meta => Remedy::Rebuild,
+        _ => Remedy::Restore,
+    }
 }
 
 impl SledLedger {
@@ -503,11 +508,11 @@ fn check_cursors(
     findings: &mut Findings,
 ) {
     let mut say = |scope: ScopeNumber, detail: &str| {
-        let id = &reading.catalog.scopes[scope as usize].id;
+        let id = reading.catalog.scope_name(scope);
         findings.push(Finding {
             place: format!("{}, scope `{id}`", reading.place_of_slice(slice)),
             detail: detail.to_owned(),
-            scopes: Some((id.to_string(), id.to_string())),
+            scopes: Some((id.clone(), id)),
             ..of_slice(reading, slice)
         });
     };
@@ -515,7 +520,8 @@ fn check_cursors(
         if !collected.insert((slice.metric, *scope)) {
             say(*scope, "it is there twice");
         }
-        let cursor = reading.catalog.cursor(slice.metric, *scope);
+        // Damaged ones are told with the records.
+        let cursor = reading.catalog.cursor(slice.metric, *scope).unwrap_or_default();
         if cursor.is_some_and(|cursor| cursor.next_secs() <= slice.period.begin_secs()) {
             say(*scope, "it is behind the cursor, and will be collected again");
         }

@@ -159,10 +159,7 @@ pub(super) fn check_sums(
 }
 
 fn of_part(reading: Reading<'_>, slice: &Slice, part: Part) -> Finding {
-    let id = |number: ScopeNumber| {
-        let scope = reading.catalog.scopes.get(number as usize);
-        scope.map_or_else(|| "?".to_owned(), |scope| scope.id.to_string())
-    };
+    let id = |number: ScopeNumber| reading.catalog.scope_name(number);
     let scopes = Some((id(part.first_scope), id(part.last_scope)));
     Finding { scopes, ..of_slice(reading, slice) }
 }

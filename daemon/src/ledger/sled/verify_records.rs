@@ -4,7 +4,8 @@ use super::codec::Damage;
 use super::slice::Slice;
 use super::store::{Store, Table};
 use super::{
-    COUNTERS_KEY, cursors, data, kv, push, records, reprocessing, seal, states, store, texts,
+    COUNTERS_KEY, cursors, data, journal, kv, load, push, records, reprocessing, seal, states,
+    store, texts,
 };
 use crate::ledger::{LedgerError, hex};
 
@@ -46,13 +47,20 @@ pub(super) fn check_record(
         // Moved by a start, if there was anything.
         Table::Rollups | Table::Blocks | Table::Removed => Ok(()),
     };
-    Ok(result.map_err(|damage| (place(table, key), damage)))
+    let place = || match (table, <[u8; 4]>::try_from(key)) {
+        (Table::Scopes | Table::Metrics | Table::Chains, Ok(number)) => {
+            load::place(table, u32::from_be_bytes(number), value)
+        }
+        _ => place(table, key),
+    };
+    Ok(result.map_err(|damage| (place(), damage)))
 }
 
 fn check_meta(key: &[u8], value: &[u8]) -> Result<(), Damage> {
     match key {
         COUNTERS_KEY => records::decode_counters(value).map(|_| ()),
         key if key == store::HEADER => store::read_header(value).map(|_| ()),
+        key if key == journal::JOURNAL => journal::check_record(value),
         key => seal::check_meta(key, value),
     }
 }

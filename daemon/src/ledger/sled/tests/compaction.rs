@@ -12,6 +12,7 @@ use super::reprocessing::{ledger_of_two, priced, reprocessing_of};
 use super::reset::reset_of;
 use super::support::*;
 use crate::ledger::sled::data::{self, FileId};
+use crate::ledger::sled::holes::Holes;
 use crate::ledger::sled::slice::Slice;
 use crate::ledger::sled::store::{Store, Table};
 use crate::ledger::sled::{SledLedger, SledOptions};
@@ -144,7 +145,9 @@ pub(super) fn assert_nothing_is_left_over(path: &Path) {
     for slice in live.into_iter().flat_map(|(table, prefix)| records(path, table, prefix)) {
         *live_of.entry(slice.data_file()).or_default() += slice.extent_size();
     }
-    let files = data::load(&Store::open(path, SledOptions::default()).unwrap()).unwrap();
+    let files =
+        data::load(&Store::open(path, SledOptions::default()).unwrap(), &mut Holes::default());
+    let files = files.unwrap();
     assert!(live_of.keys().all(|file| files.contains_key(file)));
     for (file, entry) in &files {
         let live = live_of.get(file).copied().unwrap_or(0);
@@ -331,7 +334,7 @@ fn rows_that_do_not_add_up_to_their_sums_are_left_alone() {
     let error = ledger.compact().unwrap_err();
 
     let expected = "the sums of its scopes are not those of its rows";
-    assert!(error.to_string().ends_with(expected), "{error}");
+    assert!(error.to_string().contains(expected), "{error}");
     assert_eq!(compact(&ledger), CompactionStep::default());
 }
 

@@ -334,8 +334,11 @@ fn damage_is_found_and_named_and_the_rest_stays_readable() {
 
     let place = "of metric `cpu (source_cpu)`, period 2026-11-01T01:00:00Z/2026-11-01T02:00:00Z, \
                  scopes `ann` to `bob`, file `data/2026-11.0`: its checksum does not fit";
-    assert_eq!(by_scope.to_string(), format!("damaged record in rollup {place}"));
-    assert_eq!(by_flavor.to_string(), format!("damaged record in block {place}"));
+    let hint = "(hint: `rated ledger verify` lists all damage, `rated ledger restore` makes the \
+                ledger from a backup)";
+    let said = |what: &str| format!("damaged record in {what} {place}\n{hint}");
+    assert_eq!(by_scope.to_string(), said("rollup"));
+    assert_eq!(by_flavor.to_string(), said("block"));
     assert!(matches!(page, LedgerError::Damaged { .. }));
     let mut undamaged = everything(&[attribute("flavor")]);
     undamaged.end = at(1);

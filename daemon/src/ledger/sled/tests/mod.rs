@@ -9,6 +9,7 @@ mod crash;
 mod flips;
 mod generations;
 mod grouping;
+mod holes;
 mod kv;
 mod model;
 mod pruning;

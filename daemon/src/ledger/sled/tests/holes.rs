@@ -1,0 +1,270 @@
+//! A damaged record costs what depends on it, and no period is lost or rated twice for it.
+
+use std::path::Path;
+
+use super::flips::verify;
+use super::reprocessing::{ledger_of_two, priced, reprocessing_of};
+use super::reset::reset_of;
+use super::support::*;
+use crate::ledger::sled::store::{Store, Table};
+use crate::ledger::sled::{SledLedger, SledOptions, accept};
+use crate::ledger::{
+    Filters, GroupKey, Ledger, LedgerError, ModuleState, NewScope, Remedy, ScopeChange,
+    SummaryQuery,
+};
+
+const OPTIONS: SledOptions =
+    SledOptions { cache_size_mib: 8, disk_reserve_mib: 0, keep_generations: 2 };
+
+/// Flips a bit in the middle of a table's first, second … record. The record as it is then.
+fn flip(path: &Path, table: Table, index: usize) -> Vec<u8> {
+    let store = Store::open(path, OPTIONS).unwrap();
+    let (key, value) = store.prefix(table, &[]).nth(index).unwrap().unwrap();
+    let mut value = value.to_vec();
+    let middle = value.len() / 2;
+    value[middle] ^= 1;
+    store.put_as_it_is(table, &key, &value);
+    value
+}
+
+fn record(path: &Path, table: Table, index: usize) -> Vec<u8> {
+    let store = Store::open(path, OPTIONS).unwrap();
+    store.prefix(table, &[]).nth(index).unwrap().unwrap().1.to_vec()
+}
+
+/// A ledger of two scopes and two metrics, at rest.
+fn at_rest(path: &Path) {
+    let ledger = ledger_of_two(path);
+    let rows = [("ann", 100, 30, None, None), ("bob", 100, 30, None, None)];
+    ledger.commit(vec![slice("disk", hour(0), &["ann", "bob"], &rows)]).unwrap();
+    // The last change is written again at a start.
+    ledger.set_module_state("x", ModuleState { enabled: true, priority: 1 }).unwrap();
+}
+
+fn is_damaged<T>(result: Result<T, LedgerError>) -> bool {
+    match result {
+        Ok(_) => false,
+        Err(LedgerError::Damaged { .. }) => true,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn trouble(ledger: &SledLedger) -> &str {
+    let [trouble] = ledger.troubles() else { panic!("{:?}", ledger.troubles()) };
+    trouble
+}
+
+fn metrics_of(ledger: &SledLedger) -> Vec<String> {
+    ledger.cursors().unwrap().next_begin_secs.into_keys().map(|metric| metric.alt_name).collect()
+}
+
+#[test]
+fn a_damaged_scope_is_held_and_never_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    at_rest(path);
+    let damaged = flip(path, Table::Scopes, 1);
+
+    for _ in 0..2 {
+        let ledger = open(path);
+
+        assert!(trouble(&ledger).contains("scopes 1, perhaps `bob`"), "{}", trouble(&ledger));
+        assert!(trouble(&ledger).contains("rated ledger restore"), "{}", trouble(&ledger));
+        // What needs it is an error, what does not is whole.
+        assert_eq!(summary(&ledger, &everything(&[])), [" 10x 10 1.4"]);
+        assert!(is_damaged(ledger.scopes()));
+        assert!(is_damaged(ledger.summarize(&everything(&[GroupKey::Scope]))));
+        assert!(is_damaged(ledger.rows(&all_rows(0, 99))));
+        let of = |name: &str| {
+            let filters = Filters { scopes: Some(vec![scope(name)]), ..Filters::default() };
+            SummaryQuery { filters, ..everything(&[]) }
+        };
+        assert_eq!(summary(&ledger, &of("ann")), [" 5x 5 0.7"]);
+        assert!(is_damaged(ledger.summarize(&of("bob"))));
+        // The daemon goes on for the others.
+        ledger.set_metrics(&[metric("cpu"), metric("disk")]).unwrap();
+        let cursors = ledger.cursors().unwrap();
+        assert_eq!(cursors.scopes, [scope("ann")]);
+        assert_eq!(cursors.held.len(), 1);
+        assert!(is_damaged(ledger.add_scopes(&[new_scope("bob")])));
+        assert!(is_damaged(ledger.change_scope(&scope("bob"), &ScopeChange::default())));
+        assert!(is_damaged(ledger.reset(&reset_of(&["bob"], at(0)))));
+        let rows = [("bob", 1, 1, None, None)];
+        let slices = vec![pushed("cpu", hour(9), &["bob"], &rows)];
+        assert!(is_damaged(ledger.push(push_of(slices, None))));
+        assert!(is_damaged(ledger.begin_backup(at(0))));
+        assert_eq!(verify(&ledger)[0].remedy, Remedy::Restore);
+    }
+    let ledger = open(path);
+    ledger.commit(vec![priced(4, &["ann"], 10)]).unwrap();
+    assert_eq!(summary(&ledger, &everything(&[])), [" 11x 11 1.5"]);
+    drop(ledger);
+    assert_eq!(record(path, Table::Scopes, 1), damaged);
+    assert_eq!(trouble(&open(path)).matches("scopes 1").count(), 1);
+}
+
+#[test]
+fn where_cursors_are_damaged_no_period_is_rated_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    at_rest(path);
+    let damaged = flip(path, Table::Cursors, 0);
+
+    for round in 0..2 {
+        let ledger = open(path);
+
+        assert!(trouble(&ledger).contains("cursors of metric `cpu"), "{}", trouble(&ledger));
+        ledger.set_metrics(&[metric("cpu"), metric("disk")]).unwrap();
+        let new = NewScope { first_period: at(9), ..new_scope(["eve", "fay"][round]) };
+        ledger.add_scopes(&[new]).unwrap();
+        assert_eq!(metrics_of(&ledger), ["disk"]);
+        for index in [0, 3, 4] {
+            assert!(is_damaged(ledger.commit(vec![priced(index, &["ann"], 10)])));
+        }
+        let next = i64::try_from(round).unwrap() + 1;
+        let rows = [("ann", 100, 30, None, None)];
+        ledger.commit(vec![slice("disk", hour(next), &["ann"], &rows)]).unwrap();
+        assert!(is_damaged(ledger.reset(&reset_of(&["ann"], at(0)))));
+        assert!(is_damaged(ledger.scopes()));
+        let sums = [" 11x 11 1.7", " 12x 12 2"][round];
+        assert_eq!(summary(&ledger, &everything(&[])), [sums]);
+    }
+    assert_eq!(record(path, Table::Cursors, 0), damaged);
+}
+
+#[test]
+fn a_reprocessing_does_not_end_where_cursors_are_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    at_rest(path);
+    {
+        let ledger = open(path);
+        let id = ledger.add_reprocessing(&reprocessing_of(&["ann"], (1, 1))).unwrap();
+        ledger.stage_reprocessed(id, vec![priced(1, &["ann"], 70)]).unwrap();
+        ledger.set_module_state("x", ModuleState { enabled: true, priority: 2 }).unwrap();
+    }
+    flip(path, Table::Cursors, 0);
+
+    let ledger = open(path);
+
+    assert!(is_damaged(ledger.finish_reprocessing(1)));
+    assert!(!ledger.reprocessings().unwrap()[0].finished);
+    assert_eq!(summary(&ledger, &everything(&[])), [" 10x 10 1.4"]);
+}
+
+#[test]
+fn a_damaged_metric_is_held_and_not_taken_for_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    at_rest(path);
+    flip(path, Table::Metrics, 0);
+
+    for _ in 0..2 {
+        let ledger = open(path);
+
+        ledger.set_metrics(&[metric("cpu"), metric("disk"), metric("new")]).unwrap();
+        assert_eq!(metrics_of(&ledger), ["disk"]);
+        assert!(is_damaged(ledger.summarize(&everything(&[]))));
+        let rows = [("ann", 1, 1, None, None)];
+        let slices = vec![pushed("source_cpu", hour(9), &["ann"], &rows)];
+        assert!(is_damaged(ledger.push(push_of(slices, None))));
+        assert_eq!(ledger.scopes().unwrap().len(), 2);
+    }
+    let ledger = open(path);
+    let rows = [("ann", 100, 30, None, None)];
+    ledger.commit(vec![slice("disk", hour(1), &["ann"], &rows)]).unwrap();
+}
+
+#[test]
+fn nothing_is_written_into_a_file_whose_record_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    at_rest(path);
+    flip(path, Table::Files, 0);
+    let files = || {
+        let mut files: Vec<(String, Vec<u8>)> = std::fs::read_dir(path.join("data"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|file| (file.display().to_string(), std::fs::read(file).unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    let before = files();
+
+    for index in 4..6 {
+        let ledger = open(path);
+        assert!(trouble(&ledger).contains("data/2026-11.0"), "{}", trouble(&ledger));
+        ledger.commit(vec![priced(index, &["ann", "bob"], 10)]).unwrap();
+        super::compaction::compact(&ledger);
+    }
+
+    assert_eq!(files()[0], before[0]);
+    assert_eq!(summary(&open(path), &everything(&[])), [" 14x 14 1.8"]);
+    // What it said follows from the slices.
+    accept(path, OPTIONS).unwrap();
+    let ledger = open(path);
+    assert_eq!(ledger.troubles(), [] as [String; 0]);
+    assert_eq!(verify(&ledger), []);
+    ledger.commit(vec![priced(6, &["ann", "bob"], 10)]).unwrap();
+    assert_eq!(summary(&ledger, &everything(&[])), [" 16x 16 2"]);
+}
+
+#[test]
+fn damaged_counters_are_counted_again_and_a_damaged_journal_is_not_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    at_rest(path);
+    let is_it = |key: &[u8]| key == b"counters" || key == b"journal";
+    {
+        let store = Store::open(path, OPTIONS).unwrap();
+        for entry in store.prefix(Table::Meta, &[]) {
+            let (key, value) = entry.unwrap();
+            if is_it(&key) {
+                let mut value = value.to_vec();
+                value[3] ^= 1;
+                store.put_as_it_is(Table::Meta, &key, &value);
+            }
+        }
+    }
+
+    let ledger = open(path);
+
+    assert_eq!(ledger.troubles().len(), 2, "{:?}", ledger.troubles());
+    assert_eq!(ledger.size().unwrap().rows, 10);
+    ledger.commit(vec![priced(4, &["ann", "bob"], 10)]).unwrap();
+    assert_eq!(summary(&ledger, &everything(&[])), [" 12x 12 1.6"]);
+    drop(ledger);
+    accept(path, OPTIONS).unwrap();
+    let ledger = open(path);
+    assert_eq!(ledger.troubles(), [] as [String; 0]);
+    assert_eq!(ledger.size().unwrap().rows, 12);
+    assert_eq!(verify(&ledger), []);
+}
+
+/// As after a kill between the journal and the last of its writes, and a flipped bit in it.
+#[test]
+fn where_the_last_change_is_half_done_and_its_journal_damaged_nothing_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    at_rest(path);
+    {
+        let store = Store::open(path, OPTIONS).unwrap();
+        // One of its writes has not got to its place.
+        store.remove_as_it_is(Table::States, b"module/x");
+        let journal = store.get(Table::Meta, b"journal").unwrap().unwrap();
+        let mut journal = journal.to_vec();
+        journal[5] ^= 1;
+        store.put_as_it_is(Table::Meta, b"journal", &journal);
+    }
+
+    for _ in 0..2 {
+        let ledger = open(path);
+
+        assert_eq!(summary(&ledger, &everything(&[])), [" 10x 10 1.4"]);
+        assert!(is_damaged(ledger.module_states()));
+        assert!(is_damaged(ledger.takes_changes()));
+        assert!(is_damaged(ledger.commit(vec![priced(4, &["ann"], 10)])));
+        assert!(is_damaged(ledger.set_metrics(&[metric("cpu")])) || ledger.cursors().is_err());
+    }
+}
