@@ -7,6 +7,8 @@ mod client;
 mod credentials;
 mod differences;
 mod doctor;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod import;
 #[cfg(debug_assertions)]
 mod kill_steps;

@@ -30,7 +30,7 @@ const NUMBER_ARGUMENT: &str = "force_granularity";
 const SWITCH_ARGUMENT: &str = "use_all_resource_revisions";
 
 #[derive(Debug, thiserror::Error)]
-enum ImportError {
+pub(super) enum ImportError {
     #[error("cannot read `{}`", path.display())]
     Read {
         path: PathBuf,
@@ -82,7 +82,7 @@ fn read(path: &Path) -> Result<String, ImportError> {
 /// A line that is wrong, and why.
 type Fault = (usize, String);
 
-fn convert(path: &Path, text: &str, scope_key: &str) -> Result<String, ImportError> {
+pub(super) fn convert(path: &Path, text: &str, scope_key: &str) -> Result<String, ImportError> {
     let placed = |(line, reason)| ImportError::Place { path: path.to_owned(), line, reason };
     let root = yaml::parse(text).map_err(|error| placed((error.line, error.reason)))?;
     let mut file = File::default();

@@ -252,7 +252,11 @@ pub(super) fn check_entry(key: &[u8], record: &[u8]) -> Result<(), Damage> {
 /// What the ledger knows of its files, into a catalog.
 pub(super) fn load_into(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerError> {
     let files = load(store)?;
-    catalog.next_file = files.keys().map(|file| file.number + 1).max().unwrap_or(0);
+    let next =
+        files.keys().map(|file| file.number).max().map_or(Some(0), |last| last.checked_add(1));
+    catalog.next_file = next.ok_or_else(|| {
+        damaged("a data file's record".to_owned(), Damage("its number is too big"))
+    })?;
     catalog.files = Arc::new(files);
     Ok(())
 }
