@@ -1,9 +1,10 @@
 #!/bin/sh
-# daemon/fuzz/sanitize.sh [address|leak|thread]: the tests of the unsafe code (plugin-api and the host of plugins) with a
-# sanitizer of the compiler; see README.md.
+# daemon/fuzz/sanitize.sh [address|leak|thread [FILTER]]: the tests of the unsafe code (plugin-api and the host of plugins) with
+# a sanitizer of the compiler, each in a process of its own; see README.md. FILTER is one of nextest's, to run fewer.
 set -eu
 cd "$(dirname "$0")/../.."
 kind=${1:-address}
+filter=${2:-all()}
 target=x86_64-unknown-linux-gnu
 # The stable compiler has the sanitizers, but not the right to say so.
 export RUSTC_BOOTSTRAP=1
@@ -15,12 +16,8 @@ export LSAN_OPTIONS="suppressions=$here/lost.txt:print_suppressions=0"
 export ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1:detect_invalid_pointer_pairs=2"
 export TSAN_OPTIONS="suppressions=$here/races.txt:history_size=7"
 
-# Dependencies are not what is looked at: they are built quickly.
-run() {
-    cargo test --locked --no-fail-fast --target "$target" --config 'profile.dev.package."*".opt-level=0' "$@"
-}
-failed=0
-run -p rated-plugin --lib --tests || failed=1
-run -p rated --lib -- plugin:: fuzz::tests::any_plugin_batches || failed=1
-run -p rated --test plugin || failed=1
-exit $failed
+# Both packages at once, so that what they depend on is built once. Dependencies are not what is looked at: they are built
+# quickly.
+exec cargo nextest run --locked --no-fail-fast --target "$target" --config 'profile.dev.package."*".opt-level=0' \
+    -p rated-plugin -p rated --lib --tests \
+    -E "(package(rated-plugin) | (package(rated) & (binary(plugin) | test(/^plugin::|any_plugin_batches|any_runner_messages/)))) & ($filter)"

@@ -42,8 +42,8 @@ impl Pause {
         Pause { until: Mutex::new(None) }
     }
 
-    /// How long an answer of 429 or 503 asks to be left alone, at most [`RETRY_AFTER_MAX`]. From now
-    /// on [`Pause::wait`] keeps to it.
+    /// How long an answer of 429 or 503 asks to be left alone, at most [`RETRY_AFTER_MAX`]. From
+    /// now on [`Pause::wait`] keeps to it.
     pub fn heed(&self, host: &Host, response: &HttpResponse) -> Option<Duration> {
         if !matches!(response.status, 429 | 503) {
             return None;
@@ -120,11 +120,11 @@ mod tests {
             let asker = asker(&host);
 
             assert_eq!(asker.scopes().unwrap(), ["429"]);
-            host.advance(TimeDelta::seconds(3599));
+            host.advance(TimeDelta::seconds(3589));
             let error = asker.scopes().unwrap_err();
             assert!(error.message.ends_with("left alone until 2026-01-01T01:00:00Z"), "{error}");
             assert_eq!(host.requests().len(), 1, "{value}");
-            host.advance(TimeDelta::seconds(1));
+            host.advance(TimeDelta::seconds(11));
             host.answer_body(200, "");
 
             assert_eq!(asker.scopes().unwrap(), ["200"]);

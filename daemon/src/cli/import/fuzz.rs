@@ -15,7 +15,7 @@ pub(crate) fn metrics(bytes: &[u8]) {
             assert!(checked.is_ok(), "{written}");
         }
         Err(ImportError::Place { line, .. }) => {
-            // The line behind the last break counts, and YAML knows three kinds of breaks.
+            // YAML knows three kinds of breaks.
             let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
             let lines = text.bytes().filter(|byte| breaks(byte)).count() + 1;
             assert!((0..=lines).contains(&line), "line {line} of {lines}");

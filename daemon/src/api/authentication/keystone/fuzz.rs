@@ -13,13 +13,13 @@ pub(crate) fn answer(bytes: &[u8]) {
     let status = statuses.get(usize::from(*choice)).copied().unwrap_or(StatusCode::UNAUTHORIZED);
     let answer = Answer { status, subject_token: None, body: body.to_vec() };
 
+    // What nobody reads of a document need not be text.
+    let Ok(document) = serde_json::from_slice::<Value>(body) else { return };
     if answer.is_error_of_keystone() {
-        let document: Value = serde_json::from_slice(body).expect("it was read");
         assert_eq!(document["error"]["code"], status.as_u16());
     }
     let Some(valid) = answer.token().and_then(|token| token.valid()) else { return };
 
-    let document: Value = serde_json::from_slice(body).expect("it was read");
     let token = &document["token"];
     assert_eq!(token["user"]["id"].as_str(), Some(valid.identity.user_id.as_str()));
     assert_eq!(token["project"]["id"].as_str(), valid.identity.project_id.as_deref());
