@@ -9,6 +9,9 @@ target=x86_64-unknown-linux-gnu
 # The stable compiler has the sanitizers, but not the right to say so.
 export RUSTC_BOOTSTRAP=1
 export RUSTFLAGS="-Zsanitizer=$kind -Cforce-frame-pointers=yes"
+# The standard library as it comes is not instrumented, which the compiler must be told is meant: building it anew takes its
+# sources and a nightly toolchain.
+[ "$kind" != thread ] || RUSTFLAGS="$RUSTFLAGS -Cunsafe-allow-abi-mismatch=sanitizer"
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/sanitizer-$kind"
 here=$PWD/daemon/fuzz
 # A library is never unloaded and an instance that a call hangs in is given up: these are meant to be lost.

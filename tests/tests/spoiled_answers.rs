@@ -347,7 +347,9 @@ fn a_source_that_says_when_is_left_alone_until_then() {
     let site = Site::new(2, 2);
     let data = site.data;
     let hour = "Retry-After: 3600\r\n";
-    site.spoiler.order(vec![Order::new(&["metric_"], instead(429, hour, "slow down"))]);
+    // Not what the fetcher asks.
+    let queries = ["query=", "metric_"];
+    site.spoiler.order(vec![Order::new(&queries, instead(429, hour, "slow down"))]);
     let daemon = site.start();
     // The attempts of each metric at its first hour, once it is not sent any more.
     let unsent = || {
@@ -359,7 +361,7 @@ fn a_source_that_says_when_is_left_alone_until_then() {
     };
     wait_until("both metrics wait for the time that the source has named", unsent);
 
-    let counted = Order::new(&["metric_"], SourceFault::Delay(Duration::ZERO));
+    let counted = Order::new(&queries, SourceFault::Delay(Duration::ZERO));
     assert!(site.spoiler.order(vec![counted]) > 0, "it was never asked");
     let cycles = daemon.metric("rated_cycle_duration_seconds_count");
     wait_until("five more cycles", || {

@@ -16,6 +16,9 @@ use super::store::Write;
 use super::{backup, cursors, data, kv, push, records, reprocessing, states, store, texts};
 use crate::usage::SUM_SCALE;
 
+/// A few bytes may stand for many scopes in step. They are as good as a few, and take longer: more
+/// are refused here as more than `SCOPES_MAX` are by the daemon.
+const SCOPES_MAX: usize = 4096;
 /// Numbers beyond this are not written: quantities and prices have 96 bits.
 const NUMBER_LIMIT: u128 = 1 << 96;
 
@@ -128,12 +131,16 @@ pub(crate) fn record(bytes: &[u8]) {
     let record = |kind| sealed(kind, bytes);
     match choice % 32 {
         0 | 16 => slice(bytes),
-        1 => comes_back(&record(b'C'), cursors::decode, |cursors| {
-            for cursor in cursors {
-                let _ = cursor.last_begin_secs();
-            }
-            cursors::encode(cursors)
-        }),
+        1 => comes_back(
+            &record(b'C'),
+            |bytes| cursors::decode_of(bytes, SCOPES_MAX),
+            |cursors| {
+                for cursor in cursors {
+                    let _ = cursor.last_begin_secs();
+                }
+                cursors::encode(cursors)
+            },
+        ),
         2 => comes_back(
             &record(b'S'),
             |bytes| records::decode_scope(7, bytes),
@@ -141,10 +148,14 @@ pub(crate) fn record(bytes: &[u8]) {
         ),
         3 => comes_back(&record(b'M'), records::decode_metric, records::encode_metric),
         4 => comes_back(&record(b'H'), records::decode_chain, |chain| records::encode_chain(chain)),
-        5 => comes_back(&record(b'N'), records::decode_note, |note| {
-            assert!(note.scopes.len() <= cursors::SCOPES_MAX);
-            records::encode_note(note)
-        }),
+        5 => comes_back(
+            &record(b'N'),
+            |bytes| records::decode_note_of(bytes, SCOPES_MAX),
+            |note| {
+                assert!(note.scopes.len() <= SCOPES_MAX);
+                records::encode_note(note)
+            },
+        ),
         6 => comes_back(&record(b'U'), records::decode_module, |state| {
             records::encode_module(*state)
         }),
