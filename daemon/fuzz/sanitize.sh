@@ -19,8 +19,9 @@ export LSAN_OPTIONS="suppressions=$here/lost.txt:print_suppressions=0"
 export ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1:detect_invalid_pointer_pairs=2"
 export TSAN_OPTIONS="suppressions=$here/races.txt:history_size=7"
 
-# Both packages at once, so that what they depend on is built once. Dependencies are not what is looked at: they are built
-# quickly.
-exec cargo nextest run --locked --no-fail-fast --target "$target" --config 'profile.dev.package."*".opt-level=0' \
-    -p rated-plugin -p rated --lib --tests \
+# Everything that a test loads, too. Dependencies are not what is looked at: they are built quickly.
+set -- --locked --workspace --exclude rated-tests --target "$target" --config 'profile.dev.package."*".opt-level=0' \
+    -Z profile-rustflags --config 'profile.dev.package.rated.rustflags=["--cfg", "sanitized"]'
+cargo build "$@"
+exec cargo nextest run --no-fail-fast "$@" --lib --tests \
     -E "(package(rated-plugin) | (package(rated) & (binary(plugin) | test(/^plugin::|any_plugin_batches|any_runner_messages/)))) & ($filter)"
