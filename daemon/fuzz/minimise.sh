@@ -1,9 +1,9 @@
 #!/bin/sh
-# daemon/fuzz/minimise.sh [COUNT [TARGET…]]: leaves of each target (or of all) the COUNT inputs (default 28) that reach most, of
-# those that are kept and those that fuzz.sh has found. Inputs with a name of their own were put there by hand and stay.
+# daemon/fuzz/minimise.sh [COUNT [TARGET…]]: leaves of each target (or of all) the COUNT inputs (default 16) that reach most, of
+# those that are kept and those that fuzz.sh has found, beside those with a name of their own: they were put there by hand.
 set -eu
 cd "$(dirname "$0")"
-count=${1:-28}
+count=${1:-16}
 [ $# -eq 0 ] || shift
 export RUSTC_BOOTSTRAP=1
 [ $# -gt 0 ] || set -- $(cargo fuzz list --fuzz-dir .)
@@ -34,7 +34,7 @@ by_hand = [index for index, name in enumerate(names)
 known = set().union(*(reached[index] for index in by_hand))
 everything = set().union(*reached)
 chosen, left = [], set(range(len(names))) - set(by_hand)
-while left and len(by_hand) + len(chosen) < count:
+while left and len(chosen) < count:
     # Of those that reach most the shortest one.
     best = max(left, key=lambda index: (len(reached[index] - known), -names[index].stat().st_size))
     if not reached[best] - known:
