@@ -171,6 +171,7 @@ mod tests {
         assert_eq!(host.requests().len(), 1);
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "a host's answer may also be an error")]
     fn busy(status: u16, after: &str) -> Result<HttpResponse> {
         let headers = BTreeMap::from([("retry-after".to_owned(), after.to_owned())]);
         Ok(HttpResponse { status, headers, body: Vec::new() })

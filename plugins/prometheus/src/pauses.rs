@@ -12,6 +12,7 @@ use crate::{PrometheusCollector, PrometheusScopes};
 const CONFIG: &str = "url = \"http://127.0.0.1:9090\"";
 const NOTHING: &str = r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#;
 
+#[expect(clippy::unnecessary_wraps, reason = "a host's answer may also be an error")]
 fn busy(status: u16, after: &str) -> Result<HttpResponse> {
     let headers = BTreeMap::from([("retry-after".to_owned(), after.to_owned())]);
     Ok(HttpResponse { status, headers, body: b"busy".to_vec() })

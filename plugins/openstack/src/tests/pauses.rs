@@ -10,6 +10,7 @@ use super::faults::{KEYSTONE, ok};
 use super::rows::BASIC;
 use crate::{GnocchiScopes, KeystoneProjects};
 
+#[expect(clippy::unnecessary_wraps, reason = "a host's answer may also be an error")]
 fn busy(status: u16, after: &str) -> Result<HttpResponse> {
     let headers = BTreeMap::from([("retry-after".to_owned(), after.to_owned())]);
     Ok(HttpResponse { status, headers, body: b"busy".to_vec() })
