@@ -20,7 +20,8 @@ export LSAN_OPTIONS="suppressions=$here/lost.txt:print_suppressions=0"
 export ASAN_OPTIONS="detect_stack_use_after_return=1:strict_string_checks=1:detect_invalid_pointer_pairs=2:handle_segv=0"
 export TSAN_OPTIONS="suppressions=$here/races.txt:history_size=7"
 
-# Everything that a test loads, too; libraries take the sanitizer's functions from the program. Dependencies are not what is looked at: they are built quickly.
+# Everything that a test loads, too; libraries take the sanitizer's functions from the program. Dependencies are not what is
+# looked at: they are built quickly.
 set -- --locked --workspace --exclude rated-tests --target "$target" --config 'profile.dev.package."*".opt-level=0' \
     -Z profile-rustflags --config 'profile.dev.package.rated.rustflags=["--cfg", "sanitized", "-Clink-arg=-rdynamic"]'
 cargo build "$@"

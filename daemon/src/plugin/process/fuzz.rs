@@ -53,7 +53,7 @@ fn report(frame: &[u8]) {
             assert_eq!(take_error(&mut reader), Ok(Some(error)));
         }
         Report::Ask { call, number, wanted } => {
-            let again = Report::ask(call, number, &asked(&wanted)).map(decoded);
+            let again = Report::ask(call, number, &asked(&wanted)).map(|frame| decoded(&frame));
             assert!(
                 matches!(&again, Ok(Report::Ask { call: c, number: n, wanted: w })
                     if (*c, *n, w) == (call, number, &wanted)),
@@ -110,7 +110,7 @@ fn columns(reader: Reader) {
     let Ok((schema, batch)) = taken else { return };
     assert!(batch.as_ref().map_or(0, RecordBatch::num_rows) <= ROWS_MAX);
     let frame = Report::columns(7, |writer| columns::put(writer, &schema, batch.as_ref()));
-    let Report::Columns(7, reader) = decoded(frame.expect("it was just read")) else {
+    let Report::Columns(7, reader) = decoded(&frame.expect("it was just read")) else {
         panic!("columns became something else");
     };
     assert_eq!(columns::take(reader, ROWS_MAX), Ok((schema.clone(), batch.clone())));
@@ -123,7 +123,7 @@ fn body(frame: Result<Vec<u8>>) -> Vec<u8> {
     frame.expect("it fits a frame").split_off(4)
 }
 
-fn decoded(frame: Vec<u8>) -> Report {
+fn decoded(frame: &[u8]) -> Report {
     Report::decode(frame[4..].to_vec()).expect("it was just written")
 }
 

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use super::wire::Answer;
+use super::wire::{Answer, Token};
 
 /// The last byte of a status, then the body.
 pub(crate) fn answer(bytes: &[u8]) {
@@ -18,7 +18,7 @@ pub(crate) fn answer(bytes: &[u8]) {
     if answer.is_error_of_keystone() {
         assert_eq!(document["error"]["code"], status.as_u16());
     }
-    let Some(valid) = answer.token().and_then(|token| token.valid()) else { return };
+    let Some(valid) = answer.token().and_then(Token::valid) else { return };
 
     let token = &document["token"];
     assert_eq!(token["user"]["id"].as_str(), Some(valid.identity.user_id.as_str()));
