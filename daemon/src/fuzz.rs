@@ -84,7 +84,8 @@ mod tests {
         any_push_is_read_as_serde_json_reads_it: push_body, 2_000, 16 * MIB;
         any_access_file_is_read_or_refused: access_file, 5_000, 16 * MIB;
         any_keystone_answer_names_who_it_says_or_nobody: keystone_answer, 10_000, 4 * MIB;
-        any_runner_messages_are_taken_or_refused: runner_messages, 10_000, 16 * MIB;
+        // Arrow's decoder reserves what is announced, 64 MiB of it at most.
+        any_runner_messages_are_taken_or_refused: runner_messages, 10_000, 80 * MIB;
         any_backup_is_read_or_refused: backup, 5_000, 16 * MIB;
         any_cloudkitty_metrics_are_converted_or_refused: cloudkitty_metrics, 2_000, 64 * MIB;
     }

@@ -217,7 +217,7 @@ fn texts(choices: &mut Choices<'_>, count: usize) -> ArrayDataBuilder {
     for _ in 0..count {
         offsets.push(at);
         at = match choices.byte() {
-            byte @ 0..=0xF7 => (at + i32::from(byte % 3)).min(TEXTS_SIZE),
+            byte @ 0..=0xF7 => at.saturating_add(i32::from(byte % 3)).min(TEXTS_SIZE),
             _ => choices.int(),
         };
     }
