@@ -29,6 +29,11 @@ fuzz! {
     json_body => crate::api::fuzz::json_body,
     xml_body => crate::api::fuzz::xml_body,
     push_body => crate::api::fuzz::push,
+    access_file => crate::api::fuzz::access_file,
+    keystone_answer => crate::api::fuzz::keystone_answer,
+    runner_messages => crate::plugin::fuzz::messages,
+    backup => crate::cli::fuzz::backup,
+    cloudkitty_metrics => crate::cli::fuzz::cloudkitty_metrics,
 }
 
 #[cfg(test)]
@@ -77,5 +82,11 @@ mod tests {
         any_json_body_is_answered: json_body, 1_000, 64 * MIB;
         any_xml_body_is_answered: xml_body, 1_000, 64 * MIB;
         any_push_is_read_as_serde_json_reads_it: push_body, 2_000, 16 * MIB;
+        any_access_file_is_read_or_refused: access_file, 5_000, 16 * MIB;
+        any_keystone_answer_names_who_it_says_or_nobody: keystone_answer, 10_000, 4 * MIB;
+        // Arrow's decoder reserves what is announced, 64 MiB of it at most.
+        any_runner_messages_are_taken_or_refused: runner_messages, 10_000, 80 * MIB;
+        any_backup_is_read_or_refused: backup, 5_000, 16 * MIB;
+        any_cloudkitty_metrics_are_converted_or_refused: cloudkitty_metrics, 2_000, 64 * MIB;
     }
 }

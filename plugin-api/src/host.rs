@@ -1,6 +1,7 @@
 //! What the host lends: log, clock, cancellation, key-value store, metrics, HTTP.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -156,6 +157,9 @@ impl Level {
     }
 }
 
+/// How long a thread sleeps before it looks whether its call is cancelled.
+const SLEEP_MAX: Duration = Duration::from_millis(50);
+
 /// One call's surroundings: deadline, trace, cancellation.
 ///
 /// ```
@@ -194,6 +198,26 @@ impl Call {
     pub fn deadline(&self) -> Option<DateTime<Utc>> {
         let deadline_ns = self.handle.deadline_ns();
         (deadline_ns != i64::MAX).then(|| DateTime::from_timestamp_nanos(deadline_ns))
+    }
+
+    /// Until the answer is due; `None` when the daemon sets no time.
+    pub fn time_left(&self, host: &Host) -> Option<Duration> {
+        let left = self.deadline()? - host.now();
+        Some(left.to_std().unwrap_or(Duration::ZERO))
+    }
+
+    /// Sleeps for a while; `Err(Cancelled)` as soon as the call is cancelled.
+    ///
+    /// The thread does nothing else meanwhile, and there are few of them: for short waits only.
+    pub fn sleep(&self, time: Duration) -> Result<()> {
+        let mut left = time;
+        while !left.is_zero() {
+            self.check_cancelled()?;
+            let step = left.min(SLEEP_MAX);
+            std::thread::sleep(step);
+            left -= step;
+        }
+        Ok(())
     }
 
     /// `00-<trace>-<span>-01`, the W3C `traceparent`.

@@ -94,7 +94,7 @@ fn broken_connections() -> Vec<(usize, [Case; SPOILED])> {
             2,
             [
                 everybody(SourceFault::Half, "cut short"),
-                everybody(instead(429, "Retry-After: 3600\r\n", "slow down"), "HTTP status 429"),
+                everybody(instead(429, "Retry-After: soon\r\n", "slow down"), "HTTP status 429"),
                 everybody(instead(200, "", html), "not JSON"),
                 one_scope(value("+Inf"), "`+Inf` is"),
             ],
@@ -177,6 +177,11 @@ impl Site {
         enter_price_list(&daemon, &self.data);
         daemon.stop();
         Daemon::start(&config.write(self.folder.path()))
+    }
+
+    /// With the configuration that it was started with before.
+    fn start_again(&self) -> Daemon {
+        Daemon::start(&self.folder.path().join("rated.toml"))
     }
 
     /// Spoils what is answered of a metric for an hour.
@@ -333,6 +338,42 @@ fn ten_million_series_of_one_scope_are_refused_in_bounded_memory() {
     println!("{spoiled} floods, at most {} MiB", memory >> 20);
     assert!(memory < MEMORY_MAX, "{memory} bytes");
     assert_eq!(actual_bill(&daemon, data.begin, data.end()), expected_bill(&data, 0..2));
+    daemon.stop();
+}
+
+/// What a source asks for holds for all that it is asked, whatever of it has failed.
+#[test]
+fn a_source_that_says_when_is_left_alone_until_then() {
+    let site = Site::new(2, 2);
+    let data = site.data;
+    let hour = "Retry-After: 3600\r\n";
+    // Not what the fetcher asks.
+    let queries = ["query=", "metric_"];
+    site.spoiler.order(vec![Order::new(&queries, instead(429, hour, "slow down"))]);
+    let daemon = site.start();
+    // The attempts of each metric at its first hour, once it is not sent any more.
+    let unsent = || {
+        let found = completeness(&daemon, &data);
+        let failed = found.values().filter(|(state, _)| state == "failed");
+        let reasons: Vec<&String> = failed.map(|(_, reason)| reason).collect();
+        let is_unsent = |reason: &&String| reason.contains("asked to be left alone until");
+        (reasons.len() == 2 * SCOPES && reasons.iter().all(is_unsent)).then_some(())
+    };
+    wait_until("both metrics wait for the time that the source has named", unsent);
+
+    let counted = Order::new(&queries, SourceFault::Delay(Duration::ZERO));
+    assert!(site.spoiler.order(vec![counted]) > 0, "it was never asked");
+    let cycles = daemon.metric("rated_cycle_duration_seconds_count");
+    wait_until("five more cycles", || {
+        (daemon.metric("rated_cycle_duration_seconds_count") >= cycles + 5.0).then_some(())
+    });
+
+    assert_eq!(site.spoiler.mend(), 0, "it was asked before its time");
+    assert!(unsent().is_some());
+    daemon.stop();
+    // A new instance has heard nothing.
+    let daemon = site.start_again();
+    check(&daemon, &data, &Held::new());
     daemon.stop();
 }
 

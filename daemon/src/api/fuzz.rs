@@ -7,6 +7,8 @@ use bytes::Bytes;
 use tokio::runtime::Runtime;
 use warp::http::{Response, header};
 
+use super::authentication::fuzz::htpasswd;
+pub(crate) use super::authentication::fuzz::keystone_answer;
 use super::tests::setup::{Api, with_rows_on_disk};
 pub(crate) use super::v2::dataframes::fuzz::push;
 pub(crate) use super::xml::fuzz::document as xml_document;
@@ -15,7 +17,7 @@ pub(crate) use super::xml::fuzz::document as xml_document;
 const INPUT_SIZE_MAX: usize = 64 << 10;
 
 /// What takes a query.
-const QUERIES: [&str; 15] = [
+const QUERIES: [&str; 21] = [
     "/v2/summary",
     "/v2/dataframes",
     "/v2/scope",
@@ -31,6 +33,12 @@ const QUERIES: [&str; 15] = [
     "/v1/collector/mappings",
     "/v1/collector/states",
     "/v1/rating/modules",
+    "/v2/explain",
+    "/v2/audit",
+    "/v2/ledger/generations",
+    "/v2/ledger/differences",
+    "/v2/ledger/verify",
+    "/v2/ledger/backups/1/records",
 ];
 
 /// What takes a body; the first ones take it as XML too.
@@ -104,6 +112,19 @@ pub(crate) fn query(bytes: &[u8]) {
     let query = String::from_utf8_lossy(query);
 
     check(&ask("GET", &format!("{path}?{query}"), &[("accept", accepted)], b""));
+}
+
+/// Which file, then what stands in it: those that say who may call, what they may, and that it is
+/// us who answer.
+pub(crate) fn access_file(bytes: &[u8]) {
+    let Some((choice, content)) = bytes.split_first() else { return };
+    match choice % 5 {
+        0 => super::policy::fuzz::file(content),
+        1 => crate::config::fuzz::tokens(content),
+        2 => htpasswd(content),
+        3 => super::tls::fuzz::pair(content),
+        _ => super::tls::fuzz::certificate(content),
+    }
 }
 
 /// Which method and path, then the body.

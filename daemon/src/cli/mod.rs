@@ -6,6 +6,8 @@ mod check;
 mod client;
 mod credentials;
 mod doctor;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod import;
 #[cfg(debug_assertions)]
 mod kill_steps;

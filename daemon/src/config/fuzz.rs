@@ -11,7 +11,7 @@ use super::daemon_file::Draft;
 use super::document::Table;
 use super::problem::{Place, Problems, into_error};
 use super::reader::TableReader;
-use super::{Sections, daemon_file, document, metrics_file, variables};
+use super::{ConfigError, Sections, daemon_file, document, metrics_file, tokens_file, variables};
 use crate::usage::Converter;
 
 /// Nothing there is read.
@@ -91,11 +91,26 @@ fn convert(converter: &Converter) {
     }
 }
 
+/// A file of tokens.
+pub(crate) fn tokens(bytes: &[u8]) {
+    match tokens_file::read_tokens(bytes, Path::new(FILE)) {
+        Ok(tokens) => {
+            let mut names: Vec<&str> = tokens.iter().map(|token| token.name.as_str()).collect();
+            names.sort_unstable();
+            assert!(names.is_sorted_by(|left, right| left < right), "{names:?}");
+        }
+        Err(error) => check_error(&error, &String::from_utf8_lossy(bytes)),
+    }
+}
+
 fn check_problems(problems: Problems, text: &str) {
     if problems.is_empty() {
         return;
     }
-    let error = into_error(vec![problems]);
+    check_error(&into_error(vec![problems]), text);
+}
+
+fn check_error(error: &ConfigError, text: &str) {
     assert!(!error.to_string().is_empty());
     // The line behind the last break counts.
     let lines = text.matches('\n').count() + 1;

@@ -16,10 +16,11 @@ use rated_plugin::{
 };
 
 use super::batches::{Trust, import, import_schema};
+pub(crate) use super::process::fuzz::messages;
 use super::validate;
 
 /// Most rows of a batch that is made here, and most that are accepted.
-const ROWS_MAX: usize = 64;
+pub(super) const ROWS_MAX: usize = 64;
 /// Bytes of the texts of a column.
 const TEXTS_SIZE: i32 = 64;
 const SCHEMAS: [&str; 4] = ["usage/1", "price/1", "scopes/1", "usage/2"];
@@ -79,19 +80,23 @@ pub(crate) fn batches(bytes: &[u8]) {
     let batch = unsafe { import(array, &schema, ROWS_MAX, Trust::None) };
     let Ok(batch) = batch else { return };
     assert!(batch.num_rows() <= ROWS_MAX);
+    read_batches(&schema, &batch);
+}
 
+/// What the daemon does with a batch, whatever it was asked for.
+pub(super) fn read_batches(schema: &SchemaRef, batch: &RecordBatch) {
     for asked in [&["a", "bb"][..], &[]] {
-        let usage = validate::usage(&schema, std::slice::from_ref(&batch), &request(asked));
+        let usage = validate::usage(schema, std::slice::from_ref(batch), &request(asked));
         for batch in usage.into_iter().flatten() {
             read_usage(&batch, asked);
         }
     }
-    if let Ok(prices) = validate::prices(&batch, batch.num_rows()) {
+    if let Ok(prices) = validate::prices(batch, batch.num_rows()) {
         assert_eq!(prices.num_columns(), 1);
         assert_eq!(prices.num_rows(), batch.num_rows());
     }
-    if let Ok(scopes) = validate::scopes(&schema, std::slice::from_ref(&batch)) {
-        let read = read_scopes(&batch).expect("the host has taken it");
+    if let Ok(scopes) = validate::scopes(schema, std::slice::from_ref(batch)) {
+        let read = read_scopes(batch).expect("the host has taken it");
         assert!(read.iter().flatten().eq(scopes.iter()));
     }
 }
@@ -212,7 +217,7 @@ fn texts(choices: &mut Choices<'_>, count: usize) -> ArrayDataBuilder {
     for _ in 0..count {
         offsets.push(at);
         at = match choices.byte() {
-            byte @ 0..=0xF7 => (at + i32::from(byte % 3)).min(TEXTS_SIZE),
+            byte @ 0..=0xF7 => at.saturating_add(i32::from(byte % 3)).min(TEXTS_SIZE),
             _ => choices.int(),
         };
     }

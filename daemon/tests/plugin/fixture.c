@@ -74,7 +74,8 @@ static RatedStatus start(const RatedHostApi *api, RatedHostRef host) {
 static RatedStatus create(const RatedHostApi *api, RatedHostRef host, RatedBytes config,
                           void **out, RatedError *error) {
   (void)api, (void)host, (void)config, (void)error;
-  *out = malloc(1);
+  /* Nobody takes what comes with a refusal: it would be lost. */
+  *out = CREATE_STATUS == RATED_OK ? malloc(1) : NULL;
   return CREATE_STATUS;
 }
 

@@ -32,6 +32,11 @@ use crate::support::{World, at, price, rate_request};
 fn library(name: &str) -> PathBuf {
     let target = PathBuf::from(env!("CARGO_BIN_EXE_rated"));
     let folder = target.parent().unwrap();
+    let file = folder.join(format!("librated_{name}.so"));
+    // Whoever builds in a way that cannot be told from here has built everything before.
+    if cfg!(sanitized) {
+        return file;
+    }
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let mut command = Command::new("cargo");
     command.args(["build", "--offline", "--locked", "--manifest-path", manifest]);
@@ -48,7 +53,7 @@ fn library(name: &str) -> PathBuf {
     }
     let built = command.env("CARGO_TARGET_DIR", folder.parent().unwrap()).output().unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    folder.join(format!("librated_{name}.so"))
+    file
 }
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());

@@ -45,13 +45,17 @@
 //! A password or token is never shown: not in `Debug`, not in an error. Files that hold one are
 //! read again each time it is needed, because tokens are renewed under way.
 //!
+//! A server that says how long it wants to be left alone is left alone: see [`Pause`].
+//!
 //! This module sends nothing and keeps no connections: that is for
 //! [`Host::http`](crate::Host::http).
 
+mod pause;
 mod secret;
 mod server;
 mod text;
 
+pub use pause::{Pause, RETRY_AFTER_MAX, WAIT_MAX};
 pub use secret::{Secret, SecretSource, basic_authorization};
 pub use server::{Access, BODY_SIZE_MAX_MIB, Server, TIMEOUT_SECS_MAX};
 pub use text::{excerpt, form};

@@ -4,7 +4,8 @@
 use chrono::TimeDelta;
 use rated_plugin::testing::{FakeHost, TestModule};
 use rated_plugin::{
-    Decimal, Method, Principal, Purpose, RateRequest, RecordBatch, Request, Status, UsageBuilder,
+    Decimal, Method, Principal, Purpose, RateRequest, RecordBatch, Request, Status, UsageBatch,
+    UsageBuilder, check_steps,
 };
 
 use crate::Hashmap;
@@ -14,7 +15,7 @@ use crate::record::{self, Change};
 const INPUT_SIZE_MAX: usize = 16 << 10;
 
 /// What callers ask.
-const TARGETS: [(Method, &str); 12] = [
+const TARGETS: [(Method, &str); 32] = [
     (Method::Post, "/services"),
     (Method::Post, "/fields"),
     (Method::Post, "/groups"),
@@ -27,6 +28,26 @@ const TARGETS: [(Method, &str); 12] = [
     (Method::Get, "/types"),
     (Method::Get, "/prices"),
     (Method::Put, "/prices"),
+    (Method::Get, "/services"),
+    (Method::Get, "/services/00000001-0000-4000-8000-000000000000"),
+    (Method::Delete, "/services/00000001-0000-4000-8000-000000000000"),
+    (Method::Get, "/fields"),
+    (Method::Get, "/fields/00000002-0000-4000-8000-000000000000"),
+    (Method::Delete, "/fields/00000002-0000-4000-8000-000000000000"),
+    (Method::Get, "/groups"),
+    (Method::Get, "/groups/00000003-0000-4000-8000-000000000000"),
+    (Method::Delete, "/groups"),
+    (Method::Delete, "/groups/00000003-0000-4000-8000-000000000000"),
+    (Method::Get, "/groups/mappings"),
+    (Method::Get, "/groups/thresholds"),
+    (Method::Get, "/mappings/00000004-0000-4000-8000-000000000000"),
+    (Method::Delete, "/mappings/00000004-0000-4000-8000-000000000000"),
+    (Method::Get, "/mappings/group"),
+    (Method::Get, "/thresholds"),
+    (Method::Get, "/thresholds/00000007-0000-4000-8000-000000000000"),
+    (Method::Delete, "/thresholds/00000007-0000-4000-8000-000000000000"),
+    (Method::Get, "/thresholds/group"),
+    (Method::Post, "/types"),
 ];
 
 /// The store: a line for each key, a tab between key and value.
@@ -62,7 +83,7 @@ fn sound<T>(result: rated_plugin::Result<T>) -> Option<T> {
     }
 }
 
-/// All rows at once have the prices that each has alone.
+/// All rows at once have the prices that each has alone, and the steps lead to them.
 fn rate(host: &FakeHost, module: &TestModule) {
     let Some(rater) = sound(module.prepare_at(host.now())) else { return };
     let (request, usage) = (request(host), usage());
@@ -74,6 +95,13 @@ fn rate(host: &FakeHost, module: &TestModule) {
     // Rows may not fit one column together that do alone.
     if whole.is_some() || alone.is_none() {
         assert_eq!(whole, alone);
+    }
+    let told = sound(rater.explain(&request, &usage, 0..usage.num_rows()));
+    let (Some(prices), Some(told)) = (whole, told) else { return };
+    let view = UsageBatch::new(&usage).expect("it was made here");
+    for (row, (price, steps)) in prices.iter().zip(&told.rows).enumerate() {
+        let found = check_steps(steps, view.qty_at(row), view.price_at(row));
+        assert_eq!(found.map(|price| price.normalize()), Ok(*price), "row {row}: {steps:?}");
     }
 }
 

@@ -8,7 +8,7 @@ use rated_plugin::{Call, Error, Host, HttpRequest, HttpResponse, Method, Result,
 use serde_json::Value;
 
 use crate::answer;
-use crate::exchange::{Patience, placed, time_left};
+use crate::exchange::{Patience, placed};
 use crate::keystone::{Session, Token};
 use crate::settings::Way;
 
@@ -135,7 +135,7 @@ impl Gnocchi {
 
     fn timeout_ms(&self, call: &Call, address: &Access, wait: Wait) -> u64 {
         let configured = Duration::from_secs(address.timeout_secs());
-        let timeout = match (wait, time_left(&self.host, call)) {
+        let timeout = match (wait, call.time_left(&self.host)) {
             (Wait::AtMost(most), _) => configured.min(most),
             (Wait::Long, None) => configured,
             (Wait::Long, Some(left)) => {

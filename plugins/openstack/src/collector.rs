@@ -10,7 +10,6 @@ use rated_plugin::{
 
 use crate::arguments::Arguments;
 use crate::client::{Gnocchi, Wait};
-use crate::exchange::time_left;
 use crate::keystone::Interface;
 use crate::measures::{self, Measured};
 use crate::metadata::{Lookup, Resource};
@@ -135,7 +134,7 @@ impl GnocchiCollector {
             Ok(response) => response.status == 504,
             Err(error) => error.status == Status::Timeout,
         };
-        let left = time_left(self.gnocchi.host(), call);
+        let left = call.time_left(self.gnocchi.host());
         let can_ask = left.is_none_or(|left| left >= SIGN_OF_LIFE);
         if !is_late || !can_ask || request.scopes.len() < 2 {
             return outcome;

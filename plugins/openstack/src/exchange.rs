@@ -2,48 +2,67 @@
 //!
 //! All that is ever sent here reads (or asks for a token), so every request may be sent twice. It
 //! is sent again when nobody answers and when the answer is 429, 500, 502 or 503: some times only,
-//! after a delay that doubles or that the server has asked for, and never when the call would be
-//! over by then. A time-out is not tried again, because the next attempt would take as long.
+//! after a delay that doubles, and never when the call would be over by then. A time-out is not
+//! tried again, because the next attempt would take as long.
+//!
+//! What a server asks for with `Retry-After` holds for everything that is sent to it: a short time
+//! is waited for within the call, a long one fails this call and all that come before its end.
 
 use std::time::Duration;
 
+use rated_plugin::access::Pause;
 use rated_plugin::{Call, Error, Host, HttpRequest, HttpResponse, Result, Status};
 
-/// How long a thread sleeps before it looks whether the call is cancelled.
-const SLEEP_MAX: Duration = Duration::from_millis(50);
-
-/// How often and how soon a request is sent again.
-#[derive(Debug, Clone, Copy)]
+/// How often and how soon a request to one server is sent again.
+#[derive(Debug)]
 pub(crate) struct Patience {
-    pub(crate) retries: u32,
+    retries: u32,
     /// Before the first attempt after the first; doubled each time.
-    pub(crate) delay: Duration,
+    delay: Duration,
+    pause: Pause,
 }
 
 impl Patience {
+    pub(crate) fn new(retries: u32, delay: Duration) -> Patience {
+        Patience { retries, delay, pause: Pause::new() }
+    }
+
     /// Any status that is not worth another attempt is `Ok`, as is the last attempt's.
     pub(crate) fn send(
-        self,
+        &self,
         host: &Host,
         call: &Call,
         request: &HttpRequest,
     ) -> Result<HttpResponse> {
+        self.pause.wait(host, call)?;
         let mut delay = self.delay;
         for _ in 0..self.retries {
-            call.check_cancelled()?;
             let outcome = once(host, call, request);
             if !is_worth_another(&outcome) {
                 return outcome;
             }
-            let wanted = outcome.as_ref().ok().and_then(retry_after).unwrap_or(delay);
-            if time_left(host, call).is_some_and(|left| left <= wanted) {
+            if self.heeds(host, &outcome) {
+                match self.pause.wait(host, call) {
+                    Err(error) if error.status == Status::Cancelled => return Err(error),
+                    Err(_) => return outcome,
+                    Ok(()) => continue,
+                }
+            }
+            if call.time_left(host).is_some_and(|left| left <= delay) {
                 return outcome;
             }
-            sleep(call, wanted)?;
+            call.sleep(delay)?;
+            call.check_cancelled()?;
             delay = delay.saturating_mul(2);
         }
-        call.check_cancelled()?;
-        once(host, call, request)
+        let outcome = once(host, call, request);
+        self.heeds(host, &outcome);
+        outcome
+    }
+
+    /// Does the server say when it may be asked again?
+    fn heeds(&self, host: &Host, outcome: &Result<HttpResponse>) -> bool {
+        outcome.as_ref().is_ok_and(|response| self.pause.heed(host, response).is_some())
     }
 }
 
@@ -77,28 +96,6 @@ fn is_worth_another(outcome: &Result<HttpResponse>) -> bool {
         Ok(response) => matches!(response.status, 429 | 500 | 502 | 503),
         Err(error) => error.status == Status::Unavailable,
     }
-}
-
-/// What the server asks for, if it says so in seconds.
-fn retry_after(response: &HttpResponse) -> Option<Duration> {
-    let secs = response.headers.get("retry-after")?.trim().parse().ok()?;
-    Some(Duration::from_secs(secs))
-}
-
-/// Until the answer of the call is due.
-pub(crate) fn time_left(host: &Host, call: &Call) -> Option<Duration> {
-    let left = call.deadline()? - host.now();
-    Some(left.to_std().unwrap_or(Duration::ZERO))
-}
-
-fn sleep(call: &Call, mut left: Duration) -> Result<()> {
-    while !left.is_zero() {
-        call.check_cancelled()?;
-        let step = left.min(SLEEP_MAX);
-        std::thread::sleep(step);
-        left -= step;
-    }
-    Ok(())
 }
 
 /// The error with the address in front.

@@ -17,29 +17,43 @@ const SCOPES: [&str; 2] = ["a", "bb"];
 const BASIC: &str = "auth_type = \"basic\"\nusername = \"admin\"\n\
      endpoint = \"http://gnocchi.test/\"\nretry_delay_ms = 1\nretries_max = 0\n";
 
+const KEYSTONE: &str = "auth_url = \"http://keystone.test/v3\"\nusername = \"rated\"\n\
+     password = \"secret\"\nproject_name = \"service\"\nretry_delay_ms = 1\nretries_max = 0\n";
+
 /// What is asked, then the answers one after the other, a NUL between two.
 ///
-/// An answer that begins with a digit is one with another status: 4 is 401, 5 is 500 …
+/// An answer that begins with a digit is one with another status and without it: 2 is 201 (with a
+/// token in its head, as Keystone has it), 4 is 401, 5 is 501; one that begins with `>` has a next
+/// page.
 pub fn answers(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
     let host = FakeHost::new();
     let bodies: Vec<&[u8]> = bytes.split(|byte| *byte == 0).collect();
     for body in &bodies {
-        let status = match body.first() {
-            Some(digit @ b'2'..=b'5') => u16::from(digit - b'0') * 100 + 1,
-            _ => 200,
-        };
-        host.answer(Ok(HttpResponse { status, headers: BTreeMap::new(), body: body.to_vec() }));
+        host.answer(Ok(answer(body)));
     }
-    match choice % 4 {
+    match choice % 5 {
         0 => collect(&host, bodies[0]),
         1 => {
             let metric = metric(&["id"], &["flavor"]);
             drop(sound(collected(&host, &request(metric, &SCOPES))));
         }
-        2 => fetch_scopes(&host),
-        _ => fetch_projects(&host),
+        2 => fetch_scopes(&host, BASIC),
+        3 => fetch_projects(&host),
+        // The address is in the catalogue of the token.
+        _ => fetch_scopes(&host, KEYSTONE),
     }
+}
+
+fn answer(body: &[u8]) -> HttpResponse {
+    let header = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    let (status, headers) = match body.first() {
+        Some(b'2') => (201, header("x-subject-token", "token")),
+        Some(digit @ b'3'..=b'5') => (u16::from(digit - b'0') * 100 + 1, BTreeMap::new()),
+        Some(b'>') => (200, header("link", "<http://gnocchi.test/v1/x?marker=1>; rel=\"next\"")),
+        _ => return HttpResponse { status: 200, headers: BTreeMap::new(), body: body.to_vec() },
+    };
+    HttpResponse { status, headers, body: body[1..].to_vec() }
 }
 
 /// A panic within the plugin is an error for its caller, but not for us.
@@ -124,19 +138,16 @@ fn check_scopes(scopes: &[String]) {
     assert!(scopes.iter().all(|scope| !scope.is_empty()));
 }
 
-fn fetch_scopes(host: &FakeHost) {
-    let fetcher = TestFetcher::new::<GnocchiScopes>(host, BASIC).expect("a sound configuration");
+fn fetch_scopes(host: &FakeHost, config: &str) {
+    let fetcher = TestFetcher::new::<GnocchiScopes>(host, config).expect("a sound configuration");
     if let Some(scopes) = sound(fetcher.scopes()) {
         check_scopes(&scopes);
     }
 }
 
 fn fetch_projects(host: &FakeHost) {
-    let config = "auth_url = \"http://keystone.test/v3\"\nusername = \"rated\"\n\
-                  password = \"secret\"\nproject_name = \"service\"\nretry_delay_ms = 1\n\
-                  retries_max = 0\n";
     let fetcher =
-        TestFetcher::new::<KeystoneProjects>(host, config).expect("a sound configuration");
+        TestFetcher::new::<KeystoneProjects>(host, KEYSTONE).expect("a sound configuration");
     if let Some(scopes) = sound(fetcher.scopes()) {
         check_scopes(&scopes);
     }

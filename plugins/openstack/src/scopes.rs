@@ -20,6 +20,8 @@ use crate::settings::{Where, settings};
 const PAGE_SIZE: &str = "1000";
 /// Most scopes in one answer.
 const SCOPES_MAX: usize = if cfg!(test) { 1000 } else { 1_000_000 };
+/// Most pages of a list.
+const PAGES_MAX: usize = 10_000;
 /// Most types of resources.
 const RESOURCE_TYPES_MAX: usize = 100;
 
@@ -107,7 +109,7 @@ impl GnocchiScopes {
         };
         let is_known = json!({"!=": {attribute: null}});
         let mut last = Value::Null;
-        loop {
+        for _ in 0..PAGES_MAX {
             let body = match &last {
                 Value::Null => is_known.clone(),
                 last => json!({"and": [is_known, {">": {attribute: last}}]}),
@@ -129,6 +131,7 @@ impl GnocchiScopes {
             }
             last = next;
         }
+        Err(located(Error::bad_data(format!("must have at most {PAGES_MAX} pages"))))
     }
 }
 

@@ -183,7 +183,7 @@ impl Common<'_> {
                 "`retry_delay_ms`: must be between 1 and {RETRY_DELAY_MS_MAX}, got {delay_ms}"
             )));
         }
-        Ok(Patience { retries, delay: Duration::from_millis(delay_ms) })
+        Ok(Patience::new(retries, Duration::from_millis(delay_ms)))
     }
 
     fn server<'u>(&'u self, key: &'u str, url: &'u str) -> Result<Access> {

@@ -10,6 +10,8 @@ mod answer;
 mod collector;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+#[cfg(test)]
+mod pauses;
 mod query;
 #[cfg(test)]
 mod recorded;

@@ -1,24 +1,30 @@
 //! Requests to the API of a Prometheus server.
 //!
 //! Works with every server that speaks this API: it asks for nothing but instant queries and the
-//! values of a label.
+//! values of a label. A server that asks to be left alone for a while (429 or 503 with
+//! `Retry-After`) is: a short time is waited for within the call, a long one fails this call and
+//! all that come before its end.
 
-use rated_plugin::access::{Access, form};
+use rated_plugin::access::{Access, Pause, form};
 use rated_plugin::{Call, Error, Host, HttpRequest, HttpResponse, Level, Method, Result, Status};
 use serde::de::Deserializer;
 
 use crate::answer::{self, DataReader};
 
+/// How often a request is sent again after the time that the server has asked for.
+const RETRIES_MAX: u32 = 2;
+
 /// A server and the way there.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Prometheus {
     host: Host,
     access: Access,
+    pause: Pause,
 }
 
 impl Prometheus {
     pub(crate) fn new(host: Host, access: Access) -> Prometheus {
-        Prometheus { host, access }
+        Prometheus { host, access, pause: Pause::new() }
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -94,12 +100,24 @@ impl Prometheus {
     }
 
     fn send(&self, call: &Call, request: &HttpRequest) -> Result<HttpResponse> {
-        call.check_cancelled()?;
-        self.host.http(call, request).map_err(|error| {
-            // An answer that is too long may fit when fewer scopes are asked for.
-            let split = error.split || error.status == Status::BadData;
-            Error { split, ..error }
-        })
+        self.pause.wait(&self.host, call)?;
+        let mut retries = 0;
+        loop {
+            let response = self.host.http(call, request).map_err(|error| {
+                // An answer that is too long may fit when fewer scopes are asked for.
+                let split = error.split || error.status == Status::BadData;
+                Error { split, ..error }
+            })?;
+            let wanted = self.pause.heed(&self.host, &response);
+            if wanted.is_none() || retries == RETRIES_MAX {
+                return Ok(response);
+            }
+            match self.pause.wait(&self.host, call) {
+                Err(error) if error.status == Status::Cancelled => return Err(error),
+                Err(_) => return Ok(response),
+                Ok(()) => retries += 1,
+            }
+        }
     }
 }
 

@@ -13,6 +13,8 @@
 
 mod explain;
 mod failures;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod moment;
 mod python;
 mod rating;

@@ -38,7 +38,7 @@ impl Snapshot {
 
     /// The place of the next script in the order of creation.
     pub(crate) fn next_seq(&self) -> u64 {
-        1 + self.scripts.last().map_or(0, |(_, script)| script.seq)
+        self.scripts.last().map_or(1, |(_, script)| script.seq.saturating_add(1))
     }
 }
 

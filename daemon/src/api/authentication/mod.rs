@@ -12,6 +12,8 @@
 //! This module does not decide what a caller may do: that is the policy.
 
 mod basic;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod keystone;
 mod said;
 mod token;

@@ -6,6 +6,11 @@ use super::rule::{Rule, RuleError};
 use super::{IS_ADMIN, Rules};
 use crate::config::nearest;
 
+/// Most rules that a file brings along, beside those of actions.
+const RULES_MAX: usize = 1000;
+/// Most checks that one decision may take, in all rules that a rule leads to.
+const CHECKS_MAX: usize = 10_000;
+
 /// Why a policy file cannot be used: everything that is wrong with it.
 #[derive(Debug, thiserror::Error)]
 #[error("`{}`: {}", path.display(), PolicyProblem::list(problems))]
@@ -32,6 +37,12 @@ pub(super) enum PolicyProblem {
     Circle { name: String },
     #[error("`{name}`: no rule refers to it")]
     Unused { name: String },
+    #[error(
+        "must have at most {RULES_MAX} rules of other names than those of actions, got {found}"
+    )]
+    TooManyRules { found: usize },
+    #[error("`{name}`: takes more than {CHECKS_MAX} checks with the rules that it refers to")]
+    TooManyChecks { name: String },
 }
 
 fn hint(meant: Option<&str>) -> String {
@@ -78,8 +89,15 @@ impl Rules {
                 Err(problem) => problems.push(problem),
             }
         }
+        if own_names.len() > RULES_MAX {
+            return Err(vec![PolicyProblem::TooManyRules { found: own_names.len() }]);
+        }
         let rules = Rules(rules);
         problems.extend(rules.check(&own_names));
+        // Whoever goes in a circle never ends.
+        if problems.is_empty() {
+            problems.extend(rules.check_lengths());
+        }
         if problems.is_empty() { Ok(rules) } else { Err(problems) }
     }
 
@@ -102,6 +120,14 @@ impl Rules {
         let unused = own_names.iter().filter(|name| !used.contains(name.as_str()));
         problems.extend(unused.map(|name| PolicyProblem::Unused { name: name.clone() }));
         problems
+    }
+}
+
+impl Rules {
+    fn check_lengths(&self) -> impl Iterator<Item = PolicyProblem> {
+        let is_long = |rule: &Rule| rule.checks(&self.0, CHECKS_MAX).is_none();
+        let long = self.0.iter().filter(move |(_, rule)| is_long(rule));
+        long.map(|(name, _)| PolicyProblem::TooManyChecks { name: name.clone() })
     }
 }
 
@@ -149,6 +175,32 @@ mod tests {
         let changed = |name: &str| policy.0.get(name) != default.0.get(name);
         assert!(changed("report:get_total") && changed("billing"));
         assert!(!changed("report:get_summary"));
+    }
+
+    /// A chain of rules, each of which refers to the next one `times` times.
+    fn chain(length: usize, times: usize) -> String {
+        let rule = |number: usize| {
+            let next = [format!("rule:r{}", number + 1).as_str()].repeat(times).join(" or ");
+            format!("r{number} = \"{next}\"\n")
+        };
+        let rules: String = (0..length).map(rule).collect();
+        format!("{rules}r{length} = \"role:x\"\n\"rating:quote\" = \"rule:r0\"\n")
+    }
+
+    #[test]
+    fn a_file_that_would_take_for_ever_is_refused() {
+        assert!(Rules::parse(&chain(999, 1)).is_ok());
+        assert_eq!(
+            refused(&chain(100_000, 1)),
+            "must have at most 1000 rules of other names than those of actions, got 100001"
+        );
+        // Two references in each of 60 rules: 2^60 checks.
+        assert!(Rules::parse(&chain(10, 2)).is_ok());
+        assert!(refused(&chain(60, 2)).contains(
+            "`rating:quote`: takes more than 10000 checks with the rules that it refers to"
+        ));
+        let long = format!("\"rating:quote\" = \"{}@\"", "@ or ".repeat(100_000));
+        assert_eq!(refused(&long), "`rating:quote`: must have at most 16384 bytes, got 500001");
     }
 
     #[test]

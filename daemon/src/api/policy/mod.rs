@@ -10,6 +10,8 @@
 
 mod actions;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod rule;
 
 use std::collections::BTreeMap;

@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 
 use crate::api::caller::Caller;
 
+/// Longest rule, bytes.
+const RULE_SIZE_MAX: usize = 16 << 10;
 /// Deepest nesting of parentheses and `not` in a rule.
 const DEPTH_MAX: usize = 32;
 
@@ -47,6 +49,8 @@ pub(super) enum RuleError {
     UnknownCheck { check: String },
     #[error("is nested more than {DEPTH_MAX} deep")]
     TooDeep,
+    #[error("must have at most {RULE_SIZE_MAX} bytes, got {size}")]
+    TooLong { size: usize },
 }
 
 const TERM: &str = "a check";
@@ -54,6 +58,9 @@ const TARGET: &str = "%(project_id)s";
 
 impl Rule {
     pub(super) fn parse(text: &str) -> Result<Rule, RuleError> {
+        if text.len() > RULE_SIZE_MAX {
+            return Err(RuleError::TooLong { size: text.len() });
+        }
         let mut words = Words { rest: split(text), depth: 0 };
         if words.rest.is_empty() {
             return Ok(Rule::Everybody);
@@ -81,6 +88,22 @@ impl Rule {
             Rule::Not(rule) => !rule.allows(caller, rules),
             Rule::All(all) => all.iter().all(|rule| rule.allows(caller, rules)),
             Rule::Any(any) => any.iter().any(|rule| rule.allows(caller, rules)),
+        }
+    }
+
+    /// What is left of so many checks when all of them are made, those of other rules too; `None` =
+    /// it takes more. References have been checked to end.
+    pub(super) fn checks(&self, rules: &BTreeMap<String, Rule>, left: usize) -> Option<usize> {
+        let left = left.checked_sub(1)?;
+        match self {
+            Rule::Named(name) => {
+                rules.get(name).map_or(Some(left), |rule| rule.checks(rules, left))
+            }
+            Rule::Not(rule) => rule.checks(rules, left),
+            Rule::All(all) | Rule::Any(all) => {
+                all.iter().try_fold(left, |left, rule| rule.checks(rules, left))
+            }
+            _ => Some(left),
         }
     }
 

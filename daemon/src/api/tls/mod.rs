@@ -3,6 +3,8 @@
 //! Connections keep the certificate that they began with. A new pair that cannot be used (half
 //! written, mismatched, expired) leaves the old one in force.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod validity;
 
 use std::path::{Path, PathBuf};

@@ -30,7 +30,7 @@ const NUMBER_ARGUMENT: &str = "force_granularity";
 const SWITCH_ARGUMENT: &str = "use_all_resource_revisions";
 
 #[derive(Debug, thiserror::Error)]
-enum ImportError {
+pub(super) enum ImportError {
     #[error("cannot read `{}`", path.display())]
     Read {
         path: PathBuf,
@@ -82,9 +82,11 @@ fn read(path: &Path) -> Result<String, ImportError> {
 /// A line that is wrong, and why.
 type Fault = (usize, String);
 
-fn convert(path: &Path, text: &str, scope_key: &str) -> Result<String, ImportError> {
+pub(super) fn convert(path: &Path, text: &str, scope_key: &str) -> Result<String, ImportError> {
     let placed = |(line, reason)| ImportError::Place { path: path.to_owned(), line, reason };
-    let root = yaml::parse(text).map_err(|error| placed((error.line, error.reason)))?;
+    // What ends too early is found behind the last line.
+    let lines = text.lines().count().max(1);
+    let root = yaml::parse(text).map_err(|error| placed((error.line.min(lines), error.reason)))?;
     let mut file = File::default();
     let from = path.file_name().unwrap_or_default().to_string_lossy();
     file.line(1, format!("# What is measured, converted from {}.", quoted(&from)));
@@ -399,6 +401,6 @@ mutate_map = { \"0.0\" = 1.0, \"11\" = 1 }
         check("metrics:\n  m:\n    unit: u\n    mutate: OFTEN", "line 4: metric `m`: `mutate`");
         check("metrics:\n  m: {unit: u}\n  m: {unit: v}", "line 3: `m` is set twice");
         check("metrics:\n  m: [{unit: u}, {unit: v}]", "`alt_name`: another metric has the same");
-        check("metrics:\n  m:\n  unit: [", "line");
+        check("metrics:\n  m:\n  unit: [", "line 3: ");
     }
 }

@@ -1,6 +1,8 @@
 //! `rated import`: what another rating daemon has, taken over.
 
 mod cloudkitty;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod metrics;
 mod report;
 mod yaml;

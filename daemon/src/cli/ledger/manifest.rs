@@ -84,8 +84,12 @@ impl Manifest {
             }
             text => text.map_err(FileError::of("read", &path))?,
         };
-        let manifest: Manifest = serde_json::from_slice(&text)
-            .map_err(|error| ManifestError::Malformed { path: path.clone(), error })?;
+        Manifest::parse(&text, folder)
+    }
+
+    pub(super) fn parse(text: &[u8], folder: &Path) -> Result<Manifest, ManifestError> {
+        let manifest: Manifest = serde_json::from_slice(text)
+            .map_err(|error| ManifestError::Malformed { path: folder.join(NAME), error })?;
         let path = folder.to_owned();
         if manifest.format != FORMAT {
             return Err(ManifestError::Format { path, found: manifest.format });

@@ -2,6 +2,8 @@
 
 mod audit;
 mod backup;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod manifest;
 mod owner;
 mod restore;

@@ -234,23 +234,34 @@ pub fn restore_records(path: &Path, records: impl Read) -> Result<(), RestoreErr
     }
     let store = Store::open_to_restore(path, SledOptions::default())?;
     let mut writes = Vec::new();
-    loop {
-        let mut table = [0];
-        if records.read(&mut table).map_err(RestoreError::Read)? == 0 {
-            break;
-        }
-        let table = Table::from_number(table[0]).ok_or(RestoreError::Strange)?;
-        let key = read_bytes(&mut records, KEY_SIZE_MAX)?;
-        let value = read_bytes(&mut records, VALUE_SIZE_MAX)?;
-        writes.push(Write::put(table, key, value));
+    read_records(&mut records, |write| {
+        writes.push(write);
         if writes.len() >= RESTORE_WRITES {
             store.write_early(&std::mem::take(&mut writes))?;
         }
-    }
+        Ok(())
+    })?;
     store.write_early(&writes)?;
     passed(Step::RestoreRecordsWritten);
     store.sync()?;
     Ok(())
+}
+
+/// Each record behind the magic bytes.
+pub(super) fn read_records(
+    records: &mut impl Read,
+    mut each: impl FnMut(Write) -> Result<(), RestoreError>,
+) -> Result<(), RestoreError> {
+    loop {
+        let mut table = [0];
+        if records.read(&mut table).map_err(RestoreError::Read)? == 0 {
+            return Ok(());
+        }
+        let table = Table::from_number(table[0]).ok_or(RestoreError::Strange)?;
+        let key = read_bytes(records, KEY_SIZE_MAX)?;
+        let value = read_bytes(records, VALUE_SIZE_MAX)?;
+        each(Write::put(table, key, value))?;
+    }
 }
 
 fn read_bytes(records: &mut impl Read, size_max: usize) -> Result<Vec<u8>, RestoreError> {

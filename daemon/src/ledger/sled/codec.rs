@@ -273,6 +273,10 @@ pub(super) struct Packed<'a> {
 
 /// Most bytes that a packed column may unpack to: bounds what damage can make us allocate.
 const UNPACKED_SIZE_MAX: usize = 64 << 20;
+/// A block of zstd takes at least so many bytes (its head and one more), and stands for at most so
+/// many. What claims to unpack to more does not, which is known before memory is taken for it.
+const BLOCK_PACKED_SIZE_MIN: usize = 4;
+const BLOCK_SIZE_MAX: usize = 128 << 10;
 
 impl<'a> Packed<'a> {
     pub(super) fn read(reader: &mut Reader<'a>) -> Result<Packed<'a>, Damage> {
@@ -283,6 +287,10 @@ impl<'a> Packed<'a> {
     pub(super) fn unpack(self) -> Result<std::borrow::Cow<'a, [u8]>, Damage> {
         if self.size == 0 {
             return Ok(self.bytes.into());
+        }
+        let blocks = self.bytes.len() / BLOCK_PACKED_SIZE_MIN;
+        if self.size > blocks * BLOCK_SIZE_MAX {
+            return Err(Damage("it unpacks to another length"));
         }
         let bytes = decompress(self.bytes, self.size)
             .map_err(|_| Damage("its compressed bytes do not unpack"))?;
@@ -364,6 +372,31 @@ mod tests {
                 let _ = reader.u8();
             }
         }
+    }
+
+    #[test]
+    fn the_largest_column_comes_back_however_well_it_packs() {
+        for value in [0, 7] {
+            let bytes = vec![value; UNPACKED_SIZE_MAX];
+            let mut writer = Writer::new();
+            pack(&mut writer, &bytes);
+            let packed = writer.into_bytes();
+            assert!(packed.len() < 10_000, "{} bytes", packed.len());
+
+            let column = Packed::read(&mut Reader::new(&packed)).unwrap();
+
+            assert!(column.unpack().unwrap() == bytes);
+        }
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_is_found_before_memory_is_taken() {
+        let packed = compress(&[7; 100]).unwrap();
+        let column = Packed { size: UNPACKED_SIZE_MAX, bytes: &packed };
+
+        let used = allocation_counter::measure(|| assert!(column.unpack().is_err())).bytes_max;
+
+        assert!(used < 1 << 20, "{used} bytes");
     }
 
     #[test]

@@ -80,6 +80,11 @@ pub(super) fn encode(cursors: &[Cursor]) -> Vec<u8> {
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Cursor>, Damage> {
+    decode_of(bytes, SCOPES_MAX)
+}
+
+/// Of so many scopes at most: a few bytes may stand for many.
+pub(super) fn decode_of(bytes: &[u8], scopes_max: usize) -> Result<Vec<Cursor>, Damage> {
     let (version, mut record) = Reader::versioned(KIND, bytes)?;
     let lowest = if version == 1 { UNSET } else { SAID };
     let runs = Packed::read(&mut record)?.unpack()?;
@@ -88,7 +93,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vec<Cursor>, Damage> {
     let mut cursors = Vec::new();
     let mut next_secs = 0_i64;
     while !runs.is_empty() {
-        let count = runs.count(SCOPES_MAX - cursors.len())?;
+        let count = runs.count(scopes_max - cursors.len())?;
         next_secs = next_secs.wrapping_add(runs.int()?);
         let last_size_secs = runs.int()?;
         if last_size_secs < lowest {

@@ -7,12 +7,20 @@
 use super::block::{AttributeColumn, AttributeRows, Block, RowSet};
 use super::codec::{Damage, Writer};
 use super::columns::BLOCK_ROWS_MAX;
+use super::marks::Mark;
 use super::numbers::Decimals;
 use super::rollup::{ROLLUP_SCOPES_MAX, RollupColumns, decode_scopes_with_rows, encode_rollup};
+use super::seal::{Lost, Root, Seal};
 use super::slice::Slice;
-use super::{cursors, journal, kv, push, records, reprocessing, texts};
+use super::store::Write;
+use super::{
+    backup, cursors, data, journal, kv, push, records, reprocessing, states, store, texts,
+};
 use crate::usage::SUM_SCALE;
 
+/// A few bytes may stand for many scopes in step. They are as good as a few, and take longer: more
+/// are refused here as more than `SCOPES_MAX` are by the daemon.
+const SCOPES_MAX: usize = 4096;
 /// Numbers beyond this are not written: quantities and prices have 96 bits.
 const NUMBER_LIMIT: u128 = 1 << 96;
 
@@ -123,14 +131,18 @@ fn comes_back<T: PartialEq + std::fmt::Debug>(
 pub(crate) fn record(bytes: &[u8]) {
     let Some((choice, bytes)) = bytes.split_first() else { return };
     let record = |kind| sealed(kind, bytes);
-    match choice % 16 {
-        0 => slice(bytes),
-        1 => comes_back(&record(b'C'), cursors::decode, |cursors| {
-            for cursor in cursors {
-                let _ = cursor.last_begin_secs();
-            }
-            cursors::encode(cursors)
-        }),
+    match choice % 32 {
+        0 | 16 => slice(bytes),
+        1 => comes_back(
+            &record(b'C'),
+            |bytes| cursors::decode_of(bytes, SCOPES_MAX),
+            |cursors| {
+                for cursor in cursors {
+                    let _ = cursor.last_begin_secs();
+                }
+                cursors::encode(cursors)
+            },
+        ),
         2 => comes_back(
             &record(b'S'),
             |bytes| records::decode_scope(7, bytes),
@@ -138,10 +150,14 @@ pub(crate) fn record(bytes: &[u8]) {
         ),
         3 => comes_back(&record(b'M'), records::decode_metric, records::encode_metric),
         4 => comes_back(&record(b'H'), records::decode_chain, |chain| records::encode_chain(chain)),
-        5 => comes_back(&record(b'N'), records::decode_note, |note| {
-            assert!(note.scopes.len() <= cursors::SCOPES_MAX);
-            records::encode_note(note)
-        }),
+        5 => comes_back(
+            &record(b'N'),
+            |bytes| records::decode_note_of(bytes, SCOPES_MAX),
+            |note| {
+                assert!(note.scopes.len() <= SCOPES_MAX);
+                records::encode_note(note)
+            },
+        ),
         6 => comes_back(&record(b'U'), records::decode_module, |state| {
             records::encode_module(*state)
         }),
@@ -161,10 +177,55 @@ pub(crate) fn record(bytes: &[u8]) {
         14 => {
             let _ = kv::decode_head(&record(b'K'));
         }
-        _ => {
+        15 => {
             let _ = push::decode_digest(&record(b'Y'));
         }
+        17..20 => seal(choice % 32, bytes),
+        20 => mark(bytes),
+        21 => drop(kv::check_revision(&record(b'E'))),
+        22 => drop(kv::check_value(&record(b'F'))),
+        23 => drop(store::read_header(&record(b'L'))),
+        24 => with_key(bytes, data::check_entry),
+        _ => with_key(bytes, states::check_record),
     }
+}
+
+/// What says what records add up to, and what is gone.
+fn seal(choice: u8, bytes: &[u8]) {
+    let value = |write: Write| write.value.expect("it was put");
+    match choice {
+        17 => comes_back(&sealed(b'Z', bytes), Seal::decode, |seal| seal.encode()),
+        18 => comes_back(&sealed(b'A', bytes), Root::decode, |root| value(root.write())),
+        _ => comes_back(&sealed(b'G', bytes), Lost::decode, |lost| value(lost.write())),
+    }
+}
+
+/// A slot of the file beside sled, its checksum put right.
+fn mark(bytes: &[u8]) {
+    let Some(mark) = Mark::decode(&sealed(b'M', bytes)) else { return };
+    assert_eq!(Mark::decode(&mark.encode()), Some(mark));
+}
+
+/// A key, its size in front, and the record's bytes with their kind.
+fn with_key(bytes: &[u8], check: fn(&[u8], &[u8]) -> Result<(), Damage>) {
+    let Some((size, bytes)) = bytes.split_first() else { return };
+    let Some((key, bytes)) = bytes.split_at_checked(usize::from(*size)) else { return };
+    let Some((kind, bytes)) = bytes.split_first() else { return };
+    let _ = check(key, &sealed(*kind, bytes));
+}
+
+/// The records of a backup behind their magic bytes: as many bytes as were read are written.
+pub(crate) fn backup_records(bytes: &[u8]) {
+    let mut written = Writer::new();
+    let read = backup::read_records(&mut &*bytes, |write| {
+        written.u8(write.table as u8);
+        written.bytes(&write.key);
+        written.bytes(&write.value.expect("records are put"));
+        Ok(())
+    });
+    let written = written.into_bytes();
+    // Sizes may be written in more bytes than they need.
+    assert!(written.len() <= bytes.len(), "{read:?}");
 }
 
 /// A slice's key, then its record.

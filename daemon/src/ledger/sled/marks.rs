@@ -58,7 +58,7 @@ impl Mark {
         mark
     }
 
-    fn encode(self) -> [u8; SLOT_SIZE] {
+    pub(super) fn encode(self) -> [u8; SLOT_SIZE] {
         let mut slot = [0; SLOT_SIZE];
         slot[..2].copy_from_slice(&[b'M', 1]);
         slot[2..10].copy_from_slice(&self.change.to_le_bytes());
@@ -70,7 +70,7 @@ impl Mark {
         slot
     }
 
-    fn decode(slot: &[u8]) -> Option<Mark> {
+    pub(super) fn decode(slot: &[u8]) -> Option<Mark> {
         let (body, crc) = slot.split_last_chunk::<4>()?;
         let is_sound = crc32fast::hash(body) == u32::from_le_bytes(*crc);
         if !is_sound || body.get(..2)? != [b'M', 1] {

@@ -132,14 +132,14 @@ pub(super) fn write_runs(writer: &mut Writer, numbers: &[u32]) {
     }
 }
 
-/// Until the end of the record.
-pub(super) fn read_runs(reader: &mut Reader<'_>) -> Result<Vec<u32>, Damage> {
+/// Until the end of the record; so many numbers at most.
+pub(super) fn read_runs(reader: &mut Reader<'_>, count_max: usize) -> Result<Vec<u32>, Damage> {
     let mut numbers = Vec::new();
     let mut next = 0_u32;
     while !reader.is_empty() {
         let too_big = Damage("a scope number is too big");
         let first = next.checked_add(reader.u32()?).ok_or(too_big)?;
-        let room = SCOPES_MAX.checked_sub(numbers.len() + 1).ok_or(too_big)?;
+        let room = count_max.checked_sub(numbers.len() + 1).ok_or(too_big)?;
         let more = u32::try_from(reader.count(room)?).map_err(|_| too_big)?;
         let last = first.checked_add(more).ok_or(too_big)?;
         numbers.extend(first..=last);
@@ -160,6 +160,11 @@ pub(super) fn encode_note(note: &Note) -> Vec<u8> {
 }
 
 pub(super) fn decode_note(bytes: &[u8]) -> Result<Note, Damage> {
+    decode_note_of(bytes, SCOPES_MAX)
+}
+
+/// Of so many scopes at most: a few bytes may stand for many.
+pub(super) fn decode_note_of(bytes: &[u8], scopes_max: usize) -> Result<Note, Damage> {
     let mut reader = Reader::framed(NOTE, bytes)?;
     Ok(Note {
         begin_secs: reader.int()?,
@@ -167,7 +172,7 @@ pub(super) fn decode_note(bytes: &[u8]) -> Result<Note, Damage> {
         attempts: reader.u32()?,
         at_secs: reader.int()?,
         reason: reader.text()?.to_owned(),
-        scopes: read_runs(&mut reader)?,
+        scopes: read_runs(&mut reader, scopes_max)?,
     })
 }
 
@@ -256,7 +261,7 @@ mod tests {
             write_runs(&mut writer, &numbers);
             let bytes = writer.into_bytes();
 
-            prop_assert_eq!(read_runs(&mut Reader::new(&bytes)), Ok(numbers));
+            prop_assert_eq!(read_runs(&mut Reader::new(&bytes), SCOPES_MAX), Ok(numbers));
         }
     }
 
@@ -266,7 +271,7 @@ mod tests {
         write_runs(&mut writer, &[0, u32::MAX - 1, u32::MAX]);
         let bytes = writer.into_bytes();
 
-        let numbers = read_runs(&mut Reader::new(&bytes));
+        let numbers = read_runs(&mut Reader::new(&bytes), SCOPES_MAX);
 
         assert_eq!(numbers, Ok(vec![0, u32::MAX - 1, u32::MAX]));
     }

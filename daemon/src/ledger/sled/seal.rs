@@ -138,34 +138,34 @@ impl Group {
 pub(super) const BROKEN: Damage = Damage("records are missing, or older ones stand in their place");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seal {
+pub(super) struct Seal {
     change: u64,
     sum: u128,
 }
 
 impl Seal {
-    fn encode(self) -> Vec<u8> {
+    pub(super) fn encode(self) -> Vec<u8> {
         let mut writer = Writer::framed(SEAL);
         writer.uint(self.change);
         writer.raw(&self.sum.to_le_bytes());
         writer.seal()
     }
 
-    fn decode(bytes: &[u8]) -> Result<Seal, Damage> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Seal, Damage> {
         let mut reader = Reader::framed(SEAL, bytes)?;
         Ok(Seal { change: reader.uint()?, sum: read_sum(&mut reader)? })
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Root {
+pub(super) struct Root {
     change: u64,
     checked: u64,
     sum: u128,
 }
 
 impl Root {
-    fn write(self) -> Write {
+    pub(super) fn write(self) -> Write {
         let mut writer = Writer::framed(ROOT);
         writer.uint(self.change);
         writer.uint(self.checked);
@@ -173,7 +173,7 @@ impl Root {
         Write::put(Table::Meta, ROOT_KEY.to_vec(), writer.seal())
     }
 
-    fn decode(bytes: &[u8]) -> Result<Root, Damage> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Root, Damage> {
         let mut reader = Reader::framed(ROOT, bytes)?;
         let (change, checked) = (reader.uint()?, reader.uint()?);
         Ok(Root { change, checked, sum: read_sum(&mut reader)? })
@@ -222,7 +222,7 @@ impl Lost {
         LedgerError::Damaged { place, detail: verify::text_of_lost(self) }
     }
 
-    fn write(self) -> Write {
+    pub(super) fn write(self) -> Write {
         let mut writer = Writer::framed(LOST);
         writer.uint(self.first);
         writer.uint(self.last);
@@ -236,7 +236,7 @@ impl Lost {
         Write::put(Table::Meta, key, writer.seal())
     }
 
-    fn decode(bytes: &[u8]) -> Result<Lost, Damage> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Lost, Damage> {
         let mut reader = Reader::framed(LOST, bytes)?;
         let (first, last, tables) = (reader.uint()?, reader.uint()?, reader.u32()?);
         let periods = match reader.u8()? {

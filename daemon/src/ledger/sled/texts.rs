@@ -37,6 +37,9 @@ const TEXTS_CACHED_MAX: usize = 512 << 10;
 /// Code of a row that does not have the attribute.
 pub(super) const ABSENT: u32 = 0;
 
+/// A number that no dictionary and no chunk has ever got: there are no more behind it.
+const TOO_BIG: Damage = Damage("a number is too big");
+
 /// Key prefix of the records that say which dictionary a column has.
 pub(super) const REGISTRY: &[u8] = b"dictionary/";
 
@@ -303,8 +306,8 @@ impl Dictionary {
             dictionary.chunk = u32::from_be_bytes(*chunk);
             dictionary.tail = decode_chunk(&value).map_err(wrong)?;
             dictionary.tail_size = 0;
-            for (index, text) in (0..).zip(&dictionary.tail) {
-                let code = 1 + dictionary.chunk * CHUNK_TEXTS_MAX + index;
+            let first = first_code(dictionary.chunk, &dictionary.tail).map_err(wrong)?;
+            for (code, text) in (first..).zip(&dictionary.tail) {
                 dictionary.tail_size += stored_size(text);
                 dictionary.places.insert(Arc::clone(text), dictionary.known.len());
                 dictionary.known.push((Arc::clone(text), code));
@@ -356,6 +359,16 @@ impl Dictionary {
         pack(&mut record, &texts.into_bytes());
         Some(Write::put(Table::Texts, chunk_key(number, self.chunk), record.seal()))
     }
+}
+
+/// The code of a chunk's first text, if those of all texts of it and of the next chunk are numbers.
+fn first_code(chunk: u32, texts: &[Arc<str>]) -> Result<u32, Damage> {
+    if texts.len() > CHUNK_TEXTS_MAX as usize {
+        return Err(Damage("it has too many texts"));
+    }
+    let behind = chunk.checked_add(2).and_then(|chunk| chunk.checked_mul(CHUNK_TEXTS_MAX));
+    behind.ok_or(TOO_BIG)?;
+    Ok(1 + chunk * CHUNK_TEXTS_MAX)
 }
 
 /// With its length in front.

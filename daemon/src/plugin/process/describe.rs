@@ -76,6 +76,13 @@ pub(super) fn put(writer: &mut Writer, info: &LibraryInfo) {
     }
 }
 
+/// What a runner says of a library, whatever it is.
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(reader: Reader) -> Result<Described, LoadErrorKind> {
+    let malformed = |Malformed| LoadErrorKind::Apart(String::new());
+    take(reader).map_err(malformed).and_then(|(texts, components)| sound(texts, components))
+}
+
 type Texts = (String, String, String);
 
 fn take(mut reader: Reader) -> Result<(Texts, Vec<ComponentInfo>), Malformed> {

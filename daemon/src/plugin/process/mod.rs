@@ -48,6 +48,8 @@
 mod ask;
 mod columns;
 mod describe;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod mailbox;
 mod message;
 mod output;

@@ -15,7 +15,7 @@ fn plain() -> CollectRequest {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "a host's answer may also be an error")]
-fn ok(body: impl Into<Vec<u8>>) -> Result<HttpResponse> {
+pub(super) fn ok(body: impl Into<Vec<u8>>) -> Result<HttpResponse> {
     Ok(HttpResponse { status: 200, headers: BTreeMap::new(), body: body.into() })
 }
 
@@ -183,6 +183,8 @@ fn patience_has_an_end() {
     assert_eq!(asked(429, "x"), 3);
     // The call is over in 60 s: whoever asks for more time is not waited for.
     assert_eq!(asked(503, "60"), 1);
+    // A server that does not say when (or not with these) is asked as soon as any other.
+    assert_eq!(asked(500, "60"), 3);
 }
 
 #[test]
@@ -392,7 +394,7 @@ fn too_many_scopes_are_refused() {
     assert!(error.message.ends_with("must have at most 1000 scopes"), "{error}");
 }
 
-const KEYSTONE: &str = "auth_url = \"http://keystone.test\"\nusername = \"rated\"\n\
+pub(super) const KEYSTONE: &str = "auth_url = \"http://keystone.test\"\nusername = \"rated\"\n\
      password = \"change me\"\nproject_name = \"service\"\nignore_rating_role = true\n\
      retry_delay_ms = 1";
 

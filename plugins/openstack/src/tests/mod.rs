@@ -8,6 +8,7 @@ use crate::query::Query;
 
 mod faults;
 mod logins;
+mod pauses;
 mod recorded;
 mod recording;
 mod rows;

@@ -9,6 +9,8 @@
 
 mod filter;
 mod find;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod messages;
 mod pool;
 mod process;

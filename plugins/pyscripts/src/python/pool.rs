@@ -178,13 +178,7 @@ impl Lease<'_> {
             Ok(answer) => answer,
             Err(wrong) => return Ok(Err(wrong)),
         };
-        let texts = answer.prices.unwrap_or_default();
-        let prices: Option<Vec<Decimal>> = texts.iter().map(|text| price(text)).collect();
-        Ok(match prices {
-            Some(prices) if prices.len() == points.rows.len() => Ok(prices),
-            Some(_) => Err(Wrong::new("left another number of prices than there are points")),
-            None => Err(Wrong::new("left something else than a price")),
-        })
+        Ok(prices(answer, points.rows.len()))
     }
 
     /// `Err` = no answer can be had or wanted; inside, what a script did wrong.
@@ -245,8 +239,19 @@ fn uncontained(wall: Wall, reason: &str) -> Error {
     ))
 }
 
-fn read(answer: &[u8]) -> Result<Answer, Wrong> {
+pub(super) fn read(answer: &[u8]) -> Result<Answer, Wrong> {
     serde_json::from_slice(answer).map_err(|_| Wrong::new("made the process talk nonsense"))
+}
+
+/// A price for each of so many points.
+pub(super) fn prices(answer: Answer, count: usize) -> Result<Vec<Decimal>, Wrong> {
+    let texts = answer.prices.unwrap_or_default();
+    let prices: Option<Vec<Decimal>> = texts.iter().map(|text| price(text)).collect();
+    match prices {
+        Some(prices) if prices.len() == count => Ok(prices),
+        Some(_) => Err(Wrong::new("left another number of prices than there are points")),
+        None => Err(Wrong::new("left something else than a price")),
+    }
 }
 
 /// Exactly the decimal that the text says.

@@ -9,6 +9,8 @@
 //! that of somebody who is chosen by the name.
 
 mod failures;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod htpasswd;
 
 use std::collections::{BTreeMap, HashMap};

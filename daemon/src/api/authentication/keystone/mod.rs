@@ -12,6 +12,8 @@
 //! of a server in between) is "cannot be checked at the moment".
 
 mod answers;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod service;
 mod wire;
 

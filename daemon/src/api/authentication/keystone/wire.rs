@@ -179,20 +179,20 @@ fn innermost(error: &reqwest::Error) -> String {
     innermost.to_string()
 }
 
-struct Answer {
-    status: StatusCode,
-    subject_token: Option<HeaderValue>,
-    body: Vec<u8>,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) subject_token: Option<HeaderValue>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Answer {
-    fn token(&self) -> Option<Token> {
+    pub(super) fn token(&self) -> Option<Token> {
         let whole: TokenDocument = serde_json::from_slice(&self.body).ok()?;
         Some(whole.token)
     }
 
     /// A server in between, or a wrong address, has other words.
-    fn is_error_of_keystone(&self) -> bool {
+    pub(super) fn is_error_of_keystone(&self) -> bool {
         let document: Option<ErrorDocument> = serde_json::from_slice(&self.body).ok();
         document.is_some_and(|document| document.error.code == self.status.as_u16())
     }
@@ -215,7 +215,7 @@ struct TokenDocument {
 
 /// Of a token what we need. It speaks for a project, for a domain, for the system or for nobody.
 #[derive(Deserialize)]
-struct Token {
+pub(super) struct Token {
     user: Option<Named>,
     project: Option<Named>,
     domain: Option<IgnoredAny>,
@@ -240,7 +240,7 @@ impl Token {
         Some(expires.with_timezone(&Utc))
     }
 
-    fn valid(self) -> Option<Valid> {
+    pub(super) fn valid(self) -> Option<Valid> {
         let expires = self.expires()?;
         // An administrator of a domain is none of everything there is.
         let roles = if self.domain.is_none() { self.roles } else { Vec::new() };
