@@ -35,6 +35,7 @@ use super::contract::{
     CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery, Cursors,
     Enabled, Failure, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewScope, RatedSlice,
     Retained, Retention, RowsGroup, RowsPage, RowsQuery, Scope, SummaryGroup, SummaryQuery,
+    Visited,
 };
 use super::differences::{DifferencePage, DifferenceQuery, Generation};
 use super::pages::{PageOf, SummaryPage};
@@ -317,6 +318,21 @@ impl<O: Opener> Ledger for ReopeningLedger<O> {
             ledger.visit_rows(query, &mut |group| {
                 is_broken_off = self.shared.is_closing.load(Ordering::Acquire);
                 if is_broken_off { ControlFlow::Break(()) } else { visit(group) }
+            })
+        })?;
+        if is_broken_off { Err(LedgerError::Closed) } else { Ok(()) }
+    }
+
+    fn visit_rows_past_damage(
+        &self,
+        query: &RowsQuery,
+        visit: &mut dyn FnMut(Visited) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        let mut is_broken_off = false;
+        self.ask(|ledger| {
+            ledger.visit_rows_past_damage(query, &mut |visited| {
+                is_broken_off = self.shared.is_closing.load(Ordering::Acquire);
+                if is_broken_off { ControlFlow::Break(()) } else { visit(visited) }
             })
         })?;
         if is_broken_off { Err(LedgerError::Closed) } else { Ok(()) }

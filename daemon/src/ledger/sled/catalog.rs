@@ -36,7 +36,7 @@ pub(super) struct Catalog {
     pub(super) cursors: Vec<Arc<Vec<Cursor>>>,
     pub(super) notes: Arc<Notes>,
     /// What slices were rated by.
-    pub(super) chains: Arc<Vec<Arc<[RatedBy]>>>,
+    pub(super) chains: Arc<Vec<ChainEntry>>,
     pub(super) modules: Arc<BTreeMap<String, ModuleState>>,
     pub(super) collectors: Arc<BTreeMap<String, bool>>,
     /// By number of creation.
@@ -61,6 +61,14 @@ pub(super) struct Counters {
     pub(super) next_slice: u64,
     pub(super) next_note: u64,
     pub(super) next_mapping: u64,
+}
+
+/// What rated slices, in the order of the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ChainEntry {
+    pub(super) rated_by: Arc<[RatedBy]>,
+    /// The attribute as which it saw the scope; `None` = not known, or nobody has rated.
+    pub(super) scope_key: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,8 +212,8 @@ impl Catalog {
         behind.last_begin_secs().and_then(|secs| DateTime::from_timestamp(secs, 0))
     }
 
-    pub(super) fn number_of_chain(&self, chain: &[RatedBy]) -> Option<u32> {
-        let found = self.chains.iter().rposition(|known| known.as_ref() == chain)?;
+    pub(super) fn number_of_chain(&self, chain: &ChainEntry) -> Option<u32> {
+        let found = self.chains.iter().rposition(|known| known == chain)?;
         u32::try_from(found).ok()
     }
 }
