@@ -108,28 +108,24 @@ mod tests {
 
     use super::*;
 
-    fn wanted() -> Result<()> {
-        Ok(())
-    }
-
     #[test]
     fn what_is_rated_again_leaves_a_process_to_the_others() {
         let places: Places<()> = Places::new(3);
         for _ in 0..2 {
-            places.take(Turn::Last, wanted).unwrap();
+            places.take(Turn::Last, || Ok(())).unwrap();
         }
 
         let third = places.take(Turn::Last, || Err(rated_plugin::Error::unavailable("no")));
 
         assert_eq!(third.unwrap_err().message, "no");
-        assert!(places.take(Turn::First, wanted).unwrap().is_none());
+        assert!(places.take(Turn::First, || Ok(())).unwrap().is_none());
     }
 
     #[test]
     fn a_period_goes_before_what_is_rated_again_and_waited_longer() {
         let places: Places<&str> = Places::new(1);
         let (said, hear) = mpsc::channel();
-        places.take(Turn::First, wanted).unwrap();
+        places.take(Turn::First, || Ok(())).unwrap();
         thread::scope(|scope| {
             for (turn, name) in [(Turn::Last, "again"), (Turn::First, "period")] {
                 let (said, places) = (said.clone(), &places);
@@ -155,6 +151,6 @@ mod tests {
 
         let order: Vec<&str> = hear.iter().filter(|said| *said != "waits").collect();
         assert_eq!(order, ["period", "again"]);
-        assert_eq!(places.take(Turn::Last, wanted).unwrap(), Some("idle"));
+        assert_eq!(places.take(Turn::Last, || Ok(())).unwrap(), Some("idle"));
     }
 }
