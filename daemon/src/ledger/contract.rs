@@ -457,7 +457,8 @@ pub struct RowsGroup {
     pub rated_by: Arc<[RatedBy]>,
     /// The attribute as which those modules saw the scope; `None` = the ledger does not know it.
     pub rated_scope_key: Option<Arc<str>>,
-    /// What the scope's key is now, for reports. Empty = the rows have no scope: theirs is [`ScopeId::nobody`].
+    /// What the scope's key is now, for reports. Empty = the rows have no scope: theirs is
+    /// [`ScopeId::nobody`].
     pub scope_key: String,
     /// Schema `usage/1` with `price`.
     pub rows: RecordBatch,

@@ -222,9 +222,11 @@ pub(crate) mod describe {
             "next": {"anyOf": [place_schema(), {"type": "null"}]},
         });
         Operation::new("Figures before and after they were rated again")
-            .says("By period, metric and scope. Pushed rows are not among them: they stay. A page may \
-                 have fewer rows than asked for, or none, where many figures had to be compared to \
-                 find them: that was all when `next` is null.")
+            .says(
+                "By period, metric and scope. Pushed rows are not among them: they stay. A page \
+                 may have fewer rows than asked for, or none, where many figures had to be \
+                 compared to find them: that was all when `next` is null.",
+            )
             .inputs(PARAMETERS)
             .answers(200, "a page of them", schemas::record(&members))
             .refuses(404, "nothing is kept from before that reprocessing")

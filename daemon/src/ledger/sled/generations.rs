@@ -37,7 +37,8 @@ use crate::ledger::{
 };
 use crate::usage::Period;
 
-/// So many begins of periods are looked at for one page, and so many figures (the last begin's all).
+/// So many begins of periods are looked at for one page, and so many figures: all of the last
+/// begin's.
 const PAGE_BEGINS_MAX: usize = if cfg!(test) { 3 } else { 1000 };
 const PAGE_FIGURES_MAX: usize = 100_000;
 /// So many slices are looked at in one step of compaction.
