@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use chrono::{DateTime, Utc};
 use rated_tests::{
-    Config, Daemon, DataSet, Exact, Prometheus, build_folder, enter_price_list, wait_until,
+    Config, Daemon, DataSet, Exact, Point, Prometheus, SPECIAL_SCOPE, build_folder,
+    enter_price_list, get, wait_until,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -25,8 +27,16 @@ struct Ended {
 }
 
 fn audit(daemon: &Daemon, data: &DataSet, more: &[&str]) -> Ended {
+    audit_between(daemon, (data.begin, data.end()), more)
+}
+
+fn audit_between(
+    daemon: &Daemon,
+    (from, to): (DateTime<Utc>, DateTime<Utc>),
+    more: &[&str],
+) -> Ended {
     let form = "%Y-%m-%dT%H:%M:%SZ";
-    let (from, to) = (data.begin.format(form).to_string(), data.end().format(form).to_string());
+    let (from, to) = (from.format(form).to_string(), to.format(form).to_string());
     let output = Command::new(build_folder().join("rated"))
         .args(["ledger", "audit", "--from", &from, "--to", &to])
         .args(more)
@@ -197,6 +207,8 @@ fn a_month_with_edits_in_between_is_proved_explained_and_not_to_be_tampered_with
     let ended = audit(&daemon, data, &[]);
     println!("{}{}", ended.err, ended.out);
     assert_eq!(ended.code, Some(0), "{ended:?}");
+    let nobody = audit(&daemon, data, &["--scope", "nobodyatall"]);
+    assert_eq!(nobody.code, Some(2), "{nobody:?}");
     assert_eq!(
         ended.out,
         format!("rows looked at: {rows}\nequal: {rows}\ndifferent: 0\n"),
@@ -235,21 +247,52 @@ fn the_flipped_byte_is_named(month: &Month, first_revision: u64) {
     assert!(ended.out.contains(&format!("damage: key `{key}` of `rating/hashmap` at revision ")));
     let rules = format!("(rules of module hashmap at revision {first_revision})");
     assert!(ended.out.contains(&rules), "{ended:?}");
-    assert!(ended.out.contains("equal: 0\n"), "{ended:?}");
+    let rows = month.data.points().count();
+    for counted in
+        [format!("rows looked at: {rows}\nequal: 0\n"), format!("not compared: {rows}\n")]
+    {
+        assert!(ended.out.contains(&counted), "{counted}: {ended:?}");
+    }
+    // No other price is told in their place, and nothing is rated by it.
+    assert!(!ended.out.contains("difference:"), "{ended:?}");
+    let quote = json!({"resources": [{
+        "service": DataSet::metric_name(0), "volume": "1", "desc": {"zone": "z1"},
+    }]});
+    let refused = daemon.post("/v1/rating/quote", &quote);
+    assert_ne!(refused.status, 200, "{refused:?}");
     daemon.stop();
 
     // The same with a checksum that fits: nothing is damaged, but the prices are others.
     tamper(&month.ledger(), (new, new), Checksum::Fits);
     let daemon = Daemon::start(&month.write(0));
 
-    let ended = audit(&daemon, &month.data, &["--scope", "scope-001"]);
+    // So many are listed that all of ten days are.
+    let data = &month.data;
+    let ended = audit_between(&daemon, (data.begin, data.hour(240)), &["--scope", "scope-001"]);
     println!("{}", ended.out.lines().next().unwrap_or_default());
 
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let first = ended.out.lines().next().unwrap();
-    assert!(first.starts_with("difference: scope scope-001, metric_0 from "), "{first}");
-    let by = format!("by hashmap revision {first_revision}");
-    assert!(first.contains(&by), "{first}");
+    let differs = |point: &Point| {
+        // The rule is for everybody who has none of his own.
+        point.scope != SPECIAL_SCOPE
+            && point.metric == 0
+            && DataSet::quantity(*point).contains(|digit| matches!(digit, '1'..='9'))
+    };
+    let first_days = |point: &Point| point.scope == 1 && point.hour < 240;
+    let expected = data.points().filter(differs).filter(first_days).count();
+    let listed: Vec<&str> =
+        ended.out.lines().filter(|line| line.starts_with("difference: ")).collect();
+    assert_eq!(listed.len(), expected, "{ended:?}");
+    for line in listed {
+        assert!(line.starts_with("difference: scope scope-001, metric_0 from "), "{line}");
+        assert!(line.contains(&format!(" by hashmap revision {first_revision}, ")), "{line}");
+    }
+    assert!(ended.out.contains(&format!("\ndifferent: {expected}\n")), "{ended:?}");
+
+    // All are counted.
+    let ended = audit(&daemon, data, &[]);
+    let expected = data.points().filter(differs).count();
+    assert!(ended.out.contains(&format!("\ndifferent: {expected}\n")), "{ended:?}");
     daemon.stop();
 }
 
@@ -261,12 +304,20 @@ fn an_audit_that_cannot_be_done_says_so() {
     std::fs::write(folder.path().join("metrics.toml"), data.metrics_toml()).unwrap();
     let daemon = Daemon::start(&config.write(folder.path()));
 
-    let fine = audit(&daemon, &data, &["--json"]);
+    let nothing = audit(&daemon, &data, &["--json"]);
+    let turned_round = audit_between(&daemon, (data.end(), data.begin), &[]);
+    let refused = get(&format!("{}/v2/audit?begin=2026-01-02&end=2026-01-02", daemon.url));
     let nobody = Daemon { url: "http://127.0.0.1:1".to_owned(), ..daemon };
     let ended = audit(&nobody, &data, &[]);
 
-    assert_eq!(fine.code, Some(0), "{fine:?}");
-    assert!(fine.out.lines().last().unwrap().starts_with("{\"end\":{\"rows\":0,"), "{fine:?}");
+    assert_eq!(nothing.code, Some(2), "{nothing:?}");
+    assert!(nothing.err.contains("there are no such rows"), "{nothing:?}");
+    let last = nothing.out.lines().last().unwrap();
+    assert!(last.starts_with("{\"end\":{\"rows\":0,"), "{nothing:?}");
+    assert!(last.ends_with("\"outcome\":\"incomplete\"}}"), "{nothing:?}");
+    assert_eq!(turned_round.code, Some(2), "{turned_round:?}");
+    assert!(turned_round.err.contains("`--to` must be after `--from`"), "{turned_round:?}");
+    assert_eq!(refused.status, 400, "{refused:?}");
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.err.contains("the audit could not be done"), "{ended:?}");
 }

@@ -27,12 +27,17 @@ pub const LONG_CALLS_MAX: usize = 8;
 /// Most audits at once: each keeps a processor busy.
 const AUDITS_MAX: usize = 1;
 
+/// Most explanations at once: each calls modules, and holds all rows of a scope in some periods.
+pub(crate) const EXPLANATIONS_MAX: usize = 1;
+
 /// What a job that takes as long as its caller does with him. Callers who read slowly keep nobody
 /// from pushing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LongCall {
     ReadsBody,
     WritesAnswer,
+    /// Rates rows again, and waits for modules.
+    Explains,
 }
 
 /// How long a request waits for its turn before it is told to come back.
@@ -56,6 +61,7 @@ pub struct Context {
     turns: Arc<Semaphore>,
     reading_turns: Arc<Semaphore>,
     writing_turns: Arc<Semaphore>,
+    explaining_turns: Arc<Semaphore>,
     audit_turn: Arc<Semaphore>,
 }
 
@@ -109,6 +115,7 @@ impl Context {
             turns,
             reading_turns: long_turns(),
             writing_turns: long_turns(),
+            explaining_turns: Arc::new(Semaphore::new(EXPLANATIONS_MAX)),
             audit_turn: Arc::new(Semaphore::new(AUDITS_MAX)),
         }
     }
@@ -148,6 +155,11 @@ impl Context {
         Arc::clone(&self.audit_turn).try_acquire_owned().ok()
     }
 
+    #[cfg(test)]
+    pub(crate) fn explanations_left(&self) -> usize {
+        self.explaining_turns.available_permits()
+    }
+
     /// Runs a job that takes as long as a caller sends or reads.
     pub(crate) fn ledger_for_long<T, F>(
         &self,
@@ -161,6 +173,7 @@ impl Context {
         let turns = match call {
             LongCall::ReadsBody => &self.reading_turns,
             LongCall::WritesAnswer => &self.writing_turns,
+            LongCall::Explains => &self.explaining_turns,
         };
         let (ledger, turns) = (Arc::clone(&self.ledger), Arc::clone(turns));
         async move { in_turn(&turns, move || job(&*ledger)).await? }

@@ -1,14 +1,19 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveTime, Utc};
 use rated_plugin::{UsageBatch, decimal_at};
 use rust_decimal::Decimal;
 use tokio::runtime::Handle;
 
-use super::rows::{Rows, rate_request, rows_of_scope};
-use crate::ledger::{Filters, Ledger, LedgerError, Origin, RatedBy, RowsGroup, RowsQuery};
+use super::chains::{Chains, MadeChain};
+use super::counts::AuditCounts;
+use super::rows::{Rows, Together, damaged, rate_request, rows_of_scope, scope_key};
+use super::verdict::{Again, KEY_NOT_KEPT, Verdict};
+use crate::ledger::{
+    DamagedRows, Filters, Ledger, LedgerError, Origin, RatedBy, RowsGroup, RowsQuery, Visited,
+};
 use crate::rating::{KeptChain, Rating, RatingError};
 use crate::usage::{Period, ScopeId};
 
@@ -18,8 +23,6 @@ pub const DIFFERENCES_TOLD_MAX: usize = 1000;
 const REASONS_TOLD_MAX: usize = 1000;
 /// Most revisions of rules whose reading is remembered.
 const RULES_KNOWN_MAX: usize = 4096;
-/// Chains that are kept ready: those of the slices of one period.
-const CHAINS_MAX: usize = 8;
 
 /// Rows of periods that begin in `[begin, end)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,26 +30,6 @@ pub struct AuditRequest {
     pub begin: DateTime<Utc>,
     pub end: DateTime<Utc>,
     pub filters: Filters,
-}
-
-/// How many rows were looked at, and what was found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct AuditCounts {
-    pub rows: u64,
-    /// The same price, by the very libraries that made it.
-    pub equal: u64,
-    pub different: u64,
-    /// The same price, by another library: that of today.
-    pub equal_by_other_library: u64,
-    pub different_by_other_library: u64,
-    /// Rated elsewhere.
-    pub pushed: u64,
-    /// Nothing can be said of them: a module, or its rules, cannot be had.
-    pub not_compared: u64,
-    /// Damaged places.
-    pub damages: u64,
-    /// Days whose rows are not kept any more.
-    pub days_without_rows: u64,
 }
 
 /// Something an audit tells while it goes on.
@@ -120,7 +103,6 @@ pub fn audit(
 ) -> Result<AuditCounts, AuditError> {
     let mut audit = Audit {
         ledger,
-        rating,
         runtime,
         filters: &request.filters,
         tell,
@@ -129,12 +111,13 @@ pub fn audit(
         reasons_told: BTreeSet::new(),
         damages: BTreeSet::new(),
         rules: BTreeMap::new(),
-        chains: VecDeque::new(),
+        chains: Chains::new(rating, runtime),
+        places: Places::default(),
     };
     let mut begin = request.begin;
     while begin < request.end {
         let end = next_day(begin).min(request.end);
-        audit.range(begin, end)?;
+        audit.day(begin, end)?;
         audit.progress(end)?;
         begin = end;
     }
@@ -148,7 +131,6 @@ fn next_day(at: DateTime<Utc>) -> DateTime<Utc> {
 
 struct Audit<'a> {
     ledger: &'a dyn Ledger,
-    rating: &'a Rating,
     runtime: &'a Handle,
     filters: &'a Filters,
     tell: &'a mut dyn FnMut(Finding) -> ControlFlow<()>,
@@ -159,67 +141,30 @@ struct Audit<'a> {
     damages: BTreeSet<String>,
     /// Whether the rules of a module at a revision can be read; what is wrong, if not.
     rules: BTreeMap<(String, u64), Option<String>>,
-    /// The chains used last, the newest first.
-    chains: VecDeque<KnownChain>,
-}
-
-/// What rates the periods that begin then as the ledger kept it; or why it cannot be had.
-type KnownChain = (DateTime<Utc>, Arc<[RatedBy]>, Result<KeptChain, String>);
-
-/// What was found in a range that may have to be looked at again, in parts.
-#[derive(Default)]
-struct Attempt {
-    counts: AuditCounts,
-    findings: Vec<Finding>,
-    /// Rows seen so far of each scope and metric name of the last period and type.
-    seen: HashMap<(String, String), usize>,
-    seen_of: Option<(Period, String)>,
+    chains: Chains<'a>,
+    places: Places,
 }
 
 impl Audit<'_> {
-    /// A damaged place hides what follows it: the range is halved until it stands alone.
-    fn range(&mut self, begin: DateTime<Utc>, end: DateTime<Utc>) -> Result<(), AuditError> {
-        let mut attempt = Attempt::default();
-        let second = TimeDelta::seconds(1);
-        match self.visit(begin, end, &mut attempt) {
-            Ok(()) => self.take(attempt),
-            Err(AuditError::Ledger(LedgerError::RowsGone { .. })) => {
-                self.counts.days_without_rows += 1;
-                Ok(())
-            }
-            Err(AuditError::Ledger(LedgerError::Damaged { .. })) if end - begin > second => {
-                // Periods begin at whole seconds.
-                let half = TimeDelta::seconds(((end - begin).num_seconds() / 2).max(1));
-                self.range(begin, begin + half)?;
-                self.range(begin + half, end)
-            }
-            Err(AuditError::Ledger(LedgerError::Damaged { place, detail })) => {
-                self.take(attempt)?;
-                self.damage(Damaged { place, detail, rules: None })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn visit(
-        &mut self,
-        begin: DateTime<Utc>,
-        end: DateTime<Utc>,
-        attempt: &mut Attempt,
-    ) -> Result<(), AuditError> {
+    /// All that can be read of a day, and what cannot.
+    fn day(&mut self, begin: DateTime<Utc>, end: DateTime<Utc>) -> Result<(), AuditError> {
         let filters = self.filters.clone();
         let query = RowsQuery { begin, end, filters, offset: 0, limit: usize::MAX };
         let (ledger, mut outcome) = (self.ledger, Ok(()));
-        ledger.visit_rows(&query, &mut |group| {
-            outcome = self.group(&group, attempt).and_then(|()| self.progress(begin));
+        let visited = ledger.visit_rows_past_damage(&query, &mut |visited| {
+            let seen = match visited {
+                Visited::Rows(group) => self.group(&group),
+                Visited::Damaged(rows) => self.damaged(rows),
+            };
+            outcome = seen.and_then(|()| self.progress(begin));
             if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
+        });
+        match visited {
+            Err(LedgerError::RowsGone { .. }) => self.counts.days_without_rows += 1,
+            Err(error) => return Err(error.into()),
+            Ok(()) => {}
+        }
         outcome
-    }
-
-    fn take(&mut self, attempt: Attempt) -> Result<(), AuditError> {
-        self.counts.add(&attempt.counts);
-        attempt.findings.into_iter().try_for_each(|finding| self.say(finding))
     }
 
     fn progress(&mut self, at: DateTime<Utc>) -> Result<(), AuditError> {
@@ -231,41 +176,58 @@ impl Audit<'_> {
         if (self.tell)(finding).is_break() { Err(AuditError::Stopped) } else { Ok(()) }
     }
 
+    fn damaged(&mut self, rows: DamagedRows) -> Result<(), AuditError> {
+        self.counts.rows += rows.rows as u64;
+        self.counts.count(Verdict::NotComputed, rows.rows);
+        self.damage(Damaged { place: rows.place, detail: rows.detail, rules: None })
+    }
+
+    /// Each place is counted once, as far as they can be remembered.
     fn damage(&mut self, damage: Damaged) -> Result<(), AuditError> {
-        if self.damages.len() >= REASONS_TOLD_MAX || !self.damages.insert(damage.place.clone()) {
+        if self.damages.contains(&damage.place) {
             return Ok(());
         }
         self.counts.damages += 1;
+        if self.damages.len() >= REASONS_TOLD_MAX {
+            return Ok(());
+        }
+        self.damages.insert(damage.place.clone());
         self.say(Finding::Damage(damage))
     }
 
     // ---- rows -----------------------------------------------------------------------------------
 
-    fn group(&mut self, group: &RowsGroup, attempt: &mut Attempt) -> Result<(), AuditError> {
+    fn group(&mut self, group: &RowsGroup) -> Result<(), AuditError> {
         let count = group.rows.num_rows();
-        attempt.counts.rows += count as u64;
-        let places = attempt.places(group)?;
+        let read = Rows::of(group).and_then(|rows| Ok((self.places.of(group)?, rows)));
+        let (places, rows) = match read {
+            Ok(read) => read,
+            Err(LedgerError::Damaged { place, detail }) => {
+                return self.damaged(DamagedRows { place, detail, rows: count });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.counts.rows += count as u64;
         if group.origin == Origin::Pushed {
-            attempt.counts.pushed += count as u64;
+            self.counts.count(Verdict::Pushed, count);
             return Ok(());
         }
         let chain = match self.chain(group)? {
             Ok(chain) => chain,
-            Err(reason) => {
-                self.leave_out(group, count, reason, attempt);
-                return Ok(());
-            }
+            Err(reason) => return self.leave_out(group, count, &reason),
         };
-        let rows = Rows::of(group)?;
         let computed = self.rate(&chain, group, &rows);
         let is_equal =
             |row: usize| computed.as_ref().is_ok_and(|computed| computed[row] == rows.stored[row]);
         let doubtful: BTreeSet<&str> =
             (0..count).filter(|row| !is_equal(*row)).map(|row| places[row].0.as_str()).collect();
         let sure = places.iter().filter(|(scope, _)| !doubtful.contains(scope.as_str())).count();
-        attempt.counts.equal(sure, chain.is_of_same_libraries());
+        self.counts.count(Verdict::of(&chain, group, Again::Equal), sure);
         for scope in doubtful {
-            self.look_again(group, &chain, (scope, &places), attempt)?;
+            // By their places among all rows of the scope.
+            let own = places.iter().zip(&rows.stored).filter(|((of, _), _)| of == scope);
+            let own: Vec<(usize, Decimal)> = own.map(|((_, at), price)| (*at, *price)).collect();
+            self.look_again(group, &chain, (scope, &own))?;
         }
         Ok(())
     }
@@ -275,55 +237,63 @@ impl Audit<'_> {
         &mut self,
         group: &RowsGroup,
         chain: &KeptChain,
-        (scope, places): (&str, &[(String, usize)]),
-        attempt: &mut Attempt,
+        (scope, own): (&str, &[(usize, Decimal)]),
     ) -> Result<(), AuditError> {
-        let own: Vec<usize> = (0..places.len()).filter(|row| places[*row].0 == scope).collect();
-        let leave_out = |audit: &mut Self, reason: &str, attempt: &mut Attempt| {
-            audit.leave_out(group, own.len(), reason.to_owned(), attempt);
-            Ok(())
-        };
         // A scope of the ledger has an id that is one; nobody's rows were pushed.
         let Ok(id) = ScopeId::new(scope) else {
-            return leave_out(self, "the rows have no scope", attempt);
+            return self.leave_out(group, own.len(), "the rows have no scope");
         };
-        let Some(whole) = rows_of_scope(self.ledger, group, &id)? else {
-            let reason = "the rows were replaced meanwhile, or are too many to be seen together";
-            return leave_out(self, reason, attempt);
+        let whole = rows_of_scope(self.ledger, group, &id).and_then(|whole| {
+            let rows = whole.as_ref().map(Rows::of).transpose()?;
+            Ok(whole.zip(rows))
+        });
+        let (whole, rows) = match whole {
+            Ok(Some(whole)) => whole,
+            Ok(None) => {
+                let reason =
+                    "the rows were replaced meanwhile, or are too many to be seen together";
+                return self.leave_out(group, own.len(), reason);
+            }
+            // Told in its own place.
+            Err(LedgerError::Damaged { .. }) => {
+                return self.leave_out(group, own.len(), "other rows of the scope are damaged");
+            }
+            Err(LedgerError::RowsGone { .. }) => {
+                return self.leave_out(group, own.len(), "the rows were forgotten meanwhile");
+            }
+            Err(error) => return Err(error.into()),
         };
-        let (rows, of_block) = (Rows::of(&whole)?, Rows::of(group)?);
-        let is_there =
-            |row: &usize| rows.stored.get(places[*row].1) == Some(&of_block.stored[*row]);
-        if !own.iter().all(is_there) {
-            return leave_out(self, "the rows were replaced meanwhile", attempt);
+        if !own.iter().all(|(place, stored)| rows.stored.get(*place) == Some(stored)) {
+            return self.leave_out(group, own.len(), "the rows were replaced meanwhile");
         }
         let computed = match self.rate(chain, &whole, &rows) {
             Ok(computed) => computed,
-            Err(error) => return leave_out(self, &reason_of(&error), attempt),
+            Err(error) => return self.leave_out(group, own.len(), &reason_of(&error)),
         };
-        let is_by_same_libraries = chain.is_of_same_libraries();
-        for row in own.iter().map(|row| places[*row].1) {
-            let (stored, computed) = (rows.stored[row], computed[row]);
-            if stored == computed {
-                attempt.counts.equal(1, is_by_same_libraries);
+        for (row, stored) in own {
+            let again = Again::of(stored, &computed[*row]);
+            let verdict = Verdict::of(chain, group, again);
+            if verdict == Verdict::NotComputed {
+                self.leave_out(group, 1, KEY_NOT_KEPT)?;
                 continue;
             }
-            attempt.counts.different(is_by_same_libraries);
-            if self.differences_told + attempt.findings.len() >= DIFFERENCES_TOLD_MAX {
+            self.counts.count(verdict, 1);
+            if again == Again::Equal || self.differences_told >= DIFFERENCES_TOLD_MAX {
                 continue;
             }
-            attempt.findings.push(Finding::Difference(Box::new(Difference {
+            self.differences_told += 1;
+            self.say(Finding::Difference(Box::new(Difference {
                 scope: scope.to_owned(),
                 metric_type: whole.metric_type.clone(),
                 metric_name: whole.metric_name.clone(),
                 period: whole.period,
-                row,
-                qty: rows.qty[row],
-                stored,
-                computed,
+                row: *row,
+                qty: rows.qty[*row],
+                stored: *stored,
+                computed: computed[*row],
                 rated_by: Arc::clone(&whole.rated_by),
-                is_by_same_libraries,
-            })));
+                is_by_same_libraries: chain.is_of_same_libraries(),
+            })))?;
         }
         Ok(())
     }
@@ -335,8 +305,7 @@ impl Audit<'_> {
         rows: &Rows,
     ) -> Result<Vec<Decimal>, RatingError> {
         let request = rate_request(group);
-        let scope_key = (!group.scope_key.is_empty()).then_some(group.scope_key.as_str());
-        let rated = chain.chain.rate_in_parts(&request, scope_key, rows.usage.clone());
+        let rated = chain.chain.rate_in_parts(&request, scope_key(group), rows.usage.clone());
         let parts = self.runtime.block_on(rated)?;
         let prices = parts
             .iter()
@@ -348,45 +317,35 @@ impl Audit<'_> {
         &mut self,
         group: &RowsGroup,
         count: usize,
-        reason: String,
-        attempt: &mut Attempt,
-    ) {
-        attempt.counts.not_compared += count as u64;
-        let is_told = self.reasons_told.len() >= REASONS_TOLD_MAX;
-        if !is_told && self.reasons_told.insert(reason.clone()) {
-            attempt.findings.push(Finding::NotCompared(NotCompared {
-                period: group.period,
-                metric_type: group.metric_type.clone(),
-                rated_by: Arc::clone(&group.rated_by),
-                reason,
-            }));
+        reason: &str,
+    ) -> Result<(), AuditError> {
+        self.counts.count(Verdict::NotComputed, count);
+        if self.reasons_told.len() >= REASONS_TOLD_MAX
+            || !self.reasons_told.insert(reason.to_owned())
+        {
+            return Ok(());
         }
+        self.say(Finding::NotCompared(NotCompared {
+            period: group.period,
+            metric_type: group.metric_type.clone(),
+            rated_by: Arc::clone(&group.rated_by),
+            reason: reason.to_owned(),
+        }))
     }
 
     // ---- what rated them ------------------------------------------------------------------------
 
-    /// The chain that rated a group; or why it cannot be had.
-    fn chain(&mut self, group: &RowsGroup) -> Result<Result<KeptChain, String>, AuditError> {
-        let (at, kept) = (group.period.begin(), &group.rated_by);
-        let is_it =
-            |(for_at, by, _): &&(DateTime<Utc>, Arc<[RatedBy]>, _)| *for_at == at && by == kept;
-        if let Some((_, _, known)) = self.chains.iter().find(is_it) {
-            return Ok(known.clone());
+    fn chain(&mut self, group: &RowsGroup) -> Result<MadeChain, AuditError> {
+        if let Some(known) = self.chains.known(group) {
+            return Ok(known);
         }
-        let mut made = Ok(());
-        for by in kept.iter() {
+        for by in group.rated_by.iter() {
             // Read here too: a module may remember what it read before it was damaged.
             if let Some(wrong) = self.rules_of(by)? {
-                made = Err(wrong);
+                return Ok(self.chains.keep(group, Err(wrong)));
             }
         }
-        let made = made.and_then(|()| {
-            let chain = self.runtime.block_on(self.rating.chain_as_kept(at, kept));
-            chain.map_err(|error| reason_of(&error))
-        });
-        self.chains.push_front((at, Arc::clone(kept), made.clone()));
-        self.chains.truncate(CHAINS_MAX);
-        Ok(made)
+        Ok(self.chains.make(group))
     }
 
     /// What is wrong with the rules of a module at a revision.
@@ -426,57 +385,32 @@ pub(super) fn reason_of(error: &RatingError) -> String {
     }
 }
 
-impl Attempt {
-    /// The scope of each row, and its place among the rows of the same scope, metric and period.
-    fn places(&mut self, group: &RowsGroup) -> Result<Vec<(String, usize)>, LedgerError> {
-        let of = (group.period, group.metric_type.clone());
-        if self.seen_of.as_ref() != Some(&of) {
-            self.seen.clear();
-            self.seen_of = Some(of);
-        }
-        let view = UsageBatch::new(&group.rows).map_err(|error| LedgerError::Damaged {
-            place: format!("rows of `{}` in {}", group.metric_type, group.period),
-            detail: error.message,
-        })?;
-        let place = |row| {
-            let scope = view.scope_at(row).to_owned();
-            let seen = self.seen.entry((scope.clone(), group.metric_name.clone())).or_default();
-            *seen += 1;
-            (scope, *seen - 1)
-        };
-        Ok((0..view.rows()).map(place).collect())
-    }
+/// Numbers the rows of each scope among those that were rated together with them.
+#[derive(Debug, Default)]
+struct Places {
+    of: Option<Together>,
+    /// How many of a scope came up.
+    seen: HashMap<String, usize>,
 }
 
-impl AuditCounts {
-    fn equal(&mut self, rows: usize, is_by_same_libraries: bool) {
-        let counter =
-            if is_by_same_libraries { &mut self.equal } else { &mut self.equal_by_other_library };
-        *counter += rows as u64;
-    }
-
-    fn different(&mut self, is_by_same_libraries: bool) {
-        if is_by_same_libraries {
-            self.different += 1;
-        } else {
-            self.different_by_other_library += 1;
+impl Places {
+    /// The scope of each row, and its place.
+    fn of(&mut self, group: &RowsGroup) -> Result<Vec<(String, usize)>, LedgerError> {
+        let of = Some(Together::of(group));
+        if self.of != of {
+            self.seen.clear();
+            self.of = of;
         }
-    }
-
-    fn add(&mut self, other: &AuditCounts) {
-        self.rows += other.rows;
-        self.equal += other.equal;
-        self.different += other.different;
-        self.equal_by_other_library += other.equal_by_other_library;
-        self.different_by_other_library += other.different_by_other_library;
-        self.pushed += other.pushed;
-        self.not_compared += other.not_compared;
-        self.damages += other.damages;
-        self.days_without_rows += other.days_without_rows;
-    }
-
-    /// Prices were found that their rules do not lead to, or records that cannot be read.
-    pub fn is_wrong(&self) -> bool {
-        self.different + self.different_by_other_library + self.damages > 0
+        let view = UsageBatch::new(&group.rows).map_err(|error| damaged(group, error.message))?;
+        let place = |row| {
+            let scope = view.scope_at(row);
+            let seen = match self.seen.get_mut(scope) {
+                Some(seen) => seen,
+                None => self.seen.entry(scope.to_owned()).or_default(),
+            };
+            *seen += 1;
+            (scope.to_owned(), *seen - 1)
+        };
+        Ok((0..view.rows()).map(place).collect())
     }
 }

@@ -5,8 +5,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use tokio::runtime::Handle;
 
+use super::chains::Chains;
 use super::compare::reason_of;
-use super::rows::{Rows, TOGETHER_ROWS_MAX, are_together, rate_request, united};
+use super::rows::{Rows, TOGETHER_ROWS_MAX, Together, rate_request, scope_key, united};
+use super::verdict::{Again, Verdict};
 use crate::ledger::{Filters, Ledger, LedgerError, Origin, RatedBy, RowsGroup, RowsQuery};
 use crate::rating::{KeptChain, ModuleReasons, Rating, RatingError};
 use crate::usage::{Period, ScopeId};
@@ -63,14 +65,15 @@ pub enum Way {
 pub struct ExplainedRow {
     pub qty: Decimal,
     pub stored: Decimal,
+    pub verdict: Verdict,
     /// For each module of the chain; empty unless the rows were rated again.
     pub reasons: Vec<ModuleReasons>,
 }
 
 impl ExplainedRow {
-    /// What the chain comes to now; without modules everything is free.
+    /// What the chain comes to now.
     pub fn computed(&self) -> Decimal {
-        self.reasons.last().map_or(Decimal::ZERO, |last| last.after)
+        computed(&self.reasons)
     }
 }
 
@@ -96,7 +99,7 @@ pub fn explain(
 ) -> Result<ExplainedPage, ExplainError> {
     for _ in 0..READINGS_MAX {
         if let Some(page) = read(ledger, request)? {
-            return Ok(runtime.block_on(explain_page(rating, page)));
+            return Ok(explain_page(rating, runtime, page));
         }
     }
     Err(ExplainError::Changing)
@@ -155,22 +158,22 @@ fn read(ledger: &dyn Ledger, request: &ExplainRequest) -> Result<Option<Page>, E
         return Ok(None);
     };
     let mut place = 0;
-    let mut parts: Vec<(Vec<RowsGroup>, Vec<usize>)> = Vec::new();
+    let mut parts: Vec<(Together, Vec<RowsGroup>, Vec<usize>)> = Vec::new();
     for group in whole.groups {
         let rows = group.rows.num_rows();
         let places: Vec<usize> = (place..place + rows).collect();
         place += rows;
-        let same = |(known, _): &&mut (Vec<RowsGroup>, Vec<usize>)| are_together(&known[0], &group);
-        match parts.iter_mut().rev().find(same) {
-            Some((groups, all)) => {
+        let together = Together::of(&group);
+        match parts.iter_mut().rev().find(|(known, ..)| *known == together) {
+            Some((_, groups, all)) => {
                 groups.push(group);
                 all.extend(places);
             }
-            None => parts.push((vec![group], places)),
+            None => parts.push((together, vec![group], places)),
         }
     }
     let mut groups = Vec::new();
-    for (parts, places) in parts {
+    for (_, parts, places) in parts {
         let first_row = places.iter().position(|place| wanted.contains(place));
         let count = places.iter().filter(|place| wanted.contains(place)).count();
         if let Some(first_row) = first_row {
@@ -196,52 +199,60 @@ fn figures(groups: &[RowsGroup]) -> Result<Figures<'_>, LedgerError> {
     Ok(figures)
 }
 
-/// What rates a period as the ledger kept it; or why it cannot be had.
-type KnownChain = (Period, Arc<[RatedBy]>, Result<KeptChain, String>);
-
-async fn explain_page(rating: &Rating, page: Page) -> ExplainedPage {
-    let mut groups = Vec::new();
-    let mut chains: Vec<KnownChain> = Vec::new();
-    for page_group in page.groups {
+fn explain_page(rating: &Rating, runtime: &Handle, page: Page) -> ExplainedPage {
+    let mut chains = Chains::new(rating, runtime);
+    let groups = page.groups.into_iter().map(|page_group| {
         let group = &page_group.group;
-        let known =
-            chains.iter().find(|(period, by, _)| *period == group.period && *by == group.rated_by);
-        let chain = match known {
-            Some((_, _, chain)) => chain.clone(),
-            None if group.origin == Origin::Pushed => Err(String::new()),
-            None => {
-                let made = rating.chain_as_kept(group.period.begin(), &group.rated_by).await;
-                let made = made.map_err(|error| reason_of(&error));
-                chains.push((group.period, Arc::clone(&group.rated_by), made.clone()));
-                made
-            }
-        };
-        groups.push(explain_group(page_group, chain).await);
-    }
-    ExplainedPage { total: page.total, groups }
+        if group.origin == Origin::Pushed {
+            return not_again(page_group, Way::Pushed);
+        }
+        let chain = chains.known(group).unwrap_or_else(|| chains.make(group));
+        match chain {
+            Ok(chain) => runtime.block_on(explain_group(page_group, &chain)),
+            Err(reason) => not_again(page_group, Way::Lost { reason }),
+        }
+    });
+    ExplainedPage { total: page.total, groups: groups.collect() }
 }
 
-async fn explain_group(
-    PageGroup { group, rows, first_row, count }: PageGroup,
-    chain: Result<KeptChain, String>,
-) -> ExplainedGroup {
-    let asked = first_row..first_row + count;
-    let again = match (group.origin, &chain) {
-        (Origin::Pushed, _) => Err(Way::Pushed),
-        (Origin::Collected, Err(reason)) => Err(Way::Lost { reason: reason.clone() }),
-        (Origin::Collected, Ok(chain)) => match reasons(chain, (&group, &rows), asked).await {
-            Ok(reasons) => Ok((Way::Again { used: Arc::clone(chain.chain.rated_by()) }, reasons)),
-            Err(error) => Err(Way::Lost { reason: reason_of(&error) }),
-        },
+async fn explain_group(page_group: PageGroup, chain: &KeptChain) -> ExplainedGroup {
+    let PageGroup { group, rows, first_row, count } = &page_group;
+    let asked = *first_row..first_row + count;
+    let reasons = match reasons(chain, (group, rows), asked.clone()).await {
+        Ok(reasons) => reasons,
+        Err(error) => return not_again(page_group, Way::Lost { reason: reason_of(&error) }),
     };
-    let (way, reasons) = again.unwrap_or_else(|way| (way, vec![Vec::new(); count]));
-    let row = |(row, reasons): (usize, _)| ExplainedRow {
+    let row = |(row, reasons): (usize, Vec<ModuleReasons>)| {
+        let stored = rows.stored[row];
+        let computed = computed(&reasons);
+        let verdict = Verdict::of(chain, group, Again::of(&stored, &computed));
+        ExplainedRow { qty: rows.qty[row], stored, verdict, reasons }
+    };
+    let explained = asked.zip(reasons).map(row).collect();
+    let way = Way::Again { used: Arc::clone(chain.chain.rated_by()) };
+    ExplainedGroup {
+        group: page_group.group,
+        first_row: page_group.first_row,
+        rows: explained,
+        way,
+    }
+}
+
+fn not_again(PageGroup { group, rows, first_row, count }: PageGroup, way: Way) -> ExplainedGroup {
+    let verdict = if way == Way::Pushed { Verdict::Pushed } else { Verdict::NotComputed };
+    let row = |row: usize| ExplainedRow {
         qty: rows.qty[row],
         stored: rows.stored[row],
-        reasons,
+        verdict,
+        reasons: Vec::new(),
     };
-    let explained = (first_row..).zip(reasons).map(row).collect();
-    ExplainedGroup { group, first_row, rows: explained, way }
+    let rows = (first_row..first_row + count).map(row).collect();
+    ExplainedGroup { group, first_row, rows, way }
+}
+
+/// What the chain comes to; without modules everything is free.
+fn computed(reasons: &[ModuleReasons]) -> Decimal {
+    reasons.last().map_or(Decimal::ZERO, |last| last.after)
 }
 
 async fn reasons(
@@ -249,6 +260,5 @@ async fn reasons(
     (group, rows): (&RowsGroup, &Rows),
     asked: Range<usize>,
 ) -> Result<Vec<Vec<ModuleReasons>>, RatingError> {
-    let scope_key = (!group.scope_key.is_empty()).then_some(group.scope_key.as_str());
-    chain.chain.explain(&rate_request(group), scope_key, &rows.usage, asked).await
+    chain.chain.explain(&rate_request(group), scope_key(group), &rows.usage, asked).await
 }

@@ -10,11 +10,16 @@
 //!
 //! This module changes nothing, and reads no clock.
 
+mod chains;
 mod compare;
+mod counts;
 mod explain;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 pub use compare::*;
+pub use counts::*;
 pub use explain::*;
+pub use verdict::*;

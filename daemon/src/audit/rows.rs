@@ -10,8 +10,8 @@ use chrono::TimeDelta;
 use rated_plugin::{Purpose, RateRequest, UsageBatch, decimal_at, decimal_column, text_at};
 use rust_decimal::Decimal;
 
-use crate::ledger::{Filters, Ledger, LedgerError, RowsGroup, RowsQuery};
-use crate::usage::{ScopeId, with_unit};
+use crate::ledger::{Filters, Ledger, LedgerError, Origin, RatedBy, RowsGroup, RowsQuery};
+use crate::usage::{Period, ScopeId, with_unit};
 
 /// Most rows of one scope, metric and period that are looked at together.
 pub(super) const TOGETHER_ROWS_MAX: usize = 200_000;
@@ -42,7 +42,7 @@ impl Rows {
     }
 }
 
-fn damaged(group: &RowsGroup, detail: String) -> LedgerError {
+pub(super) fn damaged(group: &RowsGroup, detail: String) -> LedgerError {
     LedgerError::Damaged {
         place: format!("rows of `{}` in {}", group.metric_type, group.period),
         detail,
@@ -59,14 +59,42 @@ pub(super) fn rate_request(group: &RowsGroup) -> RateRequest {
     }
 }
 
-/// Were these rows rated together, if they are of the same scope?
-pub(super) fn are_together(left: &RowsGroup, right: &RowsGroup) -> bool {
-    let key = |group: &RowsGroup| (group.period, group.origin, group.metric_name.clone());
-    key(left) == key(right)
-        && left.metric_type == right.metric_type
-        && left.unit == right.unit
-        && left.scope_key == right.scope_key
-        && left.rated_by == right.rated_by
+/// The attribute as which modules saw the scope; where the ledger does not know it, what it is now.
+pub(super) fn scope_key(group: &RowsGroup) -> Option<&str> {
+    let now = Some(group.scope_key.as_str()).filter(|key| !key.is_empty());
+    group.rated_scope_key.as_deref().or(now)
+}
+
+/// Whether the ledger knows all that the modules saw: up to 0.1.0 it did not keep the scope key.
+pub(super) fn is_scope_key_known(group: &RowsGroup) -> bool {
+    group.rated_scope_key.is_some() || group.rated_by.is_empty()
+}
+
+/// What rows have in common that were rated together, if they are of the same scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Together {
+    period: Period,
+    /// What somebody pushed stands beside what was collected.
+    origin: Origin,
+    metric_type: String,
+    metric_name: String,
+    unit: String,
+    rated_by: Arc<[RatedBy]>,
+    rated_scope_key: Option<Arc<str>>,
+}
+
+impl Together {
+    pub(super) fn of(group: &RowsGroup) -> Together {
+        Together {
+            period: group.period,
+            origin: group.origin,
+            metric_type: group.metric_type.clone(),
+            metric_name: group.metric_name.clone(),
+            unit: group.unit.clone(),
+            rated_by: Arc::clone(&group.rated_by),
+            rated_scope_key: group.rated_scope_key.clone(),
+        }
+    }
 }
 
 /// All rows of a scope that were rated together with those of `group`; `None` = they are too many.
@@ -83,9 +111,9 @@ pub(super) fn rows_of_scope(
     };
     let end = begin + TimeDelta::seconds(1);
     let query = RowsQuery { begin, end, filters, offset: 0, limit: usize::MAX };
-    let (mut found, mut count) = (Vec::new(), 0);
+    let (together, mut found, mut count) = (Together::of(group), Vec::new(), 0);
     ledger.visit_rows(&query, &mut |other| {
-        if are_together(group, &other) {
+        if Together::of(&other) == together {
             count += other.rows.num_rows();
             found.push(other);
         }

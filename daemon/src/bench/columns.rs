@@ -35,6 +35,7 @@ impl Cloud {
             scopes: scopes.clone().map(known).collect(),
             rows: vec![self.batch(hour, scopes, Price::Shown)],
             rated_by: vec![by].into(),
+            rated_scope_key: Some(Cloud::SCOPE_KEY.into()),
         }
     }
 

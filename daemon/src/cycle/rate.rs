@@ -55,6 +55,7 @@ impl Rows {
             scopes,
             rows: rated,
             rated_by: Arc::clone(self.chain.rated_by()),
+            rated_scope_key: Some(Arc::clone(&self.scope_key)),
         })
     }
 
@@ -126,5 +127,6 @@ pub(super) fn lost(metric: &Metric, period: Period, scopes: &[ScopeId]) -> Rated
         scopes: scopes.iter().map(lost).collect(),
         rows: Vec::new(),
         rated_by: Arc::new([]),
+        rated_scope_key: None,
     }
 }

@@ -136,6 +136,16 @@ pub trait Ledger: Send + Sync + 'static {
         visit: &mut dyn FnMut(RowsGroup) -> ControlFlow<()>,
     ) -> Result<(), LedgerError>;
 
+    /// The same past damage: what cannot be read is shown in the place of its rows. Offset and
+    /// limit do not count.
+    fn visit_rows_past_damage(
+        &self,
+        query: &RowsQuery,
+        visit: &mut dyn FnMut(Visited) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        self.visit_rows(query, &mut |group| visit(Visited::Rows(group)))
+    }
+
     /// Per scope, metric and period of a time range what is known: collected, zero, no data,
     /// failed.
     fn completeness(&self, query: &CompletenessQuery) -> Result<Vec<Completeness>, LedgerError>;
@@ -314,6 +324,8 @@ pub struct RatedSlice {
     pub rows: Vec<RecordBatch>,
     /// What rated it, in the order of the chain.
     pub rated_by: Arc<[RatedBy]>,
+    /// The attribute as which those modules saw the scope; `None` = nobody rated it here.
+    pub rated_scope_key: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -442,6 +454,22 @@ pub struct RowsPage {
     pub groups: Vec<RowsGroup>,
 }
 
+/// What somebody comes upon who reads past damage.
+#[derive(Debug, Clone)]
+pub enum Visited {
+    Rows(RowsGroup),
+    Damaged(DamagedRows),
+}
+
+/// Rows that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedRows {
+    pub place: String,
+    pub detail: String,
+    /// At most so many, those of other scopes counted; 0 = nobody knows.
+    pub rows: usize,
+}
+
 /// Rows of one period and metric type.
 #[derive(Debug, Clone)]
 pub struct RowsGroup {
@@ -454,7 +482,10 @@ pub struct RowsGroup {
     pub origin: Origin,
     /// What rated them, in the order of the chain; nobody = free, or pushed.
     pub rated_by: Arc<[RatedBy]>,
-    /// Empty = the rows have no scope: theirs is [`ScopeId::nobody`].
+    /// The attribute as which those modules saw the scope; `None` = the ledger does not know it.
+    pub rated_scope_key: Option<Arc<str>>,
+    /// What the scope's key is now, for reports. Empty = the rows have no scope: theirs is
+    /// [`ScopeId::nobody`].
     pub scope_key: String,
     /// Schema `usage/1` with `price`.
     pub rows: RecordBatch,

@@ -50,6 +50,23 @@ pub struct DifferencePlace {
     pub scope: u32,
 }
 
+impl DifferencePlace {
+    /// Behind all that begin then.
+    pub fn end_of(begin_secs: i64) -> DifferencePlace {
+        DifferencePlace { begin_secs, metric: u32::MAX, scope: u32::MAX }
+    }
+
+    fn is_end(self) -> bool {
+        self == DifferencePlace::end_of(self.begin_secs)
+    }
+
+    /// The first begin at which anything may follow.
+    pub fn begin_after(self) -> i64 {
+        self.begin_secs.saturating_add(i64::from(self.is_end()))
+    }
+}
+
+/// A page may be short of rows, or have none, and not be the last: so much was compared for it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DifferencePage {
     pub rows: Vec<Difference>,

@@ -36,7 +36,7 @@ use super::contract::{
     Ailment, CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery,
     Cursors, Enabled, Failure, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewScope,
     RatedSlice, Retained, Retention, RowsGroup, RowsPage, RowsQuery, Scope, SummaryGroup,
-    SummaryQuery,
+    SummaryQuery, Visited,
 };
 use super::differences::{DifferencePage, DifferenceQuery, Generation};
 use super::pages::{PageOf, SummaryPage};
@@ -345,6 +345,21 @@ impl<O: Opener> Ledger for ReopeningLedger<O> {
             ledger.visit_rows(query, &mut |group| {
                 is_broken_off = self.shared.is_closing.load(Ordering::Acquire);
                 if is_broken_off { ControlFlow::Break(()) } else { visit(group) }
+            })
+        })?;
+        if is_broken_off { Err(LedgerError::Closed) } else { Ok(()) }
+    }
+
+    fn visit_rows_past_damage(
+        &self,
+        query: &RowsQuery,
+        visit: &mut dyn FnMut(Visited) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        let mut is_broken_off = false;
+        self.ask(|ledger| {
+            ledger.visit_rows_past_damage(query, &mut |visited| {
+                is_broken_off = self.shared.is_closing.load(Ordering::Acquire);
+                if is_broken_off { ControlFlow::Break(()) } else { visit(visited) }
             })
         })?;
         if is_broken_off { Err(LedgerError::Closed) } else { Ok(()) }

@@ -267,6 +267,7 @@ mod tests {
             scopes: facts.map(|(name, fact)| SliceScope { id: id(name), fact }).to_vec(),
             rows: Vec::new(),
             rated_by: Arc::new([]),
+            rated_scope_key: None,
         };
         ledger.commit(vec![slice(0, [("a", Fact::Lost), ("b", Fact::NoData)])]).unwrap();
         ledger.commit(vec![slice(1, [("a", Fact::NoData), ("b", Fact::NoData)])]).unwrap();

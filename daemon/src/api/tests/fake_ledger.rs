@@ -151,6 +151,7 @@ impl Ledger for FakeLedger {
             metric_type: row.metric_type.to_owned(),
             metric_name: row.metric_type.to_owned(),
             rated_by: Arc::new([]),
+            rated_scope_key: None,
             unit: row.unit.to_owned(),
             description: None,
             origin: Origin::Collected,

@@ -1,6 +1,7 @@
 //! What callers see and may change, by who they are. The whole table of routes and callers is asked
 //! of the built daemon (`tests/tests/policy`).
 
+use futures_util::FutureExt;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
@@ -9,6 +10,7 @@ use super::setup::{
     with_scopes,
 };
 use crate::api::caller::{Caller, Identity};
+use crate::api::context::LongCall;
 
 const YEAR: &str = "begin=2015-01-01T00:00:00&end=2016-01-01T00:00:00";
 
@@ -303,7 +305,9 @@ async fn reasons_of_prices_are_the_callers_own() {
     assert_eq!((&last["end"]["rows"], &last["end"]["different"]), (&json!(12), &json!(12)));
     let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     assert_eq!(first["difference"]["computed"], "0", "{first}");
+    assert_eq!(last["end"]["outcome"], "wrong", "{last}");
     assert_eq!(get(&admin, "/v2/audit?begin=2015-01-01").await.0, 400);
+    assert_eq!(get(&admin, "/v2/audit?begin=2015-01-01&end=2015-01-01").await.0, 400);
 }
 
 #[tokio::test]
@@ -316,4 +320,33 @@ async fn one_audit_runs_at_a_time() {
     assert_eq!((status, refused), (409, json!({"message": "an audit is under way already"})));
     drop(turn);
     assert_eq!(api.get(&format!("/v2/audit?{YEAR}")).await.0, 200);
+}
+
+/// It waits for modules; nobody who only reads waits for it.
+#[tokio::test]
+async fn explanations_take_turns_of_their_own() {
+    let api = with_rows_on_disk();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let first = api.context.ledger_for_long(LongCall::Explains, move |_| {
+        let _ = ended.recv();
+        Ok(())
+    });
+    let first = tokio::spawn(first);
+    let context = api.context.clone();
+    while context.explanations_left() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let frames = format!("/v2/dataframes?{YEAR}");
+    let explain = format!("/v2/explain?{YEAR}&scope_id={ONE}");
+    let mut second = std::pin::pin!(get(&api, &explain));
+
+    assert!(second.as_mut().now_or_never().is_none());
+    for _ in 0..10 {
+        assert_eq!(get(&api, &frames).await.0, 200);
+    }
+    assert!(second.as_mut().now_or_never().is_none());
+
+    drop(end);
+    assert!(first.await.unwrap().is_ok());
+    assert_eq!(second.await.0, 200);
 }

@@ -176,6 +176,7 @@ fn slice_for(row: &Row) -> RatedSlice {
         scopes: vec![scope(ONE), scope(TWO)],
         rows: Vec::new(),
         rated_by: Arc::new([]),
+        rated_scope_key: None,
     }
 }
 

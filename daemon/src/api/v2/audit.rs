@@ -15,6 +15,7 @@ use warp::http::StatusCode;
 use super::schema::Parameters;
 use crate::api::answer::Answer;
 use crate::api::call::Call;
+use crate::api::caller::Sight;
 use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
@@ -50,10 +51,10 @@ pub(crate) async fn audit(context: &Context, call: &Call) -> Result<Answer, Fail
         status: StatusCode::CONFLICT,
         text: "an audit is under way already".to_owned(),
     })?;
-    let (rating, runtime) = (context.rating.clone(), Handle::current());
+    let (rating, runtime, sight) = (context.rating.clone(), Handle::current(), call.sight.clone());
     let write = move |ledger: &dyn Ledger, out: &mut Outgoing| {
         let _turn = turn;
-        let mut lines = Lines { out, told: Instant::now() };
+        let mut lines = Lines { out, told: Instant::now(), sight };
         let counts = rate_again((ledger, &rating, &runtime), &request, &mut |finding| match lines
             .tell(&finding)
         {
@@ -63,7 +64,7 @@ pub(crate) async fn audit(context: &Context, call: &Call) -> Result<Answer, Fail
         match counts {
             Ok(counts) => {
                 // Nobody reads it who went away.
-                let _ = lines.write(&json!({"end": show_counts(&counts)}));
+                let _ = lines.write(&json!({"end": show_end(&counts)}));
                 Ok(())
             }
             Err(AuditError::Stopped) => Ok(()),
@@ -79,6 +80,9 @@ fn read(parameters: &Parameters) -> Result<AuditRequest, Failure> {
         parameters.date(name)?.ok_or_else(missing)
     };
     let (begin, end) = (date("begin")?, date("end")?);
+    if begin >= end {
+        return Err(parameters.refuse("end", "must be after `begin`"));
+    }
     if end - begin > TimeDelta::days(DAYS_MAX) {
         return Err(parameters.refuse("end", &format!("at most {DAYS_MAX} days after `begin`")));
     }
@@ -98,6 +102,7 @@ struct Lines<'a> {
     out: &'a mut Outgoing,
     /// When progress was told last.
     told: Instant,
+    sight: Sight,
 }
 
 impl Lines<'_> {
@@ -115,9 +120,11 @@ impl Lines<'_> {
             Finding::Difference(difference) => {
                 self.write(&json!({"difference": show_difference(difference)}))
             }
-            Finding::Damage(damage) => self.write(&json!({"damage": show_damage(damage)})),
+            Finding::Damage(damage) => {
+                self.write(&json!({"damage": show_damage(damage, &self.sight)}))
+            }
             Finding::NotCompared(rows) => {
-                self.write(&json!({"not_compared": show_not_compared(rows)}))
+                self.write(&json!({"not_compared": show_not_compared(rows, &self.sight)}))
             }
         }
     }
@@ -139,6 +146,12 @@ fn show_counts(counts: &AuditCounts) -> Value {
         "damages": counts.damages,
         "days_without_rows": counts.days_without_rows,
     })
+}
+
+fn show_end(counts: &AuditCounts) -> Value {
+    let mut end = show_counts(counts);
+    end["outcome"] = json!(counts.outcome().name());
+    end
 }
 
 fn show_rated_by(chain: &[RatedBy]) -> Value {
@@ -163,47 +176,87 @@ fn show_difference(difference: &Difference) -> Value {
     })
 }
 
-fn show_damage(damage: &Damaged) -> Value {
+/// A place may name others' scopes.
+fn show_damage(damage: &Damaged, sight: &Sight) -> Value {
     let (module, revision) = damage.rules.clone().unzip();
+    let (place, detail) = match sight {
+        Sight::Everything => (damage.place.as_str(), damage.detail.as_str()),
+        Sight::Own(_) | Sight::Nothing => ("the ledger", "something is damaged"),
+    };
     json!({
-        "place": damage.place,
-        "detail": damage.detail,
+        "place": place,
+        "detail": detail,
         "module": module,
         "revision": revision,
     })
 }
 
-fn show_not_compared(rows: &NotCompared) -> Value {
+/// What a module says may name anything.
+fn show_not_compared(rows: &NotCompared, sight: &Sight) -> Value {
+    let reason = match sight {
+        Sight::Everything => rows.reason.as_str(),
+        Sight::Own(_) | Sight::Nothing => "they cannot be computed again at the moment",
+    };
     json!({
         "type": rows.metric_type,
         "begin": dates::zoned(rows.period.begin()),
         "end": dates::zoned(rows.period.end()),
         "rated_by": show_rated_by(&rows.rated_by),
-        "reason": rows.reason,
+        "reason": reason,
     })
 }
 
 pub(crate) mod describe {
     use super::{LINES, PARAMETERS};
     use crate::api::openapi::{Operation, schemas};
-    use crate::audit::DIFFERENCES_TOLD_MAX;
+    use crate::audit::{AuditOutcome, DIFFERENCES_TOLD_MAX};
 
     pub(crate) fn audit() -> Operation {
+        let [proved, wrong, incomplete] =
+            [AuditOutcome::Proved, AuditOutcome::Wrong, AuditOutcome::Incomplete]
+                .map(AuditOutcome::name);
         let lines = format!(
             "a line of JSON for each finding, when it is found: an object with one member, \
              `difference` (at most {DIFFERENCES_TOLD_MAX} are told, all are counted), `damage`, \
              `not_compared` (each reason once), `progress` (every second), and at last `end` with \
-             the counts; without that line it has not ended"
+             the counts and the `outcome`: `{proved}`, `{wrong}` (a difference, or damage), or \
+             `{incomplete}` (nothing wrong was found, but not all rows were compared by the \
+             libraries that rated them, or there were none); without that line it has not ended"
         );
         Operation::new("Rates a range again as it was rated, and compares")
             .says(
                 "Rows are rated by the modules that rated them, in their order, with the rules \
                  that they had then. Nothing is changed. One audit runs at a time; it ends when \
                  its caller goes away. What a library of today computes because the one that rated \
-                 is not here is counted apart.",
+                 is not here is counted apart. Damaged rows are counted as not compared, a whole \
+                 part of them at once; callers who see one scope only are not told where.",
             )
             .inputs(PARAMETERS)
             .answers_with(200, &lines, vec![(LINES, schemas::text())])
+            .refuses(400, "`end` is not after `begin`")
             .refuses(409, "an audit is under way already")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_sees_one_scope_is_not_told_where_others_are_damaged() {
+        let place = "block of metric `cpu`, scope `other`".to_owned();
+        let detail = "scope `other`".to_owned();
+        let damage = Damaged { place, detail: detail.clone(), rules: None };
+        let period = crate::usage::Period::from_secs(0, 3600).unwrap();
+        let metric_type = "cpu".to_owned();
+        let rated_by = std::sync::Arc::new([]);
+        let rows = NotCompared { period, metric_type, rated_by, reason: detail };
+        let shown = |sight: &Sight| {
+            [show_damage(&damage, sight), show_not_compared(&rows, sight)]
+                .map(|shown| shown.to_string().contains("other"))
+        };
+
+        assert_eq!(shown(&Sight::Own(ScopeId::new("own").unwrap())), [false, false]);
+        assert_eq!(shown(&Sight::Everything), [true, true]);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::schema::Parameters;
+use super::schema::{LIMIT, OFFSET, Parameters};
 use crate::api::answer::Answer;
 use crate::api::call::Call;
 use crate::api::caller::Sight;
@@ -41,8 +41,10 @@ const PARAMETERS: &[Input] = &[
         .default("1000"),
 ];
 
+const GENERATIONS_PARAMETERS: &[Input] = &[LIMIT, OFFSET];
+
 pub(crate) async fn generations(context: &Context, call: &Call) -> Result<Answer, Failure> {
-    Parameters::read(call, &[])?;
+    let (offset, limit) = Parameters::read(call, GENERATIONS_PARAMETERS)?.page()?;
     let generations = context.ledger(Ledger::generations).await?;
     let covers = |scope: &&ScopeId| call.sight.covers(scope.as_str());
     let show = |generation: &Generation| {
@@ -59,8 +61,11 @@ pub(crate) async fn generations(context: &Context, call: &Call) -> Result<Answer
             })
         })
     };
-    let results: Vec<Value> = generations.iter().filter_map(show).collect();
-    Ok(Answer::document(json!({"results": results})))
+    let mut results: Vec<Value> = generations.iter().filter_map(show).collect();
+    let total = results.len();
+    results.truncate(offset.saturating_add(limit));
+    results.drain(..offset.min(results.len()));
+    Ok(Answer::document(json!({"total": total, "results": results})))
 }
 
 pub(crate) async fn differences(context: &Context, call: &Call) -> Result<Answer, Failure> {
@@ -129,7 +134,7 @@ fn scopes(asked: Option<Vec<&str>>, sight: &Sight) -> Option<Vec<ScopeId>> {
 }
 
 fn place_schema() -> Value {
-    json!({"type": "string", "pattern": r"^-?[0-9]{1,12}\.[0-9]{1,9}\.[0-9]{1,9}$"})
+    json!({"type": "string", "pattern": r"^-?[0-9]{1,12}\.[0-9]{1,10}\.[0-9]{1,10}$"})
 }
 
 fn place(text: &str) -> Option<DifferencePlace> {
@@ -174,7 +179,7 @@ fn show(row: &Difference) -> Value {
 pub(crate) mod describe {
     use serde_json::json;
 
-    use super::PARAMETERS;
+    use super::{GENERATIONS_PARAMETERS, PARAMETERS, place_schema};
     use crate::api::openapi::{Operation, schemas};
 
     pub(crate) fn generations() -> Operation {
@@ -186,14 +191,18 @@ pub(crate) mod describe {
             "end_reprocess_time": schemas::date(),
             "scheduled_at": schemas::date(),
         });
-        let record = schemas::record(&members);
+        let answer = json!({
+            "total": {"type": "integer", "description": "reprocessings before paging"},
+            "results": schemas::list(&schemas::record(&members)),
+        });
         Operation::new("Reprocessings whose old figures are kept")
             .says("How many are kept of each period says `ledger.keep_generations`.")
-            .answers(200, "the oldest first", schemas::list_as("results", &record))
+            .inputs(GENERATIONS_PARAMETERS)
+            .answers(200, "the oldest first", schemas::record(&answer))
     }
 
     pub(crate) fn differences() -> Operation {
-        let decimal = || json!({"type": "string", "description": "an exact decimal"});
+        let decimal = schemas::decimal_text;
         let count = || json!({"type": "integer", "minimum": 0});
         let figures =
             || schemas::record(&json!({"rows": count(), "qty": decimal(), "price": decimal()}));
@@ -210,10 +219,14 @@ pub(crate) mod describe {
         });
         let members = json!({
             "results": schemas::list(&schemas::record(&row)),
-            "next": {"type": ["string", "null"], "description": "null: that was all"},
+            "next": {"anyOf": [place_schema(), {"type": "null"}]},
         });
         Operation::new("Figures before and after they were rated again")
-            .says("By period, metric and scope. Pushed rows are not among them: they stay.")
+            .says(
+                "By period, metric and scope. Pushed rows are not among them: they stay. A page \
+                 may have fewer rows than asked for, or none, where many figures had to be \
+                 compared to find them: that was all when `next` is null.",
+            )
             .inputs(PARAMETERS)
             .answers(200, "a page of them", schemas::record(&members))
             .refuses(404, "nothing is kept from before that reprocessing")

@@ -16,7 +16,7 @@ use crate::api::failure::Failure;
 use crate::api::openapi::{Input, Kind};
 use crate::audit::{
     EXPLAINED_ROWS_MAX, ExplainError, ExplainRequest, ExplainedGroup, ExplainedPage, ExplainedRow,
-    Way, explain as explain_rows,
+    KEY_NOT_KEPT, Verdict, Way, explain as explain_rows,
 };
 use crate::ledger::Origin;
 use crate::rating::{ModuleReasons, Told};
@@ -55,7 +55,7 @@ pub(crate) async fn explain(context: &Context, call: &Call) -> Result<Answer, Fa
         limit,
     };
     let (rating, runtime, sight) = (context.rating.clone(), Handle::current(), call.sight.clone());
-    let job = context.ledger_for_long(LongCall::WritesAnswer, move |ledger| {
+    let job = context.ledger_for_long(LongCall::Explains, move |ledger| {
         let page = explain_rows((ledger, &rating, &runtime), &request)?;
         show(&page, &sight)
     });
@@ -97,7 +97,7 @@ fn show_row(
     (place, row): (usize, &ExplainedRow),
     sight: &Sight,
 ) -> Value {
-    let verdict = Verdict::of(group, row);
+    let verdict = row.verdict;
     let computed = matches!(group.way, Way::Again { .. }).then(|| plain_decimal(row.computed()));
     let of = &group.group;
     json!({
@@ -173,43 +173,7 @@ fn modules(group: &ExplainedGroup, row: &ExplainedRow, sight: &Sight) -> Vec<Val
     group.group.rated_by.iter().enumerate().map(module).collect()
 }
 
-/// What the second computation says of a price.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Equal,
-    EqualByOtherLibrary,
-    Different,
-    DifferentByOtherLibrary,
-    NotComputed,
-    Pushed,
-}
-
 impl Verdict {
-    const ALL: [Verdict; 6] = [
-        Verdict::Equal,
-        Verdict::EqualByOtherLibrary,
-        Verdict::Different,
-        Verdict::DifferentByOtherLibrary,
-        Verdict::NotComputed,
-        Verdict::Pushed,
-    ];
-
-    fn of(group: &ExplainedGroup, row: &ExplainedRow) -> Verdict {
-        let used = match &group.way {
-            Way::Pushed => return Verdict::Pushed,
-            Way::Lost { .. } => return Verdict::NotComputed,
-            Way::Again { used } => used,
-        };
-        let kept = group.group.rated_by.iter();
-        let is_same = kept.zip(used.iter()).all(|(kept, used)| kept.library == used.library);
-        match (row.computed() == row.stored, is_same) {
-            (true, true) => Verdict::Equal,
-            (true, false) => Verdict::EqualByOtherLibrary,
-            (false, true) => Verdict::Different,
-            (false, false) => Verdict::DifferentByOtherLibrary,
-        }
-    }
-
     fn name(self) -> &'static str {
         match self {
             Verdict::Equal => "equal",
@@ -240,6 +204,9 @@ impl Verdict {
                      was kept",
                     by_other(group, used)
                 )
+            }
+            (Verdict::NotComputed, Way::Again { .. }) => {
+                format!("cannot be computed again: {KEY_NOT_KEPT}")
             }
             (_, Way::Lost { reason }) if *sight == Sight::Everything => {
                 format!("cannot be computed again: {reason}")
@@ -354,7 +321,8 @@ pub(crate) mod describe {
                  price before the module) and end with `price`; the daemon has computed every one \
                  of them again, and tells none that do not lead to the price after the module. \
                  `verdict` says whether the price that was kept came out. The quantity is as it \
-                 was rated: after factor, offset and mutation, which are not kept with it.",
+                 was rated: after factor, offset and mutation, which are not kept with it; \
+                 nor is the key of the push that a row came with.",
             )
             .inputs(PARAMETERS)
             .answers(200, "the rows asked for", schemas::record(&answer))

@@ -1,18 +1,20 @@
 //! `rated ledger audit`: are the prices in the ledger those that its rules lead to?
 //!
-//! Exit code 0: everything that can be compared is equal. 1: a difference, or damage. 2: it could
-//! not be done, wholly or in part.
+//! Exit code 0: there are rows, and the libraries that rated them come to the same price for all
+//! that were rated here. 1: a difference, or damage. 2: nothing wrong was found, but not all was
+//! proved, or nothing could be.
 
 use std::error::Error;
 use std::ops::ControlFlow;
 
 use serde_json::Value;
 
+use crate::audit::AuditOutcome;
 use crate::cli::client::{Client, Server};
 use crate::cli::moment::{self, Moment};
 use crate::cli::progress::Progress;
 use crate::cli::table::printable;
-use crate::cli::{Environment, Outcome, Undone, terminal, text};
+use crate::cli::{Environment, Outcome, Undone, UsageError, terminal, text};
 use crate::clock::Clock;
 
 #[derive(Debug, clap::Args)]
@@ -38,8 +40,8 @@ pub(in crate::cli) struct AuditArguments {
 enum AuditFailed {
     #[error("the ledger is not what its rules lead to")]
     Different,
-    #[error("{0} rows could not be compared")]
-    Incomplete(u64),
+    #[error("not everything was proved: {0}")]
+    Incomplete(String),
     #[error("the daemon did not end its answer\n(hint: its log says why)")]
     NoEnd,
 }
@@ -52,16 +54,21 @@ pub(super) fn run(
     clock: &dyn Clock,
     environment: &Environment,
 ) -> Outcome {
+    if arguments.from.resolve(clock) >= arguments.to.resolve(clock) {
+        let text = "`--to` must be after `--from`".to_owned();
+        return Err(UsageError(text).into());
+    }
     let counts = ask(arguments, server, clock, environment).map_err(Undone::of(AUDIT))?;
     if !arguments.json {
         terminal::print(&summary(&counts))?;
     }
-    if counts.is_wrong() {
-        return Err(AuditFailed::Different.into());
-    }
-    match counts.of("not_compared") {
-        0 => Ok(()),
-        rows => Err(Undone::of(AUDIT)(AuditFailed::Incomplete(rows)).into()),
+    let is_it = |outcome: AuditOutcome| counts.0["outcome"] == outcome.name();
+    if is_it(AuditOutcome::Proved) {
+        Ok(())
+    } else if is_it(AuditOutcome::Wrong) {
+        Err(AuditFailed::Different.into())
+    } else {
+        Err(Undone::of(AUDIT)(AuditFailed::Incomplete(counts.unproved())).into())
     }
 }
 
@@ -74,9 +81,21 @@ impl Counts {
         self.0[name].as_u64().unwrap_or(0)
     }
 
-    fn is_wrong(&self) -> bool {
-        let wrong = ["different", "different_by_other_library", "damages"];
-        wrong.iter().any(|name| self.of(name) > 0)
+    /// What keeps an audit that found nothing wrong from being a proof.
+    fn unproved(&self) -> String {
+        if self.of("rows") == 0 && self.of("days_without_rows") == 0 {
+            return "there are no such rows".to_owned();
+        }
+        let reasons = [
+            ("not_compared", "rows not compared"),
+            ("equal_by_other_library", "rows compared by another library than rated them"),
+            ("days_without_rows", "days whose rows are not kept any more"),
+        ];
+        let is_there = |(name, _): &&(&str, &str)| self.of(name) > 0;
+        let told = reasons.iter().filter(is_there);
+        let told: Vec<String> =
+            told.map(|(name, text)| format!("{text}: {}", self.of(name))).collect();
+        if told.is_empty() { "no row was rated here".to_owned() } else { told.join(", ") }
     }
 }
 
@@ -245,6 +264,10 @@ mod tests {
             summary(&counts),
             "rows looked at: 5\nequal: 3\ndifferent: 0\npushed, rated elsewhere: 2\n"
         );
-        assert!(!counts.is_wrong() && Counts(json!({"damages": 1})).is_wrong());
+        assert_eq!(counts.unproved(), "no row was rated here");
+        assert_eq!(Counts(json!({"rows": 0})).unproved(), "there are no such rows");
+        let counts = Counts(json!({"rows": 5, "not_compared": 2, "days_without_rows": 1}));
+        let expected = "rows not compared: 2, days whose rows are not kept any more: 1";
+        assert_eq!(counts.unproved(), expected);
     }
 }

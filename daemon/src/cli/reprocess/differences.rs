@@ -157,7 +157,7 @@ fn table(rows: &[Value]) -> Table {
 
 /// Which reprocessings can be compared.
 pub(super) fn list(client: &Client, is_json: bool, environment: &Environment) -> Outcome {
-    let answer = client.get(&GENERATIONS, &[])?;
+    let answer = client.get_all(&GENERATIONS, &[], "results")?;
     if is_json {
         terminal::print(&format!("{answer:#}\n"))?;
         return Ok(());

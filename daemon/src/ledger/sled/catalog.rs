@@ -13,7 +13,9 @@ use super::data::Files;
 use super::holes::Holes;
 use super::store::Table;
 use super::sums::Sums;
-use crate::ledger::{CollectorMapping, LedgerError, ModuleState, NewScope, RatedBy, Scope};
+use crate::ledger::{
+    CollectorMapping, LedgerError, ModuleState, NewScope, RatedBy, RatedSlice, Scope,
+};
 use crate::usage::{MetricId, ScopeId};
 
 /// A scope's number, for ever: its place in the order in which ids came up.
@@ -38,7 +40,7 @@ pub(super) struct Catalog {
     pub(super) cursors: Vec<Arc<Vec<Cursor>>>,
     pub(super) notes: Arc<Notes>,
     /// What slices were rated by.
-    pub(super) chains: Arc<Vec<Arc<[RatedBy]>>>,
+    pub(super) chains: Arc<Vec<ChainEntry>>,
     pub(super) modules: Arc<BTreeMap<String, ModuleState>>,
     pub(super) collectors: Arc<BTreeMap<String, bool>>,
     /// By number of creation.
@@ -67,6 +69,23 @@ pub(super) struct Counters {
     pub(super) next_slice: u64,
     pub(super) next_note: u64,
     pub(super) next_mapping: u64,
+}
+
+/// What rated slices, in the order of the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct ChainEntry {
+    pub(super) rated_by: Arc<[RatedBy]>,
+    /// The attribute as which it saw the scope; `None` = not known, or nobody has rated.
+    pub(super) scope_key: Option<Arc<str>>,
+}
+
+impl ChainEntry {
+    pub(super) fn of(slice: &RatedSlice) -> ChainEntry {
+        ChainEntry {
+            rated_by: Arc::clone(&slice.rated_by),
+            scope_key: slice.rated_scope_key.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -264,14 +283,14 @@ impl Catalog {
         behind.last_begin_secs().and_then(|secs| DateTime::from_timestamp(secs, 0))
     }
 
-    pub(super) fn number_of_chain(&self, chain: &[RatedBy]) -> Option<u32> {
-        let found = self.chains.iter().rposition(|known| known.as_ref() == chain)?;
+    pub(super) fn number_of_chain(&self, chain: &ChainEntry) -> Option<u32> {
+        let found = self.chains.iter().rposition(|known| known == chain)?;
         let number = u32::try_from(found).ok()?;
         (!self.holes.has(Table::Chains, &number.to_be_bytes())).then_some(number)
     }
 
     /// Whether a chain has a number, or may get one.
-    pub(super) fn check_chain(&self, chain: &[RatedBy]) -> Result<(), LedgerError> {
+    pub(super) fn check_chain(&self, chain: &ChainEntry) -> Result<(), LedgerError> {
         match self.number_of_chain(chain) {
             Some(_) => Ok(()),
             None => self.holes.check_at(Table::Chains, &[]),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::block::{EncodedBlock, RowSet};
-use super::catalog::{Catalog, MetricNumber, Note, ScopeNumber};
+use super::catalog::{Catalog, ChainEntry, MetricNumber, Note, ScopeNumber};
 use super::cursors::{self, Cursor};
 use super::data::{self, DataFiles};
 use super::gather::{CheckedSlice, Gathered, too_much};
@@ -16,7 +16,7 @@ use super::store::{Store, Table, Write};
 use super::texts::Texts;
 use super::{COUNTERS_KEY, records, states, sums};
 use crate::fault::{Step, passed};
-use crate::ledger::{CommitOutcome, Fact, Failure, LedgerError, Origin, RatedBy, RatedSlice};
+use crate::ledger::{CommitOutcome, Fact, Failure, LedgerError, Origin, RatedSlice};
 use crate::usage::Period;
 
 /// Where rows and their texts go.
@@ -51,7 +51,7 @@ pub(super) struct SliceLabel {
     pub(super) period: Period,
     unit: String,
     description: Option<String>,
-    rated_by: Arc<[RatedBy]>,
+    chain: ChainEntry,
     origin: Origin,
 }
 
@@ -62,7 +62,7 @@ impl SliceLabel {
             period: slice.period,
             unit: slice.unit.clone(),
             description: slice.description.clone(),
-            rated_by: Arc::clone(&slice.rated_by),
+            chain: ChainEntry::of(slice),
             origin,
         }
     }
@@ -123,7 +123,7 @@ pub(super) fn prepare(
     for slice in slices {
         let unknown = || LedgerError::UnknownMetric(slice.metric.clone());
         let metric = *catalog.metric_numbers.get(&slice.metric).ok_or_else(unknown)?;
-        catalog.check_chain(&slice.rated_by)?;
+        catalog.check_chain(&ChainEntry::of(&slice))?;
         let scopes = scope_facts(&catalog, &slice)?;
         let stood = standing(&catalog, metric, slice.period, &scopes)?;
         let encoded = encode(writing, metric, &slice, &scopes, &stood)?;
@@ -258,7 +258,7 @@ pub(super) fn describe(stage: &mut Stage, label: &SliceLabel, encoded: Encoded) 
         number,
         unit: label.unit.clone(),
         description: label.description.clone(),
-        chain: chain_number(stage, &label.rated_by),
+        chain: chain_number(stage, &label.chain),
         scopes: encoded.rollup.len() as u64,
         rows: sums().map(|sums| sums.rows).sum(),
         qty: sums().map(|sums| sums.qty).sum(),
@@ -277,13 +277,13 @@ pub(super) fn describe(stage: &mut Stage, label: &SliceLabel, encoded: Encoded) 
     slice
 }
 
-fn chain_number(stage: &mut Stage, chain: &Arc<[RatedBy]>) -> u32 {
+fn chain_number(stage: &mut Stage, chain: &ChainEntry) -> u32 {
     if let Some(number) = stage.catalog.number_of_chain(chain) {
         return number;
     }
     let chains = Arc::make_mut(&mut stage.catalog.chains);
     let number = u32::try_from(chains.len()).expect("a chain is added when rules change");
-    chains.push(Arc::clone(chain));
+    chains.push(chain.clone());
     let key = number.to_be_bytes().to_vec();
     stage.journaled.push(Write::put(Table::Chains, key, records::encode_chain(chain)));
     number

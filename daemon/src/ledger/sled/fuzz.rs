@@ -149,7 +149,7 @@ pub(crate) fn record(bytes: &[u8]) {
             records::encode_scope,
         ),
         3 => comes_back(&record(b'M'), records::decode_metric, records::encode_metric),
-        4 => comes_back(&record(b'H'), records::decode_chain, |chain| records::encode_chain(chain)),
+        4 => comes_back(&record(b'H'), records::decode_chain, records::encode_chain),
         5 => comes_back(
             &record(b'N'),
             |bytes| records::decode_note_of(bytes, SCOPES_MAX),

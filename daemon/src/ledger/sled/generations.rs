@@ -38,6 +38,10 @@ use crate::ledger::{
 };
 use crate::usage::Period;
 
+/// So many begins of periods are looked at for one page, and so many figures: all of the last
+/// begin's.
+const PAGE_BEGINS_MAX: usize = if cfg!(test) { 3 } else { 1000 };
+const PAGE_FIGURES_MAX: usize = 100_000;
 /// So many slices are looked at in one step of compaction.
 const STEP_SLICES: usize = 256;
 
@@ -310,9 +314,10 @@ impl Inner {
         let mut page = DifferencePage::default();
         let mut from_secs = first_second(query.begin);
         if let Some(after) = query.after {
-            from_secs = from_secs.max(after.begin_secs);
+            from_secs = from_secs.max(after.begin_after());
         }
         let end_secs = first_second(query.end);
+        let (mut begins, mut figures) = (0, 0);
         loop {
             let (catalog, found) = {
                 let catalog = self.lock();
@@ -325,7 +330,11 @@ impl Inner {
             };
             let Some(found) = found else { return Ok(page) };
             from_secs = found.begin_secs.saturating_add(1);
-            found.compare(self.reading(&catalog), query, &mut page)?;
+            figures += found.compare(self.reading(&catalog), query, &mut page)?;
+            begins += 1;
+            if page.next.is_none() && (begins >= PAGE_BEGINS_MAX || figures >= PAGE_FIGURES_MAX) {
+                page.next = Some(DifferencePlace::end_of(found.begin_secs));
+            }
             if page.next.is_some() {
                 return Ok(page);
             }
@@ -393,12 +402,13 @@ impl AtOneBegin {
         Ok(Some(AtOneBegin { begin_secs, old, now }))
     }
 
+    /// How many figures were compared.
     fn compare(
         &self,
         reading: Reading<'_>,
         query: &DifferenceQuery,
         page: &mut DifferencePage,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<usize, LedgerError> {
         let catalog = reading.catalog;
         let wanted = query.scopes.as_ref().map(|ids| catalog.numbers_of(ids)).transpose()?;
         let wanted: Option<BTreeSet<ScopeNumber>> = wanted;
@@ -420,6 +430,7 @@ impl AtOneBegin {
         for slice in &self.now {
             add(u64::MAX, slice)?;
         }
+        let figures = places.len();
         for ((metric, scope), generations) in places {
             let place = DifferencePlace { begin_secs: self.begin_secs, metric, scope };
             if query.after.is_some_and(|after| place <= after) {
@@ -433,7 +444,7 @@ impl AtOneBegin {
             }
             if page.rows.len() >= query.limit {
                 page.next = page.rows.last().map(|last| place_of(reading, last));
-                return Ok(());
+                return Ok(figures);
             }
             catalog.check_scope(scope)?;
             page.rows.push(Difference {
@@ -445,7 +456,7 @@ impl AtOneBegin {
                 new,
             });
         }
-        Ok(())
+        Ok(figures)
     }
 }
 

@@ -35,7 +35,7 @@ use crate::ledger::{
     Generation, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing, NewScope,
     PageOf, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, Retained, Retention,
     RowsGroup, RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryPage, SummaryQuery,
-    VerifyStep,
+    VerifyStep, Visited,
 };
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
@@ -490,6 +490,25 @@ impl Ledger for SledLedger {
         rows::visit(self.inner.reading(&snapshot.catalog), query, &snapshot.slices, visit)
     }
 
+    fn visit_rows_past_damage(
+        &self,
+        query: &RowsQuery,
+        visit: &mut dyn FnMut(Visited) -> ControlFlow<()>,
+    ) -> Result<(), LedgerError> {
+        let mut damaged = Vec::new();
+        let range = (query.begin, query.end);
+        let snapshot = self.inner.snapshot_of(|reading| {
+            reading.slices_past_damage(range, &query.filters, &mut damaged)
+        })?;
+        for damaged in damaged {
+            if visit(Visited::Damaged(damaged)).is_break() {
+                return Ok(());
+            }
+        }
+        let reading = self.inner.reading(&snapshot.catalog);
+        rows::visit_past_damage(reading, query, &snapshot.slices, visit)
+    }
+
     fn completeness(&self, query: &CompletenessQuery) -> Result<Vec<Completeness>, LedgerError> {
         let snapshot = self.inner.snapshot_of(|reading| reading.slices(query.begin, query.end))?;
         completeness::list(self.inner.reading(&snapshot.catalog), query, &snapshot.slices)
@@ -499,7 +518,7 @@ impl Ledger for SledLedger {
         let catalog = self.inner.catalog();
         catalog.holes.check(Table::Chains)?;
         let mut found: Vec<String> = Vec::new();
-        for by in catalog.chains.iter().rev().flat_map(|chain| chain.iter()) {
+        for by in catalog.chains.iter().rev().flat_map(|chain| chain.rated_by.iter()) {
             if !found.contains(&by.library) {
                 found.push(by.library.clone());
             }

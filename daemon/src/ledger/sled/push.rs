@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::catalog::{Catalog, ScopeEntry};
+use super::catalog::{Catalog, ChainEntry, ScopeEntry};
 use super::codec::{Damage, Kind, Reader, Writer};
 use super::commit::{self, Encoded, SliceLabel, Standing, Writing};
 use super::cursors::SCOPES_MAX;
@@ -152,7 +152,7 @@ pub(super) fn prepare(
     for slice in push.slices {
         let unknown = || LedgerError::UnknownMetric(slice.metric.clone());
         let metric = *catalog.metric_numbers.get(&slice.metric).ok_or_else(unknown)?;
-        catalog.check_chain(&slice.rated_by)?;
+        catalog.check_chain(&ChainEntry::of(&slice))?;
         for slice in split(slice) {
             let facts = commit::scope_facts(catalog, &slice)?;
             let all: Standing = facts.iter().map(|(scope, _)| Some(*scope)).collect();

@@ -3,19 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
 use super::block::{Block, ScopeRun};
-use super::catalog::{Catalog, ScopeNumber};
+use super::catalog::{Catalog, ChainEntry, ScopeNumber};
 use super::codec::Damage;
 use super::data::DataFiles;
 use super::rollup::{RollupColumns, RollupEntry, decode_scopes_with_rows};
 use super::slice::{Part, Slice, time_bytes};
 use super::store::{Store, Table, damaged, store_error};
 use super::texts::Texts;
-use crate::ledger::{Filters, LedgerError, RatedBy};
+use crate::ledger::{DamagedRows, Filters, LedgerError};
 use crate::usage::{CALENDAR_ATTRIBUTES, MetricId, Period, ScopeId, calendar_attributes};
 
 /// The ledger as a reader sees it.
@@ -35,7 +34,7 @@ impl<'a> Reading<'a> {
         end: DateTime<Utc>,
     ) -> Result<Vec<Slice>, LedgerError> {
         let mut slices = self.slices_from(begin, end).collect::<Result<Vec<Slice>, _>>()?;
-        slices.sort_by_key(|slice| (slice.period, self.metric_type(slice), slice.order));
+        self.sort(&mut slices);
         Ok(slices)
     }
 
@@ -47,6 +46,35 @@ impl<'a> Reading<'a> {
         filters: &Filters,
     ) -> Result<Vec<Slice>, LedgerError> {
         let slices = self.slices(begin, end)?;
+        self.with_rows(slices, filters)
+    }
+
+    /// The same, those that can be read; what cannot goes into `damaged`.
+    pub(super) fn slices_past_damage(
+        self,
+        (begin, end): (DateTime<Utc>, DateTime<Utc>),
+        filters: &Filters,
+        damaged: &mut Vec<DamagedRows>,
+    ) -> Result<Vec<Slice>, LedgerError> {
+        let mut slices = Vec::new();
+        for slice in self.slices_from(begin, end) {
+            match slice {
+                Ok(slice) => slices.push(slice),
+                Err(LedgerError::Damaged { place, detail }) => {
+                    damaged.push(DamagedRows { place, detail, rows: 0 });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.sort(&mut slices);
+        self.with_rows(slices, filters)
+    }
+
+    fn sort(self, slices: &mut [Slice]) {
+        slices.sort_by_key(|slice| (slice.period, self.metric_type(slice), slice.order));
+    }
+
+    fn with_rows(self, slices: Vec<Slice>, filters: &Filters) -> Result<Vec<Slice>, LedgerError> {
         let selection = Selection::new(self.catalog, filters)?;
         let is_gone = |slice: &&Slice| {
             !slice.has_rows() && selection.takes_slice(self.metric_type(slice), slice.period)
@@ -108,7 +136,7 @@ impl<'a> Reading<'a> {
         &self.catalog.metrics[slice.metric as usize].alt_name
     }
 
-    pub(super) fn rated_by(self, slice: &Slice) -> Result<&'a Arc<[RatedBy]>, LedgerError> {
+    pub(super) fn chain(self, slice: &Slice) -> Result<&'a ChainEntry, LedgerError> {
         self.catalog.holes.check_number(Table::Chains, slice.chain)?;
         self.catalog.chains.get(slice.chain as usize).ok_or_else(|| {
             let place = self.place_of_metric(slice.period.begin_secs(), slice.metric);

@@ -1,11 +1,9 @@
 //! Small records: scopes, metrics, chains, notes, states, counters. Their grammar stands in the
 //! folder's module doc.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
 
-use super::catalog::{Counters, Note, ScopeEntry, ScopeNumber};
+use super::catalog::{ChainEntry, Counters, Note, ScopeEntry, ScopeNumber};
 use super::codec::{Damage, Kind, Reader, Writer};
 use super::cursors::SCOPES_MAX;
 use crate::ledger::{CollectorMapping, ModuleState, RatedBy};
@@ -13,7 +11,7 @@ use crate::usage::{MetricId, ScopeId};
 
 const SCOPE: Kind = Kind(b'S', 2);
 const METRIC: Kind = Kind(b'M', 1);
-const CHAIN: Kind = Kind(b'H', 1);
+const CHAIN: Kind = Kind(b'H', 2);
 const NOTE: Kind = Kind(b'N', 1);
 const MODULE: Kind = Kind(b'U', 1);
 const COLLECTOR: Kind = Kind(b'V', 1);
@@ -101,9 +99,13 @@ pub(super) fn decode_metric(bytes: &[u8]) -> Result<MetricId, Damage> {
     Ok(MetricId { name, alt_name: reader.text()?.to_owned() })
 }
 
-pub(super) fn encode_chain(chain: &[RatedBy]) -> Vec<u8> {
+pub(super) fn encode_chain(chain: &ChainEntry) -> Vec<u8> {
     let mut writer = Writer::framed(CHAIN);
-    for module in chain {
+    writer.u8(u8::from(chain.scope_key.is_some()));
+    if let Some(scope_key) = &chain.scope_key {
+        writer.text(scope_key);
+    }
+    for module in chain.rated_by.iter() {
         writer.text(&module.module);
         writer.uint(module.revision);
         writer.text(&module.library);
@@ -111,15 +113,17 @@ pub(super) fn encode_chain(chain: &[RatedBy]) -> Vec<u8> {
     writer.seal()
 }
 
-pub(super) fn decode_chain(bytes: &[u8]) -> Result<Arc<[RatedBy]>, Damage> {
-    let mut reader = Reader::framed(CHAIN, bytes)?;
-    let mut chain = Vec::new();
+pub(super) fn decode_chain(bytes: &[u8]) -> Result<ChainEntry, Damage> {
+    let (version, mut reader) = Reader::versioned(CHAIN, bytes)?;
+    let is_key_kept = version > 1 && read_bool(&mut reader)?;
+    let scope_key = if is_key_kept { Some(reader.text()?.into()) } else { None };
+    let mut rated_by = Vec::new();
     while !reader.is_empty() {
         let module = reader.text()?.to_owned();
         let revision = reader.uint()?;
-        chain.push(RatedBy { module, revision, library: reader.text()?.to_owned() });
+        rated_by.push(RatedBy { module, revision, library: reader.text()?.to_owned() });
     }
-    Ok(chain.into())
+    Ok(ChainEntry { rated_by: rated_by.into(), scope_key })
 }
 
 /// Sorted numbers as runs: gap to the run before, length less one.
@@ -263,6 +267,21 @@ mod tests {
 
             prop_assert_eq!(read_runs(&mut Reader::new(&bytes), SCOPES_MAX), Ok(numbers));
         }
+    }
+
+    #[test]
+    fn a_chain_of_version_1_has_no_scope_key() {
+        let by = RatedBy { module: "m".to_owned(), revision: 3, library: "ab".to_owned() };
+        let mut old = Writer::framed(Kind(b'H', 1));
+        old.text(&by.module);
+        old.uint(by.revision);
+        old.text(&by.library);
+        let mut chain = ChainEntry { rated_by: vec![by].into(), scope_key: None };
+
+        assert_eq!(decode_chain(&old.seal()), Ok(chain.clone()));
+        assert_eq!(decode_chain(&encode_chain(&chain)), Ok(chain.clone()));
+        chain.scope_key = Some("project_id".into());
+        assert_eq!(decode_chain(&encode_chain(&chain)), Ok(chain));
     }
 
     #[test]

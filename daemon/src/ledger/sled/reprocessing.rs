@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::catalog::{Catalog, ReprocessingEntry, ScopeNumber};
+use super::catalog::{Catalog, ChainEntry, ReprocessingEntry, ScopeNumber};
 use super::codec::{Damage, Kind, Packed, Reader, Writer, pack};
 use super::commit::{self, Encoded, SliceLabel, Standing, Writing};
 use super::data;
@@ -278,7 +278,7 @@ pub(super) fn prepare(
     for slice in slices {
         let unknown = || LedgerError::UnknownMetric(slice.metric.clone());
         let metric = *catalog.metric_numbers.get(&slice.metric).ok_or_else(unknown)?;
-        catalog.check_chain(&slice.rated_by)?;
+        catalog.check_chain(&ChainEntry::of(&slice))?;
         let facts = commit::scope_facts(catalog, &slice)?;
         let label = SliceLabel::new(metric, &slice, Origin::Collected);
         let wanted = vec![None; facts.len()];

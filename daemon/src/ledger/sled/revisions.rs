@@ -129,7 +129,9 @@ impl Inner {
         }
         let mut used: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
         for chain in chains {
-            for by in catalog.chains.get(chain as usize).iter().flat_map(|chain| chain.iter()) {
+            for by in
+                catalog.chains.get(chain as usize).iter().flat_map(|chain| chain.rated_by.iter())
+            {
                 used.entry(format!("rating/{}", by.module)).or_default().insert(by.revision);
             }
         }

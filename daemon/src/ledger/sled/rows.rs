@@ -11,14 +11,14 @@ use arrow_array::{
 use arrow_schema::{DataType, Field, Schema};
 
 use super::block::{AttributeColumn, AttributeKind, Block};
-use super::catalog::ScopeNumber;
+use super::catalog::{ChainEntry, ScopeNumber};
 use super::gather::{ENCODING_JSON, ENCODING_KEY};
 use super::lookup::{Matcher, Matches};
 use super::numbers::Decimals;
 use super::query::{BlockError, Reading, Selection, rows_of_scopes};
 use super::slice::Slice;
 use super::store::store_error;
-use crate::ledger::{LedgerError, RatedBy, RowsGroup, RowsPage, RowsQuery};
+use crate::ledger::{DamagedRows, LedgerError, RowsGroup, RowsPage, RowsQuery, Visited};
 
 /// Digits of a decimal column.
 const PRECISION: u8 = 38;
@@ -44,6 +44,47 @@ pub(super) fn visit(
     visit: &mut dyn FnMut(RowsGroup) -> ControlFlow<()>,
 ) -> Result<(), LedgerError> {
     walk(reading, query, slices, Beyond::IsLeftOut, visit)?;
+    Ok(())
+}
+
+/// All that can be read, and what cannot.
+pub(super) fn visit_past_damage(
+    reading: Reading<'_>,
+    query: &RowsQuery,
+    slices: &[Slice],
+    visit: &mut dyn FnMut(Visited) -> ControlFlow<()>,
+) -> Result<(), LedgerError> {
+    let selection = Selection::new(reading.catalog, &query.filters)?;
+    let mut matcher = Matcher::new(&selection);
+    for slice in slices {
+        if !selection.takes_slice(reading.metric_type(slice), slice.period) {
+            continue;
+        }
+        for (index, part) in slice.blocks.iter().enumerate() {
+            if !selection.takes_part(slice, part) {
+                continue;
+            }
+            let all = 0..usize::MAX;
+            let read = |block: &Block<'_>| read_block((reading, slice), &mut matcher, block, all);
+            let found = reading.chain(slice).and_then(|chain| {
+                let (_, batches) = reading.with_block(slice, index, read)?;
+                let group = |(key, rows)| group((reading, slice), chain, key, rows);
+                Ok(batches.into_iter().map(group).map(Visited::Rows).collect())
+            });
+            let visited: Vec<Visited> = match found {
+                Ok(visited) => visited,
+                Err(LedgerError::Damaged { place, detail }) => {
+                    vec![Visited::Damaged(DamagedRows { place, detail, rows: part.rows })]
+                }
+                Err(error) => return Err(error),
+            };
+            for visited in visited {
+                if visit(visited).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+    }
     Ok(())
 }
 
@@ -77,7 +118,7 @@ fn walk(
                 continue;
             }
         }
-        let rated_by = reading.rated_by(slice)?;
+        let chain = reading.chain(slice)?;
         for (index, part) in slice.blocks.iter().enumerate() {
             if beyond == Beyond::IsLeftOut && total >= end {
                 return Ok(total);
@@ -99,7 +140,7 @@ fn walk(
             let (count, batches) = reading.with_block(slice, index, read)?;
             total += count;
             for (scope_key, rows) in batches {
-                if visit(group((reading, slice), rated_by, scope_key, rows)).is_break() {
+                if visit(group((reading, slice), chain, scope_key, rows)).is_break() {
                     return Ok(total);
                 }
             }
@@ -110,7 +151,7 @@ fn walk(
 
 fn group(
     (reading, slice): (Reading<'_>, &Slice),
-    rated_by: &Arc<[RatedBy]>,
+    chain: &ChainEntry,
     scope_key: String,
     rows: RecordBatch,
 ) -> RowsGroup {
@@ -121,7 +162,8 @@ fn group(
         unit: slice.unit.clone(),
         description: slice.description.clone(),
         origin: slice.origin,
-        rated_by: Arc::clone(rated_by),
+        rated_by: Arc::clone(&chain.rated_by),
+        rated_scope_key: chain.scope_key.clone(),
         scope_key,
         rows,
     }

@@ -12,11 +12,13 @@ mod find;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod messages;
+mod places;
 mod pool;
 mod process;
 
 pub(crate) use self::messages::{Cell, NamedText, Point, Points, Scripts, Wrong};
-pub(crate) use self::pool::Pool;
+pub(crate) use self::places::Turn;
+pub(crate) use self::pool::{Lease, Pool};
 
 /// The program of the processes.
 const RUNNER: &str = concat!(include_str!("contain.py"), "\n\n", include_str!("runner.py"));

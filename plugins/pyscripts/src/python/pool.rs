@@ -1,20 +1,19 @@
 //! A fixed number of processes, lent one at a time.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rated_plugin::{Call, Decimal, Error, Host, Level, Result, Status};
 
 use super::find::Named;
 use super::messages::{Answer, Missing, NamedText, Points, Request, Scripts, Wrong};
+use super::places::{Places, Turn};
 use super::process::{Lost, PATIENCE, Process, REQUEST_SIZE_MAX};
 use crate::settings::{Limits, Wall};
 
 /// How much longer than a run's own limit its answer is waited for.
 const GRACE: Duration = Duration::from_secs(5);
-/// How often a wait for a process looks whether its caller still waits.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Lends processes to any number of threads.
 #[derive(Debug)]
@@ -26,15 +25,8 @@ pub(crate) struct Pool {
     path: Mutex<Option<PathBuf>>,
     /// The walls around the process that was started last, which the log tells.
     walls: Mutex<Option<Missing>>,
-    state: Mutex<State>,
-    returned: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    idle: Vec<Process>,
-    /// Processes and those about to be started.
-    lent: usize,
+    /// Of processes and those about to be started.
+    places: Places<Process>,
 }
 
 impl Pool {
@@ -43,11 +35,10 @@ impl Pool {
         Pool {
             host,
             python: Named::new(python),
+            places: Places::new(limits.processes),
             limits,
             path: Mutex::default(),
             walls: Mutex::default(),
-            state: Mutex::default(),
-            returned: Condvar::new(),
         }
     }
 
@@ -73,16 +64,8 @@ impl Pool {
     }
 
     /// A process, when one is free.
-    pub(crate) fn lend(&self, call: &Call) -> Result<Lease<'_>> {
-        let mut state = lock(&self.state);
-        while state.lent >= self.limits.processes {
-            call.check_cancelled()?;
-            let waited = self.returned.wait_timeout(state, LOOK);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.lent += 1;
-        let idle = state.idle.pop();
-        drop(state);
+    pub(crate) fn lend(&self, call: &Call, turn: Turn) -> Result<Lease<'_>> {
+        let idle = self.places.take(turn, || call.check_cancelled())?;
         // From here on the lease gives the place back.
         let mut lease = Lease { pool: self, process: None };
         // One that died while nobody looked is replaced.
@@ -133,7 +116,7 @@ impl Pool {
 
     /// Is that text Python? What is wrong with it, if not.
     pub(crate) fn check(&self, call: &Call, script: &NamedText) -> Result<Option<Wrong>> {
-        let mut lease = self.lend(call)?;
+        let mut lease = self.lend(call, Turn::First)?;
         match lease.ask(call, &Request::Check(script), self.limits.wall + GRACE)? {
             Ok(_) => Ok(None),
             Err(wrong) => Ok(Some(wrong)),
@@ -219,12 +202,7 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        let process = self.process.take();
-        let mut state = lock(&self.pool.state);
-        state.lent -= 1;
-        state.idle.extend(process);
-        drop(state);
-        self.pool.returned.notify_one();
+        self.pool.places.give_back(self.process.take());
     }
 }
 

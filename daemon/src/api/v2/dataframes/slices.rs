@@ -116,6 +116,7 @@ impl Slices<SliceKey> {
                 scopes,
                 rows,
                 rated_by: Arc::clone(&nobody_rated),
+                rated_scope_key: None,
             }
         };
         self.entries.into_iter().filter(|(_, rows)| rows.rows() > 0).map(finish).collect()

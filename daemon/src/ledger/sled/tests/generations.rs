@@ -235,3 +235,27 @@ fn a_kill_leaves_the_old_figures_or_the_new_ones_with_the_old() {
     }
     assert_eq!(seen.len(), 2);
 }
+
+#[test]
+fn a_page_ends_after_so_many_periods_though_nothing_was_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    let id = ledger.add_reprocessing(&reprocessing_of(&["ann"], (0, 3))).unwrap();
+    for (index, price) in [(0, 10), (1, 10), (2, 10), (3, 70)] {
+        ledger.stage_reprocessed(id, vec![priced(index, &["ann"], price)]).unwrap();
+    }
+    ledger.finish_reprocessing(id).unwrap();
+    let mut query = DifferenceQuery { which: Which::Changed, ..all_of(None) };
+
+    let mut pages = Vec::new();
+    loop {
+        let page = ledger.differences(&query).unwrap();
+        pages.push(page.rows.len());
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+
+    assert_eq!(pages, [0, 1]);
+}

@@ -111,6 +111,7 @@ pub(super) fn slice(name: &str, period: Period, scopes: &[&str], rows: &[Row<'_>
             library: "ab".repeat(32),
         }]
         .into(),
+        rated_scope_key: Some("project_id".into()),
     }
 }
 
