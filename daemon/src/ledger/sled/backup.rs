@@ -1,12 +1,12 @@
 //! A copy of the ledger as it was at one moment, while the ledger goes on.
 //!
-//! What stands in sled is written aside at the begin, while changes wait: it is small. Data files
-//! only ever grow, and whoever began to read before keeps them from being deleted: what they had
-//! at that moment can be read for as long as the backup lasts. There is one backup at a time; one
-//! that nobody reads is given up.
+//! What stands in sled is written aside at the begin, while changes wait. Data files only ever
+//! grow, and whoever began to read before keeps them from being deleted: what they had at that
+//! moment can be read for as long as the backup lasts. There is one backup at a time; one that
+//! nobody reads is given up.
 //!
 //! ```text
-//! <ledger>/backup.records      gone when the backup has ended, and at a start
+//! <ledger>/backup.records      has no name any more once it is open; a start removes what is left
 //! records = "rated records\n" 1:u8 { table:u8 key:bytes value:bytes }
 //! ```
 //!
@@ -15,7 +15,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write as _};
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -29,6 +29,7 @@ use super::ledger::Inner;
 use super::opening::{OpenError, SledOptions};
 use super::query::read_error;
 use super::readers::Stay;
+use super::space::Share;
 use super::store::{JOURNAL, Store, Table, VALUE_SIZE_MAX, Write, store_error};
 use crate::ledger::{BACKUP_PIECE_SIZE_MAX, BackupPart, BackupPlan, BackupRead, LedgerError};
 
@@ -53,18 +54,11 @@ struct Backup {
     id: u64,
     /// Sizes as they were.
     files: Arc<Files>,
+    /// Without a name: nobody else can write to it, and it is gone when it is closed.
     spool: File,
-    spool_path: PathBuf,
     records_size: u64,
     last_read: Mutex<DateTime<Utc>>,
     _stay: Stay,
-}
-
-impl Drop for Backup {
-    fn drop(&mut self) {
-        // A start removes it as well.
-        let _ = fs::remove_file(&self.spool_path);
-    }
 }
 
 impl Inner {
@@ -75,26 +69,26 @@ impl Inner {
     pub(super) fn begin_backup(&self, now: DateTime<Utc>) -> Result<BackupPlan, LedgerError> {
         let mut backups = self.backups();
         let last_id = backups.0.as_ref().map_or(0, |backup| backup.id);
-        // Before the new one writes to the same place.
         backups.0 = None;
         if let Some(broken) = self.store.broken().first() {
             return Err(broken.damage());
         }
         // Told from those of an earlier start, too.
         let id = u64::try_from(now.timestamp_millis()).unwrap_or(0).max(last_id + 1);
-        let spool_path = self.data.ledger_folder().join(SPOOL_NAME);
+        self.space.check(self.store.size_on_disk()?, Share::All)?;
+        let spool = open_spool(&self.data.ledger_folder().join(SPOOL_NAME)).map_err(store_error)?;
         let stay = self.readers.stay();
-        let (catalog, change, spool) = {
-            let catalog = self.lock();
-            let spool = write_aside(&self.store, &spool_path)?;
-            (Catalog::clone(&catalog), self.seals.change(), spool)
+        let (catalog, change) = {
+            let catalog = self.lock_whole()?;
+            write_aside(&self.store, &spool)?;
+            (Catalog::clone(&catalog), self.seals.change())
         };
         let records_size = spool.metadata().map_err(store_error)?.len();
         let files = catalog.files.iter().map(|(file, entry)| (file.to_string(), entry.size));
         let plan =
             BackupPlan { id, change, format: LEDGER_VERSION, records_size, files: files.collect() };
         let (files, last_read) = (catalog.files, Mutex::new(now));
-        let backup = Backup { id, files, spool, spool_path, records_size, last_read, _stay: stay };
+        let backup = Backup { id, files, spool, records_size, last_read, _stay: stay };
         backups.0 = Some(Arc::new(backup));
         Ok(plan)
     }
@@ -180,12 +174,16 @@ impl Backup {
     }
 }
 
-/// All records but those of the journal.
-fn write_aside(store: &Store, path: &Path) -> Result<File, LedgerError> {
+fn open_spool(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(true);
-    let file = options.open(path).map_err(store_error)?;
-    let mut out = BufWriter::new(&file);
+    let file = options.read(true).write(true).create(true).truncate(true).open(path)?;
+    fs::remove_file(path)?;
+    Ok(file)
+}
+
+/// All records but those of the journal.
+fn write_aside(store: &Store, file: &File) -> Result<(), LedgerError> {
+    let mut out = BufWriter::new(file);
     out.write_all(MAGIC).map_err(store_error)?;
     for table in Table::all() {
         for entry in store.range(table, ..) {
@@ -200,9 +198,7 @@ fn write_aside(store: &Store, path: &Path) -> Result<File, LedgerError> {
             out.write_all(&record.into_bytes()).map_err(store_error)?;
         }
     }
-    out.flush().map_err(store_error)?;
-    drop(out);
-    Ok(file)
+    out.flush().map_err(store_error)
 }
 
 #[derive(Debug, thiserror::Error)]

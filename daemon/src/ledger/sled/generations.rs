@@ -280,7 +280,7 @@ impl Inner {
 
     /// Finished reprocessings with figures from before, the oldest first.
     pub(super) fn generations(&self) -> Result<Vec<Generation>, LedgerError> {
-        let catalog = self.lock();
+        let catalog = self.lock_whole()?;
         let reading = self.reading(&catalog);
         let mut generations = Vec::new();
         for reprocessing in reprocessing::list(&catalog) {
@@ -313,7 +313,7 @@ impl Inner {
         let end_secs = first_second(query.end);
         loop {
             let (catalog, found) = {
-                let catalog = self.lock();
+                let catalog = self.lock_whole()?;
                 let reading = self.reading(&catalog);
                 let ids = finished(&catalog, query.reprocessing);
                 let found = AtOneBegin::list(reading, &ids, (from_secs, end_secs), query)?;
@@ -330,7 +330,7 @@ impl Inner {
 
     /// Whether anything is kept from before a reprocessing.
     pub(super) fn has_generation(&self, id: u64) -> Result<bool, LedgerError> {
-        let catalog = self.lock();
+        let catalog = self.lock_whole()?;
         let is_finished = catalog.reprocessings.get(&id).is_some_and(|entry| entry.finished);
         let mut kept = between(self.reading(&catalog), id, (i64::MIN, i64::MAX));
         Ok(is_finished && kept.next().transpose()?.is_some())

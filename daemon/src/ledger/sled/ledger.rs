@@ -78,7 +78,7 @@ pub(super) struct Inner {
     current: ArcSwap<Catalog>,
     version: AtomicU64,
     pub(super) readers: Readers,
-    space: Space,
+    pub(super) space: Space,
     /// A group that is durable has only partly got to its places.
     is_torn: AtomicBool,
     pub(super) seals: Seals,
@@ -216,6 +216,13 @@ impl Inner {
         self.catalog.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same, if what stands in sled is of one moment.
+    pub(super) fn lock_whole(&self) -> Result<RwLockReadGuard<'_, Arc<Catalog>>, LedgerError> {
+        let catalog = self.lock();
+        self.is_whole()?;
+        Ok(catalog)
+    }
+
     pub(super) fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.lock())
     }
@@ -266,12 +273,20 @@ impl Inner {
         let written = self.data.append(&stage.extents);
         written.map_err(|error| GroupError::Undone(store_error(error)))?;
         let new_texts = self.texts.take_new();
-        stage.journaled.extend(new_texts.journaled);
+        stage.journaled.extend(new_texts.journaled.iter().cloned());
         if stage.journaled.is_empty() && new_texts.early.is_empty() {
             return Ok(());
         }
         let (writes, counts) = (&mut stage.journaled, &new_texts.counts);
-        let pending = self.seals.extend(&self.store, writes, counts)?;
+        let pending = match self.seals.extend(&self.store, writes, counts) {
+            Ok(pending) => pending,
+            // What was to be replaced cannot be read: nothing was written yet.
+            Err(error @ LedgerError::Damaged { .. }) => {
+                self.texts.put_back(new_texts);
+                return Err(GroupError::Undone(error));
+            }
+            Err(error) => return Err(error.into()),
+        };
         self.store.write_early(&new_texts.early)?;
         self.store.journal(&stage.journaled)?;
         self.texts.settle();

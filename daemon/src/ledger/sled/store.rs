@@ -139,8 +139,20 @@ pub(super) struct Store {
     pub(super) version_found: Option<u16>,
     /// Groups of records that are not what was written: nobody is given anything of them.
     broken: OnceLock<Vec<Group>>,
+    #[cfg(test)]
+    pub(super) failing: std::sync::Mutex<Option<Failing>>,
     /// Held until the end: one daemon for a folder.
     _lock: File,
+}
+
+/// What a test lets fail, of a table.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failing {
+    /// As a full disk does it.
+    Writes(Table),
+    /// As a torn page does it.
+    Reads(Table),
 }
 
 pub(super) const JOURNAL: &[u8] = b"journal";
@@ -204,6 +216,8 @@ impl Store {
             journal_slot: std::sync::atomic::AtomicU8::new(0),
             version_found,
             broken: OnceLock::new(),
+            #[cfg(test)]
+            failing: std::sync::Mutex::default(),
             _lock: lock,
         };
         files::settle(path).map_err(|source| OpenError::folder(path, source))?;
@@ -225,6 +239,10 @@ impl Store {
         table: Table,
         key: &[u8],
     ) -> Result<Option<sled::IVec>, LedgerError> {
+        #[cfg(test)]
+        if *self.failing.lock().unwrap() == Some(Failing::Reads(table)) {
+            return Err(damaged(format!("table `{}`", table.name()), Damage("as a test wants")));
+        }
         self.tree(table).get(key).map_err(|error| read_error(table, error))
     }
 
@@ -392,6 +410,10 @@ impl Store {
 
     /// How many bytes a removal took away.
     fn write_one(&self, write: &Write) -> Result<usize, LedgerError> {
+        #[cfg(test)]
+        if *self.failing.lock().unwrap() == Some(Failing::Writes(write.table)) {
+            return Err(store_error(io::Error::from(io::ErrorKind::StorageFull)));
+        }
         let tree = self.tree(write.table);
         let Some(value) = &write.value else {
             let removed = tree.remove(&write.key).map_err(store_error)?;

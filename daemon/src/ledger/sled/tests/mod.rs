@@ -19,3 +19,4 @@ mod sample;
 mod scopes;
 mod sums;
 mod support;
+mod verify;
