@@ -22,6 +22,8 @@ use crate::metrics::Metrics;
 const REST: Duration = Duration::from_mins(10);
 /// How long readers who hold up a step are waited for.
 const READERS_PAUSE: Duration = Duration::from_secs(1);
+/// How often is looked for a backup that nobody reads any more.
+const BACKUP_LOOK: Duration = Duration::from_mins(1);
 /// Longest pause after a step.
 const PAUSE_MAX: Duration = Duration::from_mins(1);
 
@@ -79,7 +81,17 @@ struct Upkeep {
 
 impl Upkeep {
     async fn run(mut self) {
+        let backups = end_idle_backups(Arc::clone(&self.parts.ledger), self.parts.clock.clone());
+        tokio::select! {
+            () = self.work() => {}
+            () = backups => {}
+        }
+    }
+
+    async fn work(&mut self) {
         if self.parts.compaction_percent == 0 {
+            // A sender that is gone means the same.
+            let _ = self.stopping.wait_for(|stopping| *stopping).await;
             return;
         }
         while self.is_idle().await {
@@ -106,13 +118,9 @@ impl Upkeep {
         if self.forgets {
             return self.forget().await;
         }
-        let (ledger, now) = (Arc::clone(&self.parts.ledger), self.parts.clock.now());
+        let ledger = Arc::clone(&self.parts.ledger);
         let begin = Instant::now();
-        let step = move || {
-            ledger.end_idle_backup(now)?;
-            ledger.compact()
-        };
-        let stepped = tokio::task::spawn_blocking(step).await;
+        let stepped = tokio::task::spawn_blocking(move || ledger.compact()).await;
         let duration = begin.elapsed();
         let result = stepped.unwrap_or_else(|panic| Err(LedgerError::Store(panic.into())));
         self.parts.metrics.compaction_stepped(&result, duration);
@@ -181,6 +189,18 @@ impl Upkeep {
             );
         }
         REST
+    }
+}
+
+/// What a backup holds is given back, whether anything is compacted or not. Without an end.
+async fn end_idle_backups(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>) {
+    loop {
+        let (ledger, now) = (Arc::clone(&ledger), clock.now());
+        let ended = tokio::task::spawn_blocking(move || ledger.end_idle_backup(now)).await;
+        if let Ok(Err(error)) = ended {
+            warn!(error = text_of(&error), "A backup that nobody reads could not be ended.");
+        }
+        tokio::time::sleep(BACKUP_LOOK).await;
     }
 }
 

@@ -110,9 +110,18 @@ pub(super) fn load(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerErr
 }
 
 pub(super) fn list(catalog: &Catalog) -> Vec<Reprocessing> {
+    catalog.reprocessings.iter().map(|(id, entry)| describe(catalog, *id, entry)).collect()
+}
+
+pub(super) fn list_open(catalog: &Catalog) -> Vec<Reprocessing> {
+    let open = catalog.reprocessings.iter().filter(|(_, entry)| !entry.finished);
+    open.map(|(id, entry)| describe(catalog, *id, entry)).collect()
+}
+
+pub(super) fn describe(catalog: &Catalog, id: u64, entry: &ReprocessingEntry) -> Reprocessing {
     let id_of = |scope: &ScopeNumber| catalog.scopes[*scope as usize].id.clone();
-    let reprocessing = |(id, entry): (&u64, &ReprocessingEntry)| Reprocessing {
-        id: *id,
+    Reprocessing {
+        id,
         scopes: entry.scopes.iter().map(id_of).collect(),
         reason: entry.reason.clone(),
         start: entry.start,
@@ -121,8 +130,7 @@ pub(super) fn list(catalog: &Catalog) -> Vec<Reprocessing> {
         author: entry.author.clone(),
         current: entry.current,
         finished: entry.finished,
-    };
-    catalog.reprocessings.iter().map(reprocessing).collect()
+    }
 }
 
 /// One that is not finished.
