@@ -396,6 +396,10 @@ impl Ledger for SledLedger {
         Ok(reprocessing::list(&self.inner.catalog()))
     }
 
+    fn open_reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError> {
+        Ok(reprocessing::list_open(&self.inner.catalog()))
+    }
+
     fn add_reprocessing(&self, new: &NewReprocessing) -> Result<u64, LedgerError> {
         let new = new.clone();
         self.change(move |stage| reprocessing::add(stage, &new))
@@ -413,13 +417,14 @@ impl Ledger for SledLedger {
         self.change_with(Company::Alone, change)
     }
 
-    fn advance_reprocessing(&self, id: u64, staged: DateTime<Utc>) -> Result<(), LedgerError> {
-        self.change(move |stage| reprocessing::advance(stage, id, staged))
-    }
-
-    fn postpone_reprocessing(&self, id: u64, scopes: &[ScopeId]) -> Result<u64, LedgerError> {
-        let scopes = scopes.to_vec();
-        self.change(move |stage| reprocessing::postpone(stage, id, &scopes))
+    fn advance_reprocessing(
+        &self,
+        id: u64,
+        staged: DateTime<Utc>,
+        put_off: &[ScopeId],
+    ) -> Result<Option<u64>, LedgerError> {
+        let put_off = put_off.to_vec();
+        self.change(move |stage| reprocessing::advance(stage, id, staged, &put_off))
     }
 
     fn finish_reprocessing(&self, id: u64) -> Result<(), LedgerError> {

@@ -195,34 +195,29 @@ fn numbers_of(catalog: &Catalog, ids: &[ScopeId]) -> Result<Vec<ScopeNumber>, Le
     Ok(numbers)
 }
 
+/// One change: who is put off in one and not told of by the other would belong to nobody, or twice.
 pub(super) fn advance(
     stage: &mut Stage,
     id: u64,
     staged: DateTime<Utc>,
-) -> Result<(), LedgerError> {
-    let before = open_entry(&stage.catalog, id)?;
+    put_off: &[ScopeId],
+) -> Result<Option<u64>, LedgerError> {
+    let before = open_entry(&stage.catalog, id)?.clone();
+    let put_off: BTreeSet<ScopeNumber> = numbers_of(&stage.catalog, put_off)?.into_iter().collect();
+    let (later, stay): (Vec<ScopeNumber>, Vec<ScopeNumber>) =
+        before.scopes.iter().partition(|scope| put_off.contains(scope));
+    let later_id = (!later.is_empty()).then(|| next_id(&stage.catalog));
     let current = before.current.max(Some(staged));
-    if current != before.current {
-        let entry = ReprocessingEntry { current, ..before.clone() };
-        put(stage, id, entry);
+    if current != before.current || later_id.is_some() {
+        put(stage, id, ReprocessingEntry { scopes: stay.into(), current, ..before.clone() });
+    }
+    if let Some(later_id) = later_id {
+        let later = ReprocessingEntry { scopes: later.into(), current: None, ..before };
+        put(stage, later_id, later);
+        passed(Step::ChangeReprocessingPostponed);
     }
     passed(Step::ChangeReprocessingAdvanced);
-    Ok(())
-}
-
-/// Scopes that are not in the reprocessing are left out.
-pub(super) fn postpone(stage: &mut Stage, id: u64, scopes: &[ScopeId]) -> Result<u64, LedgerError> {
-    let before = open_entry(&stage.catalog, id)?.clone();
-    let postponed: BTreeSet<ScopeNumber> =
-        numbers_of(&stage.catalog, scopes)?.into_iter().collect();
-    let (later, stay): (Vec<ScopeNumber>, Vec<ScopeNumber>) =
-        before.scopes.iter().partition(|scope| postponed.contains(scope));
-    let later = ReprocessingEntry { scopes: later.into(), current: None, ..before.clone() };
-    let new_id = next_id(&stage.catalog);
-    put(stage, id, ReprocessingEntry { scopes: stay.into(), ..before });
-    put(stage, new_id, later);
-    passed(Step::ChangeReprocessingPostponed);
-    Ok(new_id)
+    Ok(later_id)
 }
 
 pub(super) fn staged_key(id: u64, slice: SliceKey) -> Vec<u8> {

@@ -151,7 +151,7 @@ fn what_was_not_replaced_is_no_generation() {
     for slice in [lost, priced(1, &["ann", "bob"], 70), priced(3, &["ann", "bob"], 70)] {
         ledger.stage_reprocessed(id, vec![slice]).unwrap();
     }
-    ledger.postpone_reprocessing(id, &[scope("bob")]).unwrap();
+    ledger.advance_reprocessing(id, at(0), &[scope("bob")]).unwrap();
     ledger.reset(&reset_of(&["ann"], at(3))).unwrap();
 
     ledger.finish_reprocessing(id).unwrap();
