@@ -155,7 +155,9 @@ impl<O: Opener> Shared<O> {
                 continue;
             }
             drop(opened);
-            match self.reopen() {
+            // A damaged store may panic as it is opened; it is tried again like any other failure.
+            let reopened = catch_unwind(AssertUnwindSafe(|| self.reopen()));
+            match reopened.unwrap_or_else(|_| Err("opening it has panicked".into())) {
                 Ok(()) => info!(attempts = attempts + 1, "The ledger is open again."),
                 Err(problem) => {
                     attempts += 1;

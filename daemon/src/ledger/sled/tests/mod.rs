@@ -12,6 +12,7 @@ mod grouping;
 mod kv;
 mod model;
 mod push;
+mod reopening;
 mod reprocessing;
 mod reset;
 mod retention;
