@@ -217,6 +217,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::ledger::sled::{SledLedger, SledOptions};
+    use crate::ledger::{BackupPart, BackupRead};
 
     #[test]
     fn a_step_takes_its_share_of_the_time() {
@@ -264,6 +265,37 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(30), is_through).await.unwrap();
 
         // It rests for minutes now; a stop does not wait for that.
+        tokio::time::timeout(Duration::from_secs(30), task.stop()).await.unwrap();
+    }
+
+    /// It holds room, whether anything is compacted or not.
+    #[tokio::test]
+    async fn a_backup_that_nobody_reads_ends_without_compaction_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = SledLedger::open(folder.path(), SledOptions::default()).unwrap();
+        let ledger: Arc<dyn Ledger> = Arc::new(ledger);
+        let begun = DateTime::from_timestamp(77, 0).unwrap();
+        let later = begun + chrono::TimeDelta::hours(1);
+        let plan = ledger.begin_backup(begun).unwrap();
+        let (_status, cycle) = watch::channel(CycleStatus::default());
+        let task = UpkeepTask::start(UpkeepParts {
+            ledger: Arc::clone(&ledger),
+            cycle,
+            metrics: Arc::new(Metrics::new()),
+            clock: Arc::new(ManualClock::new(later)),
+            compaction_percent: 0,
+            retention: Retention::default(),
+        });
+
+        // As of then: to look at it does not keep it.
+        let (part, offset, size, now) = (BackupPart::Records, 0, 1, begun);
+        let read = BackupRead { id: plan.id, part, offset, size, now };
+        let has_ended = async {
+            while ledger.read_backup(&read).is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), has_ended).await.unwrap();
         tokio::time::timeout(Duration::from_secs(30), task.stop()).await.unwrap();
     }
 }

@@ -207,12 +207,7 @@ impl Ledger for KeysLedger {
     fn open_reprocessings(&self) -> Result<Vec<Reprocessing>> {
         unreachable!("plugins reach keys only")
     }
-    fn advance_reprocessing(
-        &self,
-        _: u64,
-        _: DateTime<Utc>,
-        _: &[ScopeId],
-    ) -> Result<Option<u64>> {
+    fn advance_reprocessing(&self, _: u64, _: DateTime<Utc>, _: &[ScopeId]) -> Result<Option<u64>> {
         unreachable!("plugins reach keys only")
     }
     fn finish_reprocessing(&self, _: u64) -> Result<()> {

@@ -24,8 +24,9 @@
 //! ever see what is durable. Before step 1 the group asks whether there is room (`space`). After
 //! step 1 has failed, on a full disk for example, the ledger is what it was; after a failed write
 //! of sled no further change is taken until the ledger is opened again
-//! ([`ReopeningLedger`](super::ReopeningLedger)), and if it was one of step 5, nothing that
-//! stands in sled is read.
+//! ([`ReopeningLedger`](super::ReopeningLedger)), and if it was one of step 6, nothing that
+//! stands in sled is read: no query, no backup and no `verify`. A record that a group replaces is
+//! read before step 2; if it is damaged, that group alone fails.
 //!
 //! # What was found out about sled 0.34.7
 //!
@@ -59,7 +60,8 @@
 //!   what follows in the segment is gone, what follows in the next ones is there. A record may so
 //!   be the one that it was before. No checksum notices either loss. Seals (`seal`) notice what is
 //!   not what was written, marks (`marks`) what was acknowledged and is not there; the daemon says
-//!   so at the start, deletes nothing from then on, and answers nothing of the records concerned.
+//!   so at the start and answers nothing of the records concerned; as long as records are broken,
+//!   nothing is compacted or forgotten, and no file is taken for a stray one.
 //! - Damage may make it panic; opening is guarded.
 //! - The lock on `db` may outlive the database by a moment, and its error cannot be told from
 //!   others: we hold a lock of our own (`lock`).

@@ -372,8 +372,10 @@ impl Seals {
         after: Option<&Group>,
     ) -> Result<Option<Group>, LedgerError> {
         let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let sealed = self.lock().seals.range((begin, Bound::Unbounded)).next();
-        let sealed = sealed.map(|(group, _)| group.clone());
+        let sealed = {
+            let state = self.lock();
+            state.seals.range((begin, Bound::Unbounded)).next().map(|(group, _)| group.clone())
+        };
         let found = match Group::found_after(store, after) {
             // It is in a group with a seal, or is told with the records.
             Err(LedgerError::Damaged { .. }) => None,

@@ -12,11 +12,10 @@ use super::generations::all_of;
 use super::reprocessing::{ledger_of_two, priced, reprocessing_of};
 use super::reset::reset_of;
 use super::support::*;
+use crate::ledger::sled::compaction::WAITS_MAX;
 use crate::ledger::sled::store::{Failing, Table};
 use crate::ledger::sled::{SledLedger, restore_records};
-use crate::ledger::{
-    BackupPart, BackupPlan, BackupRead, Compacted, Enabled, Ledger, LedgerError,
-};
+use crate::ledger::{BackupPart, BackupPlan, BackupRead, Compacted, Enabled, Ledger, LedgerError};
 
 fn read(ledger: &SledLedger, plan: &BackupPlan, part: &BackupPart, size: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -156,4 +155,30 @@ fn a_torn_record_fails_its_changes_alone() {
     let ledger = open(folder.path());
     assert_eq!(summary(&ledger, &query), expected);
     assert_eq!(verify(&ledger), []);
+}
+
+/// What is left to do is to wait, not to look at everything again and again.
+#[test]
+fn a_backup_holds_up_the_end_of_compaction_but_not_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    let plan = ledger.begin_backup(at(0)).unwrap();
+    ledger.reset(&reset_of(&["ann", "bob"], at(0))).unwrap();
+    let file = folder.path().join("data").join(&plan.files[0].0);
+    let step = || ledger.compact().unwrap();
+    while step().progress == Compacted::Some {}
+
+    for _ in 1..WAITS_MAX {
+        assert_eq!(step().progress, Compacted::Waits);
+    }
+    assert_eq!(step().progress, Compacted::All);
+
+    // The next pass waits as well, and ends as soon as the backup has.
+    while step().progress == Compacted::Some {}
+    assert_eq!(step().progress, Compacted::Waits);
+    assert!(file.exists());
+    ledger.end_backup(plan.id).unwrap();
+    assert!(step().bytes_deleted > 0);
+    assert!(!file.exists());
+    assert_eq!(step().progress, Compacted::All);
 }

@@ -234,3 +234,27 @@ fn a_kill_leaves_the_old_figures_or_the_new_ones_with_the_old() {
     }
     assert_eq!(seen.len(), 2);
 }
+
+#[test]
+fn nothing_is_looked_at_again_before_another_reprocessing_is_finished() {
+    use crate::ledger::sled::generations::Progress;
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    reprocess(&ledger, &["ann", "bob"], (0, 1), 20);
+    let mut progress = Progress::default();
+    let mut seen_in_pass = || {
+        progress.begin_pass(&ledger.inner.catalog());
+        let steps = std::iter::from_fn(|| ledger.drop_generations(&mut progress).unwrap());
+        steps.sum::<u64>()
+    };
+
+    assert_eq!(seen_in_pass(), 2);
+    assert_eq!(seen_in_pass(), 0);
+    reprocess(&ledger, &["ann", "bob"], (1, 3), 30);
+
+    // Of the second hour the older one goes.
+    assert_eq!(seen_in_pass(), 5);
+    assert_eq!(seen_in_pass(), 0);
+    let oldest = ["1: 0 ann 1x 0.1 -> 1x 0.2", "1: 0 bob 1x 0.1 -> 1x 0.2"];
+    assert_eq!(differences(&ledger, &all_of(Some(1))), oldest);
+}

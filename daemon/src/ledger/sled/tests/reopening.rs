@@ -42,14 +42,13 @@ fn a_start_that_panics_is_tried_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = PathBuf::from(folder.path());
     let opener = SledOpener { path, options: SledOptions::default() };
-    let ledger =
-        ReopeningLedger::open(Unlucky { opener, opened: AtomicUsize::new(0) }).unwrap();
+    let ledger = ReopeningLedger::open(Unlucky { opener, opened: AtomicUsize::new(0) }).unwrap();
     ledger.set_collector_state("host", Enabled::No).unwrap_err();
     let begin = Instant::now();
 
     while ledger.set_collector_state("host", Enabled::No).is_err() {
         assert!(begin.elapsed() < PATIENCE, "it is never opened again");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(20));
     }
 
     assert_eq!(ledger.collector_states().unwrap().get("host"), Some(&false));
