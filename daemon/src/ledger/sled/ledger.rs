@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use super::aside::Changed;
 use super::backup::Backups;
 use super::catalog::Catalog;
 use super::compaction::Compactor;
@@ -84,6 +85,8 @@ pub(super) struct Inner {
     pub(super) seals: Seals,
     marks: Marks,
     pub(super) backups: Mutex<Backups>,
+    /// What changes while a backup begins.
+    pub(super) changed: Changed,
     pub(super) keep_generations: u32,
     /// What was found at the start, for people.
     troubles: Vec<String>,
@@ -125,6 +128,7 @@ impl SledLedger {
             seals,
             marks,
             backups: Mutex::default(),
+            changed: Changed::default(),
             keep_generations: options.keep_generations,
             troubles: troubles.into_iter().chain(skipped).collect(),
         });
@@ -294,6 +298,7 @@ impl Inner {
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
         self.seals.settle(pending);
         self.is_torn.store(true, Ordering::Release);
+        self.changed.note(stage.journaled.iter().chain(&new_texts.early));
         self.store.apply(&stage.journaled)?;
         passed(Step::GroupApplied);
         self.is_torn.store(false, Ordering::Release);

@@ -148,6 +148,7 @@
 //! and records keep their meaning for ever; what changes gets a new version, and the old one
 //! is still read.
 
+mod aside;
 mod backup;
 mod bits;
 mod block;

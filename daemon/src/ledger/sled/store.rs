@@ -37,7 +37,7 @@ const LOG_BYTES_PER_BYTE: usize = 4;
 const CLEANING_INTERVAL_MS: u64 = 500;
 
 /// The trees; the numbers stand in the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(super) enum Table {
     Meta = 0,

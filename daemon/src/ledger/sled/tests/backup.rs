@@ -1,6 +1,7 @@
 //! A backup is the ledger of one moment, whatever happens to the ledger meanwhile.
 
 use std::fs;
+use std::io::Seek as _;
 use std::path::Path;
 
 use chrono::TimeDelta;
@@ -12,6 +13,7 @@ use super::generations::all_of;
 use super::reprocessing::{ledger_of_two, priced, reprocessing_of};
 use super::reset::reset_of;
 use super::support::*;
+use crate::ledger::sled::aside::{Aside, Moment};
 use crate::ledger::sled::compaction::WAITS_MAX;
 use crate::ledger::sled::store::{Failing, Table};
 use crate::ledger::sled::{SledLedger, restore_records};
@@ -181,4 +183,34 @@ fn a_backup_holds_up_the_end_of_compaction_but_not_for_ever() {
     assert!(step().bytes_deleted > 0);
     assert!(!file.exists());
     assert_eq!(step().progress, Compacted::All);
+}
+
+/// Whatever is in it was there at one moment, with nothing of what was there before.
+#[test]
+fn what_changes_while_a_backup_begins_is_in_it_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(&folder.path().join("live"));
+    for pushes in [3_i64, 40] {
+        let aside = Aside::write(&ledger.inner).unwrap();
+        for index in 0..pushes {
+            let text = format!("new {pushes}-{index}");
+            let rows = [("ann", 1, 1, Some(text.as_str()), None)];
+            let slice = pushed("net", hour(index), &["ann"], &rows);
+            ledger.push(push_of(vec![slice], Some((&text, 1)))).unwrap();
+        }
+        ledger.reset(&reset_of(&["ann", "bob"], at(1))).unwrap();
+        ledger.commit(vec![priced(1, &["ann", "bob"], 70)]).unwrap();
+        let Moment { mut spool, .. } = aside.catch_up().unwrap();
+        let expected = answers(&ledger);
+        ledger.commit(vec![priced(2, &["ann", "bob"], 70)]).unwrap();
+
+        let copy = folder.path().join(format!("copy-{pushes}"));
+        super::crash::copy(&folder.path().join("live/data"), &copy.join("data"));
+        spool.rewind().unwrap();
+        restore_records(&copy, spool).unwrap();
+
+        let restored = open(&copy);
+        assert_eq!(answers(&restored), expected);
+        assert_eq!(verify(&restored), []);
+    }
 }
