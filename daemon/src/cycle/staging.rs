@@ -71,8 +71,7 @@ pub(super) fn ask(
 fn answer(ledger: &dyn Ledger, collect: &CollectConfig, ask: Ask) -> Result<Answer, LedgerError> {
     match ask {
         Ask::Look => {
-            let mut unfinished = ledger.reprocessings()?;
-            unfinished.retain(|one| !one.finished);
+            let unfinished = ledger.open_reprocessings()?;
             // Without work nobody needs the rest.
             if unfinished.is_empty() {
                 return Ok(Answer::Seen(Box::default()));
@@ -88,12 +87,7 @@ fn answer(ledger: &dyn Ledger, collect: &CollectConfig, ask: Ask) -> Result<Answ
             Ok(Answer::Staged)
         }
         Ask::EndPeriod { id, begin, put_off, is_last } => {
-            let put_off_as = if put_off.is_empty() {
-                None
-            } else {
-                Some(ledger.postpone_reprocessing(id, &put_off)?)
-            };
-            ledger.advance_reprocessing(id, begin)?;
+            let put_off_as = ledger.advance_reprocessing(id, begin, &put_off)?;
             passed(Step::ReprocessPeriodStaged);
             if is_last {
                 ledger.finish_reprocessing(id)?;

@@ -22,6 +22,8 @@ use crate::metrics::Metrics;
 const REST: Duration = Duration::from_mins(10);
 /// How long readers who hold up a step are waited for.
 const READERS_PAUSE: Duration = Duration::from_secs(1);
+/// How often is looked for a backup that nobody reads any more.
+const BACKUP_LOOK: Duration = Duration::from_mins(1);
 /// Longest pause after a step.
 const PAUSE_MAX: Duration = Duration::from_mins(1);
 
@@ -79,7 +81,17 @@ struct Upkeep {
 
 impl Upkeep {
     async fn run(mut self) {
+        let backups = end_idle_backups(Arc::clone(&self.parts.ledger), self.parts.clock.clone());
+        tokio::select! {
+            () = self.work() => {}
+            () = backups => {}
+        }
+    }
+
+    async fn work(&mut self) {
         if self.parts.compaction_percent == 0 {
+            // A sender that is gone means the same.
+            let _ = self.stopping.wait_for(|stopping| *stopping).await;
             return;
         }
         while self.is_idle().await {
@@ -106,13 +118,9 @@ impl Upkeep {
         if self.forgets {
             return self.forget().await;
         }
-        let (ledger, now) = (Arc::clone(&self.parts.ledger), self.parts.clock.now());
+        let ledger = Arc::clone(&self.parts.ledger);
         let begin = Instant::now();
-        let step = move || {
-            ledger.end_idle_backup(now)?;
-            ledger.compact()
-        };
-        let stepped = tokio::task::spawn_blocking(step).await;
+        let stepped = tokio::task::spawn_blocking(move || ledger.compact()).await;
         let duration = begin.elapsed();
         let result = stepped.unwrap_or_else(|panic| Err(LedgerError::Store(panic.into())));
         self.parts.metrics.compaction_stepped(&result, duration);
@@ -194,6 +202,18 @@ impl Upkeep {
     }
 }
 
+/// What a backup holds is given back, whether anything is compacted or not. Without an end.
+async fn end_idle_backups(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>) {
+    loop {
+        let (ledger, now) = (Arc::clone(&ledger), clock.now());
+        let ended = tokio::task::spawn_blocking(move || ledger.end_idle_backup(now)).await;
+        if let Ok(Err(error)) = ended {
+            warn!(error = text_of(&error), "A backup that nobody reads could not be ended.");
+        }
+        tokio::time::sleep(BACKUP_LOOK).await;
+    }
+}
+
 /// So long that the step before took no more than its share.
 fn pause_after(duration: Duration, percent: u8) -> Duration {
     let percent = u32::from(percent.clamp(1, 100));
@@ -207,6 +227,7 @@ mod tests {
     use super::*;
     use crate::clock::ManualClock;
     use crate::ledger::sled::{SledLedger, SledOptions};
+    use crate::ledger::{BackupPart, BackupRead};
 
     #[test]
     fn a_step_takes_its_share_of_the_time() {
@@ -254,6 +275,37 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(30), is_through).await.unwrap();
 
         // It rests for minutes now; a stop does not wait for that.
+        tokio::time::timeout(Duration::from_secs(30), task.stop()).await.unwrap();
+    }
+
+    /// It holds room, whether anything is compacted or not.
+    #[tokio::test]
+    async fn a_backup_that_nobody_reads_ends_without_compaction_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = SledLedger::open(folder.path(), SledOptions::default()).unwrap();
+        let ledger: Arc<dyn Ledger> = Arc::new(ledger);
+        let begun = DateTime::from_timestamp(77, 0).unwrap();
+        let later = begun + chrono::TimeDelta::hours(1);
+        let plan = ledger.begin_backup(begun).unwrap();
+        let (_status, cycle) = watch::channel(CycleStatus::default());
+        let task = UpkeepTask::start(UpkeepParts {
+            ledger: Arc::clone(&ledger),
+            cycle,
+            metrics: Arc::new(Metrics::new()),
+            clock: Arc::new(ManualClock::new(later)),
+            compaction_percent: 0,
+            retention: Retention::default(),
+        });
+
+        // As of then: to look at it does not keep it.
+        let (part, offset, size, now) = (BackupPart::Records, 0, 1, begun);
+        let read = BackupRead { id: plan.id, part, offset, size, now };
+        let has_ended = async {
+            while ledger.read_backup(&read).is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), has_ended).await.unwrap();
         tokio::time::timeout(Duration::from_secs(30), task.stop()).await.unwrap();
     }
 }

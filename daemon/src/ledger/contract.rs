@@ -83,6 +83,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// In order of creation, the finished ones too.
     fn reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError>;
 
+    /// Those that are not finished, in order of creation.
+    fn open_reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError>;
+
     /// Its id. [`LedgerError::Overlaps`] when one that is not finished covers a period of one of
     /// the scopes.
     fn add_reprocessing(&self, new: &NewReprocessing) -> Result<u64, LedgerError>;
@@ -92,12 +95,16 @@ pub trait Ledger: Send + Sync + 'static {
     /// changes nothing.
     fn stage_reprocessed(&self, id: u64, slices: Vec<RatedSlice>) -> Result<(), LedgerError>;
 
-    /// Says that the period that begins then, and all before it, are staged.
-    fn advance_reprocessing(&self, id: u64, staged: DateTime<Utc>) -> Result<(), LedgerError>;
-
-    /// Takes scopes out of a reprocessing into one of their own, with the same range, that has not
-    /// begun. Its id.
-    fn postpone_reprocessing(&self, id: u64, scopes: &[ScopeId]) -> Result<u64, LedgerError>;
+    /// Says that the period that begins then, and all before it, are staged, but for the scopes
+    /// that are put off: in the same change they are taken out of the reprocessing into one of
+    /// their own, with the same range, that has not begun. Its id; `None` = the reprocessing has
+    /// none of them (any more).
+    fn advance_reprocessing(
+        &self,
+        id: u64,
+        staged: DateTime<Utc>,
+        put_off: &[ScopeId],
+    ) -> Result<Option<u64>, LedgerError>;
 
     /// Swaps: in one change the staged rows take the place of what was collected of the same
     /// metric, scope and period, and the reprocessing is finished. Pushed rows stay, and so does

@@ -209,7 +209,13 @@ impl<O: Opener> Shared<O> {
         }
     }
 
+    /// A damaged store may panic as it is opened; that is a failure like any other.
     fn reopen(&self, ailment: Ailment) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let reopened = catch_unwind(AssertUnwindSafe(|| self.try_to_reopen(ailment)));
+        reopened.unwrap_or_else(|_| Err("opening it has panicked".into()))
+    }
+
+    fn try_to_reopen(&self, ailment: Ailment) -> Result<(), Box<dyn Error + Send + Sync>> {
         self.opener.probe(ailment)?;
         self.close()?;
         let ledger = self.opener.open()?;
@@ -295,6 +301,10 @@ impl<O: Opener> Ledger for ReopeningLedger<O> {
         self.ask(Ledger::reprocessings)
     }
 
+    fn open_reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError> {
+        self.ask(Ledger::open_reprocessings)
+    }
+
     fn add_reprocessing(&self, new: &NewReprocessing) -> Result<u64, LedgerError> {
         self.ask(|ledger| ledger.add_reprocessing(new))
     }
@@ -303,12 +313,13 @@ impl<O: Opener> Ledger for ReopeningLedger<O> {
         self.ask(|ledger| ledger.stage_reprocessed(id, slices))
     }
 
-    fn advance_reprocessing(&self, id: u64, staged: DateTime<Utc>) -> Result<(), LedgerError> {
-        self.ask(|ledger| ledger.advance_reprocessing(id, staged))
-    }
-
-    fn postpone_reprocessing(&self, id: u64, scopes: &[ScopeId]) -> Result<u64, LedgerError> {
-        self.ask(|ledger| ledger.postpone_reprocessing(id, scopes))
+    fn advance_reprocessing(
+        &self,
+        id: u64,
+        staged: DateTime<Utc>,
+        put_off: &[ScopeId],
+    ) -> Result<Option<u64>, LedgerError> {
+        self.ask(|ledger| ledger.advance_reprocessing(id, staged, put_off))
     }
 
     fn finish_reprocessing(&self, id: u64) -> Result<(), LedgerError> {

@@ -204,10 +204,10 @@ impl Ledger for KeysLedger {
     fn stage_reprocessed(&self, _: u64, _: Vec<RatedSlice>) -> Result<()> {
         unreachable!("plugins reach keys only")
     }
-    fn advance_reprocessing(&self, _: u64, _: DateTime<Utc>) -> Result<()> {
+    fn open_reprocessings(&self) -> Result<Vec<Reprocessing>> {
         unreachable!("plugins reach keys only")
     }
-    fn postpone_reprocessing(&self, _: u64, _: &[ScopeId]) -> Result<u64> {
+    fn advance_reprocessing(&self, _: u64, _: DateTime<Utc>, _: &[ScopeId]) -> Result<Option<u64>> {
         unreachable!("plugins reach keys only")
     }
     fn finish_reprocessing(&self, _: u64) -> Result<()> {

@@ -85,20 +85,20 @@ fn summary(site: &Site, groups: &str, filters: &str) -> Done<Vec<(String, String
     }
 }
 
-/// Days in the ledger of each scope, as far as its last processed period says: after a reset that
-/// is the moment it was set to, which then is not in the ledger yet.
-fn days(site: &Site) -> Done<BTreeMap<String, (u64, u64)>> {
+/// The last day that each scope was processed; after a reset the day it was set to, which then is
+/// not in the ledger yet.
+fn last_days(site: &Site) -> Done<BTreeMap<String, u64>> {
     let answer = ask(site, &Method::GET, "/v2/scope?limit=100", None)?;
     if answer.status == 404 {
         return Ok(BTreeMap::new());
     }
     let scopes = answer.json();
     let scopes = scopes["results"].as_array().cloned().unwrap_or_default();
-    let days = scopes.iter().map(|scope| {
-        let last = scope["last_processed_timestamp"].as_str().map(day_index);
-        (text(&scope["scope_id"]), last.map_or((0, 0), |last| (last, last + 1)))
+    let last = scopes.iter().filter_map(|scope| {
+        let last = scope["last_processed_timestamp"].as_str().map(day_index)?;
+        Some((text(&scope["scope_id"]), last))
     });
-    Ok(days.collect())
+    Ok(last.collect())
 }
 
 /// Rules of each scope.
@@ -119,7 +119,7 @@ fn rules(site: &Site) -> Done<BTreeMap<String, u64>> {
 pub(crate) fn find(site: &Site) -> Done<BTreeMap<String, Found>> {
     let mut found: BTreeMap<String, Found> =
         SCOPES.iter().map(|scope| ((*scope).to_owned(), Found::default())).collect();
-    let before = days(site)?;
+    let before = last_days(site)?;
     for (scope, kind, quantity, price) in summary(site, "project_id,type", "")? {
         let Some(found) = found.get_mut(&scope) else {
             return Err(Stop::Wrong(format!("rows of the strange scope `{scope}`")));
@@ -129,7 +129,7 @@ pub(crate) fn find(site: &Site) -> Done<BTreeMap<String, Found>> {
             _ => found.pushed = (quantity, price),
         }
     }
-    let after = days(site)?;
+    let after = last_days(site)?;
     for (scope, key, quantity, price) in summary(site, "project_id,push", "&filters=type:pushed")? {
         let found = found.entry(scope).or_default();
         found.pushes.insert(key, (quantity, price));
@@ -137,8 +137,8 @@ pub(crate) fn find(site: &Site) -> Done<BTreeMap<String, Found>> {
     let rules = rules(site)?;
     let tasks = get(site, "/v2/task/reprocesses?limit=100000")?;
     for (scope, found) in &mut found {
-        found.days_min = before.get(scope).map_or(0, |days| days.0);
-        found.days_max = after.get(scope).map_or(0, |days| days.1);
+        found.last_before = before.get(scope).copied();
+        found.last_after = after.get(scope).copied();
         found.rules = rules.get(scope).copied().unwrap_or(0);
         let tasks = tasks["results"].as_array().into_iter().flatten();
         found.reprocessings = tasks.filter(|task| task["scope_id"] == scope.as_str()).count();
@@ -189,6 +189,7 @@ impl Client<'_> {
             match step {
                 Ok(()) => {}
                 Err((Stop::Lost, next)) => {
+                    let next = next.map(|next| *next);
                     return Ok([Some(self.state), next].into_iter().flatten().collect());
                 }
                 Err((Stop::Wrong(why), _)) => return Err(format!("{}: {why}", self.scope)),
@@ -208,7 +209,7 @@ impl Client<'_> {
         self.common.acknowledged.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn push(&mut self) -> Result<(), (Stop, Option<State>)> {
+    fn push(&mut self) -> Result<(), (Stop, Option<Box<State>>)> {
         let key = self.name();
         let pushed = self.send_push(&key);
         let (outcome, push) = pushed;
@@ -219,12 +220,12 @@ impl Client<'_> {
                 self.becomes(next);
                 Ok(())
             }
-            Err(stop) => Err((stop, Some(next))),
+            Err(stop) => Err((stop, Some(Box::new(next)))),
         }
     }
 
     /// What was stored is not stored again.
-    fn push_again(&mut self) -> Result<(), (Stop, Option<State>)> {
+    fn push_again(&mut self) -> Result<(), (Stop, Option<Box<State>>)> {
         let count = self.state.pushes.len() as u64;
         if count == 0 {
             return Ok(());
@@ -239,8 +240,12 @@ impl Client<'_> {
         let seed = key.bytes().fold(7_u64, |seed, byte| seed * 31 + u64::from(byte));
         let mut random = Random::new(seed);
         let day_of_push = random.below(days_due());
-        // Now and then one that fills sled's log with texts.
-        let rows = if random.percent(8) { 800 } else { 1 + random.below(12) };
+        // Now and then one that fills sled's log with texts, or more than a segment of it.
+        let rows = match (random.percent(8), random.percent(2)) {
+            (true, true) => 21_000,
+            (true, false) => 800,
+            (false, _) => 1 + random.below(12),
+        };
         let mut points = Vec::new();
         let (mut quantity, mut price) = (0, 0);
         for _ in 0..rows {
@@ -290,7 +295,7 @@ impl Client<'_> {
         self.state = matched.unwrap_or_else(|| panic!("found {found:?} for {:?}", self.state));
     }
 
-    fn reset(&mut self) -> Result<(), (Stop, Option<State>)> {
+    fn reset(&mut self) -> Result<(), (Stop, Option<Box<State>>)> {
         self.wait_until_collected().map_err(|stop| (stop, None))?;
         let day_of_reset = self.random.below(days_due());
         let body = json!({
@@ -307,12 +312,12 @@ impl Client<'_> {
                 let why = format!("reset: {} {}", answer.status, answer.text);
                 Err((Stop::Wrong(why), None))
             }
-            Err(stop) => Err((stop, Some(next))),
+            Err(stop) => Err((stop, Some(Box::new(next)))),
         }
     }
 
     /// A rule of a group of its own, in force since ever: days that were rated keep their price.
-    fn change_price(&mut self) -> Result<(), (Stop, Option<State>)> {
+    fn change_price(&mut self) -> Result<(), (Stop, Option<Box<State>>)> {
         let known = |stop| (stop, None);
         self.wait_until_collected().map_err(known)?;
         let services = get(self.site, &format!("{HASHMAP}/services")).map_err(known)?;
@@ -329,12 +334,12 @@ impl Client<'_> {
                 self.becomes(next);
                 Ok(())
             }
-            Err(stop) => Err((stop, Some(next))),
+            Err(stop) => Err((stop, Some(Box::new(next)))),
         }
     }
 
     /// Some days are rated by today's rules.
-    fn reprocess(&mut self) -> Result<(), (Stop, Option<State>)> {
+    fn reprocess(&mut self) -> Result<(), (Stop, Option<Box<State>>)> {
         self.wait_until_collected().map_err(|stop| (stop, None))?;
         let days = self.state.rated_by.len() as u64;
         let first = self.random.below(days);
@@ -357,7 +362,7 @@ impl Client<'_> {
         });
         match post(self.site, "/v2/task/reprocesses", &body) {
             Ok(_) => self.becomes(next),
-            Err(stop) => return Err((stop, Some(next))),
+            Err(stop) => return Err((stop, Some(Box::new(next)))),
         }
         self.wait_until_collected().map_err(|stop| (stop, None))
     }
@@ -367,16 +372,16 @@ impl Client<'_> {
     fn wait_until_collected(&mut self) -> Done<()> {
         let begin = Instant::now();
         loop {
-            let (low, high) = days(self.site)?.get(self.scope).copied().unwrap_or_default();
+            let last_before = last_days(self.site)?.get(self.scope).copied();
             let filters = format!("&filters=project_id:{},type:usage", self.scope);
             let rows = summary(self.site, "project_id,type", &filters)?;
-            let (_, high_after) = days(self.site)?.get(self.scope).copied().unwrap_or_default();
+            let last_after = last_days(self.site)?.get(self.scope).copied();
             let (quantity, price) =
                 rows.first().map_or_else(Default::default, |row| (row.2, row.3));
             let found = Found {
                 rules: self.state.rules,
-                days_min: low,
-                days_max: high.max(high_after),
+                last_before,
+                last_after,
                 quantity,
                 price,
                 reprocessings: self.state.reprocessings,
@@ -389,7 +394,7 @@ impl Client<'_> {
             };
             let pushes = std::mem::take(&mut self.state.pushes);
             self.state = State { pushes, ..matched };
-            if self.state.days_min >= days_due() && self.state.reprocessed.is_none() {
+            if self.state.is_settled() {
                 return Ok(());
             }
             if self.common.is_over.load(Ordering::Relaxed) {

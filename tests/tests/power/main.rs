@@ -4,7 +4,8 @@
 //! The daemon's state stands on a disk of the test ([`rated_tests::Disk`]), which forgets what was
 //! not synced. A schedule is a new disk, a first start and many cuts: in the start-up, also that
 //! after a cut, or while clients push, change prices, reset and reprocess and the cycle collects
-//! and compacts. After each start the whole content is compared with a model.
+//! and compacts. After each start the whole content is compared with a model. At the end, with
+//! power, each day that is due must get into the ledger, once.
 //!
 //! `RATED_TEST_POWER_CUTS=n` sets how many cuts there are in all (for nights, by `cargo test`: the
 //! other runner ends tests that take minutes), `RATED_TEST_POWER_SEED=n` runs that one schedule.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rated_tests::Exact;
 
-use crate::site::QUANTITY;
+use crate::site::{QUANTITY, days_due};
 
 /// A push as a whole: what its rows add up to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) struct State {
     pub(crate) rated_by: Vec<u64>,
     /// Days that are known to be in the ledger.
     pub(crate) days_min: u64,
+    /// The day that a reset has set the scope to, until that day is in the ledger again.
+    pub(crate) reset_to: Option<u64>,
     pub(crate) reprocessings: usize,
     /// `rated_by` when the reprocessing is done that was asked for last.
     pub(crate) reprocessed: Option<Vec<u64>>,
@@ -34,9 +36,9 @@ pub(crate) struct State {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Found {
     pub(crate) rules: u64,
-    /// Between these two is the number of days that are in the ledger.
-    pub(crate) days_min: u64,
-    pub(crate) days_max: u64,
+    /// The day that the scope was processed last, as it said before and after the quantity.
+    pub(crate) last_before: Option<u64>,
+    pub(crate) last_after: Option<u64>,
     pub(crate) quantity: Exact,
     pub(crate) price: Exact,
     pub(crate) reprocessings: usize,
@@ -49,7 +51,13 @@ impl State {
     pub(crate) fn reset(&mut self, day: u64) {
         self.rated_by.truncate(usize::try_from(day).expect("few days"));
         self.days_min = self.days_min.min(day);
+        self.reset_to = Some(day);
         self.pushes.retain(|_, push| push.day < day);
+    }
+
+    /// Whether every day that is due is in the ledger, and no reprocessing is under way.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.days_min >= days_due() && self.reprocessed.is_none()
     }
 
     /// So many days have been rated by now; the newest by the rules there are.
@@ -57,6 +65,17 @@ impl State {
         let days_rated = usize::try_from(days).expect("few days").max(self.rated_by.len());
         self.rated_by.resize(days_rated, self.rules);
         self.days_min = self.days_min.max(days);
+        self.reset_to = self.reset_to.filter(|day| days <= *day);
+    }
+
+    /// How many days are in the ledger at least, when the last one is said to be this. The day that
+    /// a reset has set the scope to may not be there; every other one is.
+    fn days_up_to(&self, last: Option<u64>) -> u64 {
+        match last {
+            Some(last) if self.reset_to == Some(last) => last,
+            Some(last) => last + 1,
+            None => 0,
+        }
     }
 
     /// What days cost, if they were rated by so many rules.
@@ -82,7 +101,8 @@ impl State {
         if !is_same {
             return None;
         }
-        let mut days = self.days_min.max(found.days_min)..=found.days_max;
+        let days_max = found.last_after.map_or(0, |last| last + 1);
+        let mut days = self.days_min.max(self.days_up_to(found.last_before))..=days_max;
         let days = days.find(|days| found.quantity == units(QUANTITY * days))?;
         let mut state = self.clone();
         if found.price != self.price(&self.rated_by, days) {

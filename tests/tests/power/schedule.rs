@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rated_tests::{Disk, Fault, Random};
+use rated_tests::{Disk, Fault, PATIENCE, Random};
 
 use crate::client::{self, Candidates, Client, Common, Stop};
 use crate::model::State;
@@ -22,6 +22,8 @@ const START_OPERATIONS: u64 = 120;
 const WORK_OPERATIONS_MAX: u64 = 500;
 /// Longest time that clients work, should they do less than that.
 const WORK_TIME_MAX: Duration = Duration::from_secs(4);
+/// Between two looks whether everything is collected at the end.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Schedule {
     seed: u64,
@@ -122,9 +124,36 @@ impl Schedule {
             disk = lost.after_cut(&mut survives);
             self.cuts += u64::from(violation.is_none());
         }
+        if violation.is_none() {
+            violation = self.settle(disk, is_set_up).err();
+        }
         let acknowledged = self.common.acknowledged.load(Ordering::Relaxed);
         let (seed, cuts) = (self.seed, self.cuts);
         Outcome { seed, cuts, acknowledged, operations, log_size, violation }
+    }
+
+    /// With power all that is due gets into the ledger, each day once.
+    fn settle(&mut self, disk: Disk, is_set_up: bool) -> Result<(), String> {
+        if !is_set_up {
+            return Ok(());
+        }
+        let site = match Site::start(disk) {
+            Start::Serves(site) => site,
+            Start::Cut(_) => return Err("power went though nobody cut it".to_owned()),
+            Start::Failed(_, said) => return Err(format!("the daemon does not start:\n{said}")),
+        };
+        let begin = Instant::now();
+        loop {
+            self.compare(&site)?;
+            if self.candidates.values().flatten().all(State::is_settled) {
+                return Ok(());
+            }
+            if begin.elapsed() > PATIENCE {
+                let known = &self.candidates;
+                return Err(format!("days are missing for ever, this is there: {known:?}"));
+            }
+            thread::sleep(SETTLE_PAUSE);
+        }
     }
 
     /// Compares, then lets clients work until power goes.

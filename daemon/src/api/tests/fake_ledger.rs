@@ -335,11 +335,16 @@ impl Ledger for FakeLedger {
         unreachable!("tests of this use the real ledger")
     }
 
-    fn advance_reprocessing(&self, _: u64, _: DateTime<Utc>) -> Result<(), LedgerError> {
+    fn open_reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError> {
         unreachable!("tests of this use the real ledger")
     }
 
-    fn postpone_reprocessing(&self, _: u64, _: &[ScopeId]) -> Result<u64, LedgerError> {
+    fn advance_reprocessing(
+        &self,
+        _: u64,
+        _: DateTime<Utc>,
+        _: &[ScopeId],
+    ) -> Result<Option<u64>, LedgerError> {
         unreachable!("tests of this use the real ledger")
     }
 

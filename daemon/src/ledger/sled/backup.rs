@@ -1,41 +1,32 @@
 //! A copy of the ledger as it was at one moment, while the ledger goes on.
 //!
-//! What stands in sled is written aside at the begin, while changes wait: it is small. Data files
-//! only ever grow, and whoever began to read before keeps them from being deleted: what they had
-//! at that moment can be read for as long as the backup lasts. There is one backup at a time; one
-//! that nobody reads is given up.
-//!
-//! ```text
-//! <ledger>/backup.records      gone when the backup has ended, and at a start
-//! records = "rated records\n" 1:u8 { table:u8 key:bytes value:bytes }
-//! ```
+//! What stands in sled is written aside at the begin (`aside`), for which changes hardly wait. Data
+//! files only ever grow, and whoever began to read before keeps them from being deleted: what they
+//! had at that moment can be read for as long as the backup lasts. There is one backup at a time;
+//! one that nobody reads is given up.
 //!
 //! Everything but the journal is in it: what a journal says stands in its place already.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write as _};
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest as _, Sha256};
 
 use super::LEDGER_VERSION;
-use super::catalog::Catalog;
-use super::codec::Writer;
+use super::aside::{Aside, Moment, RecordsError, next_record, read_magic};
 use super::data::{FileId, Files};
-use super::journal::JOURNAL;
 use super::ledger::Inner;
 use super::opening::{OpenError, SledOptions};
 use super::query::read_error;
 use super::readers::Stay;
-use super::store::{Store, Table, VALUE_SIZE_MAX, Write, store_error};
+use super::space::Share;
+use super::store::{Store, Write, store_error};
 use crate::fault::{Step, passed};
 use crate::ledger::{BACKUP_PIECE_SIZE_MAX, BackupPart, BackupPlan, BackupRead, LedgerError};
-
-pub(super) const SPOOL_NAME: &str = "backup.records";
-const MAGIC: &[u8] = b"rated records\n\x01";
 
 /// A backup that nobody has read of for so long has ended.
 const IDLE: TimeDelta = TimeDelta::minutes(15);
@@ -43,8 +34,6 @@ const IDLE: TimeDelta = TimeDelta::minutes(15);
 const DIGEST_PIECE_SIZE: u32 = 1 << 20;
 /// So many writes are made durable together when records are restored.
 const RESTORE_WRITES: usize = 1000;
-/// Longest key that is restored, bytes: bounds what damage can make us allocate.
-const KEY_SIZE_MAX: usize = 64 << 10;
 
 /// The one backup there may be.
 #[derive(Debug, Default)]
@@ -55,18 +44,11 @@ struct Backup {
     id: u64,
     /// Sizes as they were.
     files: Arc<Files>,
+    /// Without a name: nobody else can write to it, and it is gone when it is closed.
     spool: File,
-    spool_path: PathBuf,
     records_size: u64,
     last_read: Mutex<DateTime<Utc>>,
     _stay: Stay,
-}
-
-impl Drop for Backup {
-    fn drop(&mut self) {
-        // A start removes it as well.
-        let _ = fs::remove_file(&self.spool_path);
-    }
 }
 
 impl Inner {
@@ -77,7 +59,6 @@ impl Inner {
     pub(super) fn begin_backup(&self, now: DateTime<Utc>) -> Result<BackupPlan, LedgerError> {
         let mut backups = self.backups();
         let last_id = backups.0.as_ref().map_or(0, |backup| backup.id);
-        // Before the new one writes to the same place.
         backups.0 = None;
         if let Some(broken) = self.store.broken().first() {
             return Err(broken.damage());
@@ -87,20 +68,16 @@ impl Inner {
         }
         // Told from those of an earlier start, too.
         let id = u64::try_from(now.timestamp_millis()).unwrap_or(0).max(last_id + 1);
-        let spool_path = self.data.ledger_folder().join(SPOOL_NAME);
+        self.space.check(self.store.size_on_disk()?, Share::All)?;
         let stay = self.readers.stay();
-        let (catalog, change, spool) = {
-            let catalog = self.lock();
-            let spool = write_aside(&self.store, &spool_path)?;
-            (Catalog::clone(&catalog), self.seals.change(), spool)
-        };
+        let Moment { catalog, change, spool } = Aside::write(self)?.catch_up()?;
         passed(Step::BackupSpooled);
         let records_size = spool.metadata().map_err(store_error)?.len();
         let files = catalog.files.iter().map(|(file, entry)| (file.to_string(), entry.size));
         let plan =
             BackupPlan { id, change, format: LEDGER_VERSION, records_size, files: files.collect() };
         let (files, last_read) = (catalog.files, Mutex::new(now));
-        let backup = Backup { id, files, spool, spool_path, records_size, last_read, _stay: stay };
+        let backup = Backup { id, files, spool, records_size, last_read, _stay: stay };
         backups.0 = Some(Arc::new(backup));
         Ok(plan)
     }
@@ -186,37 +163,10 @@ impl Backup {
     }
 }
 
-/// All records but those of the journal.
-fn write_aside(store: &Store, path: &Path) -> Result<File, LedgerError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(true);
-    let file = options.open(path).map_err(store_error)?;
-    let mut out = BufWriter::new(&file);
-    out.write_all(MAGIC).map_err(store_error)?;
-    for table in Table::all() {
-        for entry in store.range(table, ..) {
-            let (key, value) = entry?;
-            if table == Table::Meta && key.starts_with(JOURNAL) {
-                continue;
-            }
-            let mut record = Writer::new();
-            record.u8(table as u8);
-            record.bytes(&key);
-            record.bytes(&value);
-            out.write_all(&record.into_bytes()).map_err(store_error)?;
-        }
-    }
-    out.flush().map_err(store_error)?;
-    drop(out);
-    Ok(file)
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    #[error("cannot read the records of the backup")]
-    Read(#[source] io::Error),
-    #[error("the records of the backup are not what this program writes")]
-    Strange,
+    #[error("cannot take the records from the backup")]
+    Read(#[from] RecordsError),
     #[error("cannot write the ledger")]
     Open(#[from] OpenError),
     #[error("cannot write the ledger")]
@@ -226,58 +176,17 @@ pub enum RestoreError {
 /// Writes the records of a backup into a ledger that has none: its folder has data files at most.
 /// Durable when it returns.
 pub fn restore_records(path: &Path, records: impl Read) -> Result<(), RestoreError> {
-    let mut records = BufReader::new(records);
-    let mut magic = [0; MAGIC.len()];
-    records.read_exact(&mut magic).map_err(RestoreError::Read)?;
-    if magic != MAGIC {
-        return Err(RestoreError::Strange);
-    }
+    let mut records = read_magic(records)?;
     let store = Store::open_to_restore(path, SledOptions::default())?;
     let mut writes = Vec::new();
-    read_records(&mut records, |write| {
-        writes.push(write);
+    while let Some((table, key, value)) = next_record(&mut records)? {
+        writes.push(Write::put(table, key, value));
         if writes.len() >= RESTORE_WRITES {
             store.write_early(&std::mem::take(&mut writes))?;
         }
-        Ok(())
-    })?;
+    }
     store.write_early(&writes)?;
     passed(Step::RestoreRecordsWritten);
     store.sync()?;
     Ok(())
-}
-
-/// Each record behind the magic bytes.
-pub(super) fn read_records(
-    records: &mut impl Read,
-    mut each: impl FnMut(Write) -> Result<(), RestoreError>,
-) -> Result<(), RestoreError> {
-    loop {
-        let mut table = [0];
-        if records.read(&mut table).map_err(RestoreError::Read)? == 0 {
-            return Ok(());
-        }
-        let table = Table::from_number(table[0]).ok_or(RestoreError::Strange)?;
-        let key = read_bytes(records, KEY_SIZE_MAX)?;
-        let value = read_bytes(records, VALUE_SIZE_MAX)?;
-        each(Write::put(table, key, value))?;
-    }
-}
-
-fn read_bytes(records: &mut impl Read, size_max: usize) -> Result<Vec<u8>, RestoreError> {
-    let mut size = 0_usize;
-    for shift in (0..28).step_by(7) {
-        let mut byte = [0];
-        records.read_exact(&mut byte).map_err(RestoreError::Read)?;
-        size |= usize::from(byte[0] & 0x7F) << shift;
-        if byte[0] & 0x80 == 0 {
-            break;
-        }
-    }
-    if size > size_max {
-        return Err(RestoreError::Strange);
-    }
-    let mut bytes = vec![0; size];
-    records.read_exact(&mut bytes).map_err(RestoreError::Read)?;
-    Ok(bytes)
 }

@@ -47,6 +47,8 @@ pub(super) struct Catalog {
     pub(super) mappings: Arc<BTreeMap<u64, CollectorMapping>>,
     /// By id.
     pub(super) reprocessings: Arc<BTreeMap<u64, ReprocessingEntry>>,
+    /// How many were finished since the start.
+    pub(super) reprocessings_finished: u64,
     pub(super) kv_revisions: Arc<BTreeMap<String, u64>>,
     pub(super) files: Arc<Files>,
     /// Of days and months.
@@ -152,6 +154,18 @@ pub(super) struct ReprocessingEntry {
     pub(super) author: String,
     pub(super) current: Option<DateTime<Utc>>,
     pub(super) finished: bool,
+}
+
+/// Longest period, seconds: the configuration takes none that is longer than a day.
+const PERIOD_SECS_MAX: i64 = 86_400;
+
+impl ReprocessingEntry {
+    /// Whether anything of it may begin in `[begin, end)`: what is replaced begins within its
+    /// periods, the last of which begins at its end at the latest.
+    pub(super) fn meets(&self, begin_secs: i64, end_secs: i64) -> bool {
+        let last_secs = self.end.timestamp().saturating_add(PERIOD_SECS_MAX);
+        self.start.timestamp() < end_secs && begin_secs <= last_secs
+    }
 }
 
 /// Failed attempts by metric.

@@ -53,6 +53,8 @@ const DEAD_SHARE: usize = 4;
 const SCAN_SLICES_MAX: usize = 4096;
 /// Most merges that may fail in one pass before the rest of it is left out.
 const FAILED_MAX: usize = 1024;
+/// How often a pass says that it waits for readers before it ends without them.
+pub(super) const WAITS_MAX: u32 = 600;
 
 /// Where the work stands; nothing that a restart has to know.
 #[derive(Debug)]
@@ -64,6 +66,10 @@ pub(super) struct Compactor {
     generations: generations::Progress,
     moving: moving::Progress,
     summing: sums::Progress,
+    /// Everything was looked at in this pass.
+    is_through: bool,
+    /// How often it was said since that readers hold up the end of the pass.
+    waits: u32,
     /// Files without a slice, and the number of the first reader who cannot know of one.
     doomed: VecDeque<(FileId, u64)>,
 }
@@ -76,6 +82,8 @@ impl Default for Compactor {
             generations: generations::Progress::default(),
             moving: moving::Progress::default(),
             summing: sums::Progress::default(),
+            is_through: false,
+            waits: 0,
             doomed: VecDeque::new(),
         }
     }
@@ -138,17 +146,15 @@ impl SledLedger {
         }
         let step = self.next_step(compactor)?;
         let dead = self.inner.catalog().files.values().map(|file| file.dead).sum();
-        let doomed: u64 = compactor.doomed.len() as u64;
-        let progress = match step.progress {
-            Compacted::All if doomed > 0 => Compacted::Waits,
-            progress => progress,
-        };
-        Ok(CompactionStep { bytes_dead: dead, progress, ..step })
+        Ok(CompactionStep { bytes_dead: dead, ..step })
     }
 
     fn next_step(&self, compactor: &mut Compactor) -> Result<CompactionStep, LedgerError> {
         if let Some(step) = self.delete_file(compactor)? {
             return Ok(step);
+        }
+        if compactor.is_through {
+            return Ok(self.end_pass(compactor));
         }
         match self.inner.find(compactor)? {
             Found::Merge(slices, catalog) => return self.merge(compactor, slices, &catalog),
@@ -166,9 +172,23 @@ impl SledLedger {
         if let Some(periods_summed) = self.sum_up_some(&mut compactor.summing)? {
             return Ok(CompactionStep { periods_summed, ..CompactionStep::default() });
         }
-        let doomed = std::mem::take(&mut compactor.doomed);
-        *compactor = Compactor { doomed, ..Compactor::default() };
-        Ok(CompactionStep { progress: Compacted::All, ..CompactionStep::default() })
+        compactor.is_through = true;
+        Ok(self.end_pass(compactor))
+    }
+
+    /// Files that readers may still come to are waited for, but not for ever: a backup may last
+    /// hours. What is left of them then is left to the next pass.
+    fn end_pass(&self, compactor: &mut Compactor) -> CompactionStep {
+        let mut progress = Compacted::Waits;
+        compactor.waits += 1;
+        if compactor.doomed.is_empty() || compactor.waits > WAITS_MAX {
+            let doomed = std::mem::take(&mut compactor.doomed);
+            let mut generations = std::mem::take(&mut compactor.generations);
+            generations.begin_pass(&self.inner.catalog());
+            *compactor = Compactor { generations, doomed, ..Compactor::default() };
+            progress = Compacted::All;
+        }
+        CompactionStep { progress, ..CompactionStep::default() }
     }
 
     /// The file that nobody has known of for longest, if its last readers have ended.

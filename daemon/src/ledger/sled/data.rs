@@ -104,12 +104,12 @@ pub(super) struct FileId {
 }
 
 impl FileId {
-    fn key(self) -> Vec<u8> {
+    pub(super) fn key(self) -> Vec<u8> {
         let month = (self.month.0.cast_unsigned() ^ 1 << 31).to_be_bytes();
         [month, self.number.to_be_bytes()].concat()
     }
 
-    fn from_key(key: &[u8]) -> Option<FileId> {
+    pub(super) fn from_key(key: &[u8]) -> Option<FileId> {
         let (month, number) = key.split_first_chunk::<4>()?;
         let month = Month((u32::from_be_bytes(*month) ^ 1 << 31).cast_signed());
         Some(FileId { month, number: u32::from_be_bytes(number.try_into().ok()?) })

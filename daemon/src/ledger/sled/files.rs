@@ -18,7 +18,7 @@ use std::path::Path;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::backup::SPOOL_NAME;
+use super::aside::SPOOL_NAME;
 use super::opening::OpenError;
 
 const SNAPSHOT: &str = "snap.";

@@ -29,6 +29,7 @@ use super::reprocessing::{staged_key, within};
 use super::rollup::RollupEntry;
 use super::runs::ScopeRuns;
 use super::slice::{Slice, SliceKey};
+use super::space::Share;
 use super::store::{Table, Write};
 use super::{data, removal, reprocessing};
 use crate::fault::{Step, passed};
@@ -134,6 +135,30 @@ pub(super) fn between(
     within(reading, Table::Generations, staged_key(id, first)..staged_key(id, end))
 }
 
+/// The reprocessings of which figures are written down, in order of creation: as many looks as
+/// there are, however many have ended without.
+pub(super) fn ids(reading: Reading<'_>) -> impl Iterator<Item = Result<u64, LedgerError>> {
+    let mut next = Some(0_u64);
+    std::iter::from_fn(move || {
+        let from = next?.to_be_bytes().to_vec();
+        let found = reading.store.range(Table::Generations, from..).next()?;
+        let id = found.map(|(key, _)| key.first_chunk::<8>().map(|id| u64::from_be_bytes(*id)));
+        next = id.as_ref().ok().copied().flatten().and_then(|id| id.checked_add(1));
+        id.transpose()
+    })
+}
+
+/// Those of them with something that may begin in a range.
+pub(super) fn ids_between(
+    reading: Reading<'_>,
+    (begin_secs, end_secs): (i64, i64),
+) -> impl Iterator<Item = Result<u64, LedgerError>> + use<'_> {
+    ids(reading).filter(move |id| {
+        let entry = id.as_ref().ok().and_then(|id| reading.catalog.reprocessings.get(id));
+        entry.is_none_or(|entry| entry.meets(begin_secs, end_secs))
+    })
+}
+
 /// Takes scopes out of what a reprocessing has written down, at its end: by metric and period.
 pub(super) fn without(
     reading: Reading<'_>,
@@ -160,11 +185,12 @@ pub(super) fn without_from(
     from_secs: i64,
 ) -> Result<Vec<(u64, Slice)>, LedgerError> {
     let mut changed = Vec::new();
-    for id in reading.catalog.reprocessings.keys() {
-        for slice in between(reading, *id, (from_secs, i64::MAX)) {
+    for id in ids_between(reading, (from_secs, i64::MAX)) {
+        let id = id?;
+        for slice in between(reading, id, (from_secs, i64::MAX)) {
             let mut slice = slice?;
             if removal::leave_out(reading, &mut slice, scopes)?.is_some() {
-                changed.push((*id, slice));
+                changed.push((id, slice));
             }
         }
     }
@@ -179,7 +205,20 @@ pub(super) fn write(stage: &mut Stage, id: u64, slice: &Slice) {
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     key: Vec<u8>,
+    /// How many reprocessings were finished when the pass began.
+    finished: u64,
+    /// Nothing is beyond the limit until another reprocessing is finished.
     is_done: bool,
+}
+
+impl Progress {
+    /// The next pass begins.
+    pub(super) fn begin_pass(&mut self, catalog: &Catalog) {
+        let finished = catalog.reprocessings_finished;
+        if !self.is_done || self.finished != finished {
+            *self = Progress { finished, ..Progress::default() };
+        }
+    }
 }
 
 /// A record with fewer scopes than it had.
@@ -227,6 +266,7 @@ impl SledLedger {
         if !thinned.is_empty() {
             let inner = Arc::clone(&self.inner);
             self.change_with(Company::Alone, move |stage: &mut Stage| {
+                stage.share = Share::Half;
                 for Thinned { id, slice, record } in thinned {
                     let key = staged_key(id, slice.key());
                     // A reset may have been faster.
@@ -263,11 +303,10 @@ impl Inner {
                 newer.extend(reading.rollup(slice, part)?.iter().map(|entry| (entry.scope, 0)));
             }
         }
-        for (other, _) in reading.catalog.reprocessings.range(id + 1..) {
-            let is_newer = reading.catalog.reprocessings.get(other).is_some_and(is_finished);
-            if kept == 0 || !is_newer {
-                continue;
-            }
+        let newer_ones = reading.catalog.reprocessings.range(id + 1..).filter(|(_, entry)| {
+            entry.finished && entry.meets(begin_secs, begin_secs.saturating_add(1))
+        });
+        for (other, _) in newer_ones.take_while(|_| kept > 0) {
             for found in between(reading, *other, (begin_secs, begin_secs.saturating_add(1))) {
                 let found = found?;
                 for part in 0..found.rollups.len() {
@@ -286,21 +325,22 @@ impl Inner {
 
     /// Finished reprocessings with figures from before, the oldest first.
     pub(super) fn generations(&self) -> Result<Vec<Generation>, LedgerError> {
-        let catalog = self.lock();
+        let catalog = self.lock_whole()?;
         let reading = self.reading(&catalog);
         let mut generations = Vec::new();
-        for reprocessing in reprocessing::list(&catalog)? {
-            let mut kept = between(reading, reprocessing.id, (i64::MIN, i64::MAX));
-            if reprocessing.finished && kept.next().transpose()?.is_some() {
-                generations.push(Generation {
-                    id: reprocessing.id,
-                    reason: reprocessing.reason,
-                    start: reprocessing.start,
-                    end: reprocessing.end,
-                    at: reprocessing.at,
-                    scopes: reprocessing.scopes,
-                });
-            }
+        for id in ids(reading) {
+            let id = id?;
+            let entry = catalog.reprocessings.get(&id).filter(|entry| entry.finished);
+            let Some(entry) = entry else { continue };
+            let reprocessing = reprocessing::describe(&catalog, id, entry)?;
+            generations.push(Generation {
+                id,
+                reason: reprocessing.reason,
+                start: reprocessing.start,
+                end: reprocessing.end,
+                at: reprocessing.at,
+                scopes: reprocessing.scopes,
+            });
         }
         Ok(generations)
     }
@@ -320,7 +360,7 @@ impl Inner {
         let (mut begins, mut figures) = (0, 0);
         loop {
             let (catalog, found) = {
-                let catalog = self.lock();
+                let catalog = self.lock_whole()?;
                 // Which figures came after which.
                 catalog.holes.check(Table::Reprocessings)?;
                 let reading = self.reading(&catalog);
@@ -343,7 +383,7 @@ impl Inner {
 
     /// Whether anything is kept from before a reprocessing.
     pub(super) fn has_generation(&self, id: u64) -> Result<bool, LedgerError> {
-        let catalog = self.lock();
+        let catalog = self.lock_whole()?;
         catalog.holes.check(Table::Reprocessings)?;
         let is_finished = catalog.reprocessings.get(&id).is_some_and(|entry| entry.finished);
         let mut kept = between(self.reading(&catalog), id, (i64::MIN, i64::MAX));

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use super::aside::Changed;
 use super::backup::Backups;
 use super::catalog::Catalog;
 use super::compaction::Compactor;
@@ -81,12 +82,14 @@ pub(super) struct Inner {
     current: ArcSwap<Catalog>,
     version: AtomicU64,
     pub(super) readers: Readers,
-    space: Space,
+    pub(super) space: Space,
     /// A group that is durable has only partly got to its places.
     is_torn: AtomicBool,
     pub(super) seals: Seals,
     marks: Marks,
     pub(super) backups: Mutex<Backups>,
+    /// What changes while a backup begins.
+    pub(super) changed: Changed,
     pub(super) keep_generations: u32,
     /// What was found at the start, for people.
     troubles: Vec<String>,
@@ -146,6 +149,7 @@ impl SledLedger {
             seals,
             marks,
             backups: Mutex::default(),
+            changed: Changed::default(),
             keep_generations: options.keep_generations,
             troubles,
         });
@@ -242,6 +246,13 @@ impl Inner {
         self.catalog.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The same, if what stands in sled is of one moment.
+    pub(super) fn lock_whole(&self) -> Result<RwLockReadGuard<'_, Arc<Catalog>>, LedgerError> {
+        let catalog = self.lock();
+        self.is_whole()?;
+        Ok(catalog)
+    }
+
     pub(super) fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.lock())
     }
@@ -295,12 +306,20 @@ impl Inner {
         let written = self.data.append(&stage.extents);
         written.map_err(|error| GroupError::Undone(store_error(error)))?;
         let new_texts = self.texts.take_new();
-        stage.journaled.extend(new_texts.journaled);
+        stage.journaled.extend(new_texts.journaled.iter().cloned());
         if stage.journaled.is_empty() && new_texts.early.is_empty() {
             return Ok(());
         }
         let (writes, counts) = (&mut stage.journaled, &new_texts.counts);
-        let pending = self.seals.extend(&self.store, writes, counts)?;
+        let pending = match self.seals.extend(&self.store, writes, counts) {
+            Ok(pending) => pending,
+            // What was to be replaced cannot be read: nothing was written yet.
+            Err(error @ LedgerError::Damaged { .. }) => {
+                self.texts.put_back(new_texts);
+                return Err(GroupError::Undone(error));
+            }
+            Err(error) => return Err(error.into()),
+        };
         self.store.write_early(&new_texts.early)?;
         self.store.journal(&stage.journaled)?;
         self.texts.settle();
@@ -308,6 +327,7 @@ impl Inner {
         let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
         self.seals.settle(pending);
         self.is_torn.store(true, Ordering::Release);
+        self.changed.note(stage.journaled.iter().chain(&new_texts.early));
         self.store.apply(&stage.journaled)?;
         passed(Step::GroupApplied);
         self.is_torn.store(false, Ordering::Release);
@@ -419,6 +439,10 @@ impl Ledger for SledLedger {
         reprocessing::list(&self.inner.catalog())
     }
 
+    fn open_reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError> {
+        reprocessing::list_open(&self.inner.catalog())
+    }
+
     fn add_reprocessing(&self, new: &NewReprocessing) -> Result<u64, LedgerError> {
         let new = new.clone();
         self.change(move |stage| reprocessing::add(stage, &new))
@@ -436,13 +460,14 @@ impl Ledger for SledLedger {
         self.change_with(Company::Alone, change)
     }
 
-    fn advance_reprocessing(&self, id: u64, staged: DateTime<Utc>) -> Result<(), LedgerError> {
-        self.change(move |stage| reprocessing::advance(stage, id, staged))
-    }
-
-    fn postpone_reprocessing(&self, id: u64, scopes: &[ScopeId]) -> Result<u64, LedgerError> {
-        let scopes = scopes.to_vec();
-        self.change(move |stage| reprocessing::postpone(stage, id, &scopes))
+    fn advance_reprocessing(
+        &self,
+        id: u64,
+        staged: DateTime<Utc>,
+        put_off: &[ScopeId],
+    ) -> Result<Option<u64>, LedgerError> {
+        let put_off = put_off.to_vec();
+        self.change(move |stage| reprocessing::advance(stage, id, staged, &put_off))
     }
 
     fn finish_reprocessing(&self, id: u64) -> Result<(), LedgerError> {

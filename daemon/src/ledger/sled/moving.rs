@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::catalog::Catalog;
+use super::catalog::{Catalog, ReprocessingEntry};
 use super::codec::{Damage, Reader};
 use super::data::{self, FileId};
 use super::ledger::{Inner, SledLedger};
@@ -135,7 +135,8 @@ impl Inner {
             let (key, bytes) = entry?;
             add(Table::Slices, &key, &key, &bytes)?;
         }
-        for id in catalog.reprocessings.keys() {
+        let of_month = |entry: &ReprocessingEntry| entry.meets(begin_secs, end_secs);
+        for (id, _) in catalog.reprocessings.iter().filter(|(_, entry)| of_month(entry)) {
             let range = reprocessing::staged_key(*id, key(begin_secs))
                 ..reprocessing::staged_key(*id, key(end_secs));
             for table in [Table::Staged, Table::Generations] {

@@ -7,7 +7,8 @@
 //! have done must stand in the store.
 //!
 //! After a failed write of sled the disk's content is unknown: no further change is taken. One of
-//! the data files that failed has changed nothing.
+//! the data files that failed has changed nothing, and neither has a group that was to replace a
+//! record that cannot be read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -47,7 +48,8 @@ pub(super) type Change = Box<dyn FnOnce(&mut Stage) -> Deliver + Send>;
 /// Why a group did not become durable, and what that means for those that follow.
 #[derive(Debug)]
 pub(super) enum GroupError {
-    /// Nothing of it is in the ledger: a full disk, for example, which may have room again.
+    /// Nothing of it is in the ledger: a full disk, for example, which may have room again, or a
+    /// damaged record that it was to replace.
     Undone(LedgerError),
     /// What is on disk is not known.
     Unknown(LedgerError),
@@ -74,9 +76,12 @@ pub(super) struct GroupFailure(Arc<LedgerError>);
 impl GroupFailure {
     /// For each of those who wait.
     fn error(self) -> LedgerError {
-        match *self.0 {
+        match &*self.0 {
             LedgerError::DiskFull { free_mib, reserve_mib } => {
-                LedgerError::DiskFull { free_mib, reserve_mib }
+                LedgerError::DiskFull { free_mib: *free_mib, reserve_mib: *reserve_mib }
+            }
+            LedgerError::Damaged { place, detail } => {
+                LedgerError::Damaged { place: place.clone(), detail: detail.clone() }
             }
             _ => LedgerError::Store(Box::new(self)),
         }

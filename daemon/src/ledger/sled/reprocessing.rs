@@ -132,24 +132,36 @@ pub(super) fn load(
 
 pub(super) fn list(catalog: &Catalog) -> Result<Vec<Reprocessing>, LedgerError> {
     catalog.holes.check(Table::Reprocessings)?;
+    let all = catalog.reprocessings.iter();
+    all.map(|(id, entry)| describe(catalog, *id, entry)).collect()
+}
+
+pub(super) fn list_open(catalog: &Catalog) -> Result<Vec<Reprocessing>, LedgerError> {
+    catalog.holes.check(Table::Reprocessings)?;
+    let open = catalog.reprocessings.iter().filter(|(_, entry)| !entry.finished);
+    open.map(|(id, entry)| describe(catalog, *id, entry)).collect()
+}
+
+pub(super) fn describe(
+    catalog: &Catalog,
+    id: u64,
+    entry: &ReprocessingEntry,
+) -> Result<Reprocessing, LedgerError> {
     let id_of = |scope: &ScopeNumber| {
         catalog.check_scope(*scope)?;
         Ok(catalog.scopes[*scope as usize].id.clone())
     };
-    let reprocessing = |(id, entry): (&u64, &ReprocessingEntry)| {
-        Ok(Reprocessing {
-            id: *id,
-            scopes: entry.scopes.iter().map(id_of).collect::<Result<_, LedgerError>>()?,
-            reason: entry.reason.clone(),
-            start: entry.start,
-            end: entry.end,
-            at: entry.at,
-            author: entry.author.clone(),
-            current: entry.current,
-            finished: entry.finished,
-        })
-    };
-    catalog.reprocessings.iter().map(reprocessing).collect()
+    Ok(Reprocessing {
+        id,
+        scopes: entry.scopes.iter().map(id_of).collect::<Result<_, LedgerError>>()?,
+        reason: entry.reason.clone(),
+        start: entry.start,
+        end: entry.end,
+        at: entry.at,
+        author: entry.author.clone(),
+        current: entry.current,
+        finished: entry.finished,
+    })
 }
 
 /// One that is not finished.
@@ -219,36 +231,33 @@ fn numbers_of(catalog: &Catalog, ids: &[ScopeId]) -> Result<Vec<ScopeNumber>, Le
     Ok(numbers)
 }
 
+/// One change: who is put off in one and not told of by the other would belong to nobody, or twice.
 pub(super) fn advance(
     stage: &mut Stage,
     id: u64,
     staged: DateTime<Utc>,
-) -> Result<(), LedgerError> {
-    let before = open_entry(&stage.catalog, id)?;
+    put_off: &[ScopeId],
+) -> Result<Option<u64>, LedgerError> {
+    let before = open_entry(&stage.catalog, id)?.clone();
+    let put_off: BTreeSet<ScopeNumber> = numbers_of(&stage.catalog, put_off)?.into_iter().collect();
+    let (later, stay): (Vec<ScopeNumber>, Vec<ScopeNumber>) =
+        before.scopes.iter().partition(|scope| put_off.contains(scope));
+    if !later.is_empty() {
+        // The id of the next one.
+        stage.catalog.holes.check(Table::Reprocessings)?;
+    }
+    let later_id = (!later.is_empty()).then(|| next_id(&stage.catalog));
     let current = before.current.max(Some(staged));
-    if current != before.current {
-        let entry = ReprocessingEntry { current, ..before.clone() };
-        put(stage, id, entry);
+    if current != before.current || later_id.is_some() {
+        put(stage, id, ReprocessingEntry { scopes: stay.into(), current, ..before.clone() });
+    }
+    if let Some(later_id) = later_id {
+        let later = ReprocessingEntry { scopes: later.into(), current: None, ..before };
+        put(stage, later_id, later);
+        passed(Step::ChangeReprocessingPostponed);
     }
     passed(Step::ChangeReprocessingAdvanced);
-    Ok(())
-}
-
-/// Scopes that are not in the reprocessing are left out.
-pub(super) fn postpone(stage: &mut Stage, id: u64, scopes: &[ScopeId]) -> Result<u64, LedgerError> {
-    // The id of the next one.
-    stage.catalog.holes.check(Table::Reprocessings)?;
-    let before = open_entry(&stage.catalog, id)?.clone();
-    let postponed: BTreeSet<ScopeNumber> =
-        numbers_of(&stage.catalog, scopes)?.into_iter().collect();
-    let (later, stay): (Vec<ScopeNumber>, Vec<ScopeNumber>) =
-        before.scopes.iter().partition(|scope| postponed.contains(scope));
-    let later = ReprocessingEntry { scopes: later.into(), current: None, ..before.clone() };
-    let new_id = next_id(&stage.catalog);
-    put(stage, id, ReprocessingEntry { scopes: stay.into(), ..before });
-    put(stage, new_id, later);
-    passed(Step::ChangeReprocessingPostponed);
-    Ok(new_id)
+    Ok(later_id)
 }
 
 pub(super) fn staged_key(id: u64, slice: SliceKey) -> Vec<u8> {

@@ -26,6 +26,9 @@ use crate::ledger::{LedgerError, Retained, Retention};
 /// Most slices of one step.
 const STEP_SLICES_MAX: usize = 512;
 
+/// One step of forgetting what begins before a moment.
+type Forget = fn(&SledLedger, i64) -> Result<Retained, LedgerError>;
+
 impl SledLedger {
     /// See [`Ledger::retain`](crate::ledger::Ledger::retain).
     pub(super) fn retain_step(
@@ -50,20 +53,23 @@ impl SledLedger {
             let months = i32::try_from(months).unwrap_or(i32::MAX);
             Month(newest.0.saturating_sub(months)).begin_secs()
         };
-        if let Some(months) = retention.sums_months {
-            let dropped = self.drop_slices(before(months))?;
-            if dropped.slices > 0 {
-                return Ok(dropped);
-            }
-            let dropped = self.drop_old_figures(before(months))?;
-            if dropped.slices > 0 {
-                return Ok(dropped);
+        let sums = retention.sums_months.map(before);
+        let rows = retention.rows_months.map(before);
+        let kinds: [(Option<i64>, Forget); 3] = [
+            (sums, SledLedger::drop_slices),
+            (sums, SledLedger::drop_old_figures),
+            (rows, SledLedger::drop_rows),
+        ];
+        // What cannot be forgotten keeps nothing else from it.
+        let mut failure = None;
+        for (before_secs, forget) in kinds {
+            match before_secs.map(|before_secs| forget(self, before_secs)).transpose() {
+                Ok(Some(dropped)) if dropped.slices > 0 => return Ok(dropped),
+                Ok(_) => {}
+                Err(error) => failure = failure.or(Some(error)),
             }
         }
-        match retention.rows_months {
-            Some(months) => self.drop_rows(before(months)),
-            None => Ok(Retained::default()),
-        }
+        failure.map_or(Ok(Retained::default()), Err)
     }
 
     fn drop_slices(&self, before_secs: i64) -> Result<Retained, LedgerError> {
@@ -95,9 +101,11 @@ impl SledLedger {
         self.change_with(Company::Alone, move |stage: &mut Stage| {
             let catalog = stage.catalog.clone();
             let reading = inner.reading(&catalog);
+            stage.share = Share::Half;
             let mut retained = Retained::default();
-            for id in catalog.reprocessings.keys() {
-                let old = generations::between(reading, *id, (i64::MIN, before_secs));
+            for id in generations::ids_between(reading, (i64::MIN, before_secs)) {
+                let id = id?;
+                let old = generations::between(reading, id, (i64::MIN, before_secs));
                 let slices: Result<Vec<Slice>, LedgerError> = old.take(STEP_SLICES_MAX).collect();
                 let slices = slices?;
                 if slices.is_empty() {
@@ -106,7 +114,7 @@ impl SledLedger {
                 for slice in slices {
                     retained.slices += 1;
                     data::bury(stage, slice.data_file(), slice.extent_size());
-                    let key = staged_key(*id, slice.key());
+                    let key = staged_key(id, slice.key());
                     stage.journaled.push(Write::remove(Table::Generations, key));
                 }
                 passed(Step::ChangeSlicesForgotten);

@@ -30,6 +30,7 @@
 //! they are, so that what is missing can be made up for.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest as _, Sha256};
@@ -48,6 +49,8 @@ const ROOT: Kind = Kind(b'A', 1);
 const LOST: Kind = Kind(b'G', 1);
 const ROOT_KEY: &[u8] = b"root";
 const LOST_PREFIX: &[u8] = b"lost/";
+/// So often a group is looked at while changes come, before they have to wait for it.
+const LOOKS: usize = 4;
 
 /// Which records have a sum together: the key of their seal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +77,46 @@ impl Group {
     pub(super) fn of_month(month: Month) -> Group {
         let month = (month.0.cast_unsigned() ^ 1 << 31).to_be_bytes();
         Group([[Table::Slices as u8].as_slice(), &month].concat())
+    }
+
+    /// From its key.
+    pub(super) fn from_key(key: &[u8]) -> Group {
+        Group(key.to_vec())
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The first group with a record behind one. Records are not read but for their keys.
+    fn found_after(store: &Store, after: Option<&Group>) -> Result<Option<Group>, LedgerError> {
+        let first = after.and_then(|after| after.0.first().copied()).unwrap_or(0);
+        let is_sealed = |table: &Table| {
+            !matches!(table, Table::Rollups | Table::Blocks | Table::Removed)
+                && !matches!(table, Table::Texts | Table::Seals)
+        };
+        for table in (first..).map_while(Table::from_number).filter(is_sealed) {
+            let after = after.filter(|after| after.table() == Some(table));
+            let from = match after {
+                None => Vec::new(),
+                Some(after) if after.month().is_some() => {
+                    let end_secs = after.month().map_or(i64::MAX, Month::end_secs);
+                    time_bytes(end_secs).to_vec()
+                }
+                // An instance's keys have a 0 behind its name.
+                Some(after) if table == Table::Kv => [&after.0[1..], &[1]].concat(),
+                Some(_) => continue,
+            };
+            for entry in store.range_as_it_is(table, from..) {
+                let key = entry?.0;
+                // A key that is not understood stands among those of other groups.
+                let is_behind = |group: &Group| after.is_none_or(|after| group > after);
+                if let Some(group) = Group::of(table, &key).filter(is_behind) {
+                    return Ok(Some(group));
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn of_dictionary(dictionary: u32) -> Group {
@@ -407,6 +450,48 @@ impl Seals {
         self.lock().root.change
     }
 
+    /// The first group behind one, with a seal or without; `None` = that was the last.
+    pub(super) fn group_after(
+        &self,
+        store: &Store,
+        after: Option<&Group>,
+    ) -> Result<Option<Group>, LedgerError> {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let sealed = {
+            let state = self.lock();
+            state.seals.range((begin, Bound::Unbounded)).next().map(|(group, _)| group.clone())
+        };
+        let found = match Group::found_after(store, after) {
+            // It is in a group with a seal, or is told with the records.
+            Err(LedgerError::Damaged { .. }) => None,
+            found => found?,
+        };
+        Ok(sealed.into_iter().chain(found).min())
+    }
+
+    /// As `is_whole`, while changes come: what comes between makes it look again, and keeps them
+    /// away when that was in vain.
+    pub(super) fn is_whole_now<L>(
+        &self,
+        store: &Store,
+        group: &Group,
+        keep_changes_away: impl Fn() -> Result<L, LedgerError>,
+    ) -> Result<bool, LedgerError> {
+        let seal = || {
+            let _no_change = keep_changes_away()?;
+            Ok::<_, LedgerError>(self.lock().seals.get(group).copied())
+        };
+        for _ in 0..LOOKS {
+            let before = seal()?;
+            let is_whole = self.is_whole(store, group);
+            if seal()? == before {
+                return is_whole;
+            }
+        }
+        let _no_change = keep_changes_away()?;
+        self.is_whole(store, group)
+    }
+
     /// Every group, to be compared one after the other; those without a seal too.
     pub(super) fn groups(&self, store: &Store) -> Result<Vec<Group>, LedgerError> {
         let mut groups: BTreeSet<Group> = self.lock().seals.keys().cloned().collect();
@@ -552,8 +637,8 @@ fn sum_of(store: &Store, group: &Group) -> Result<u128, LedgerError> {
         let end = [prefix, &[0xFF; 1]].concat();
         let is_all = prefix.is_empty();
         let range = (
-            std::ops::Bound::Included(prefix.to_vec()),
-            if is_all { std::ops::Bound::Unbounded } else { std::ops::Bound::Excluded(end) },
+            Bound::Included(prefix.to_vec()),
+            if is_all { Bound::Unbounded } else { Bound::Excluded(end) },
         );
         store.range_as_it_is(table, range).try_for_each(&mut add)?;
     }

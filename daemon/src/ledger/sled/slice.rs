@@ -65,11 +65,11 @@ impl SliceKey {
 
     pub(super) fn read(key: &[u8]) -> Result<SliceKey, Damage> {
         let too_short = Damage("its key is too short");
-        let (time, rest) = key.split_first_chunk::<8>().ok_or(too_short)?;
+        let (time, rest) = key.split_at_checked(8).ok_or(too_short)?;
         let (metric, rest) = rest.split_first_chunk::<4>().ok_or(too_short)?;
         let number = rest.first_chunk::<8>().ok_or(too_short)?;
         Ok(SliceKey {
-            begin_secs: (u64::from_be_bytes(*time) ^ SIGN).cast_signed(),
+            begin_secs: secs_of(time).ok_or(too_short)?,
             metric: u32::from_be_bytes(*metric),
             number: u64::from_be_bytes(*number),
         })
@@ -81,6 +81,12 @@ const SIGN: u64 = 1 << 63;
 /// Sorts as the number does.
 pub(super) fn time_bytes(secs: i64) -> [u8; 8] {
     (secs.cast_unsigned() ^ SIGN).to_be_bytes()
+}
+
+/// What `time_bytes` was made of.
+pub(super) fn secs_of(time: &[u8]) -> Option<i64> {
+    let time = time.try_into().ok()?;
+    Some((u64::from_be_bytes(time) ^ SIGN).cast_signed())
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

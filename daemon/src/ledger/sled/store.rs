@@ -5,6 +5,8 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::cleaner::Cleaner;
 use super::codec::{Damage, Kind, Reader, Writer};
@@ -24,9 +26,13 @@ const SEGMENT_SIZE: usize = 4 << 20;
 pub(super) const VALUE_SIZE_MAX: usize = 40 << 10;
 const _: () = assert!(VALUE_SIZE_MAX * 20 < SEGMENT_SIZE / 4);
 
-/// Most bytes that are written between two syncs: well below a segment, because sled may write over
-/// a segment whose live pages it has moved without having synced the copies. Only the queue writes.
-const SYNC_WINDOW_SIZE: usize = 1 << 20;
+/// Most bytes of the log between two syncs: well below a segment, because sled may write over a
+/// segment whose live pages it has moved without having synced the copies. Only the queue writes.
+const SYNC_WINDOW_SIZE: usize = SEGMENT_SIZE / 2;
+
+/// How much of the log a byte that is written or removed takes: besides itself, the leaf it belongs
+/// to, which is written anew at every 11th change. With the largest values that was 2.5 to 4.
+const LOG_BYTES_PER_BYTE: usize = 4;
 
 /// How often sled cleans segments that are mostly garbage, and syncs that.
 const CLEANING_INTERVAL_MS: u64 = 500;
@@ -145,8 +151,22 @@ pub(super) struct Store {
     lost: OnceLock<Vec<Lost>>,
     /// Why the last change was not written again, if it was not.
     unreplayed: OnceLock<String>,
+    /// About how many bytes of the log are not synced.
+    unsynced: AtomicUsize,
+    #[cfg(test)]
+    pub(super) failing: std::sync::Mutex<Option<Failing>>,
     /// Held until the end: one daemon for a folder.
     _lock: File,
+}
+
+/// What a test lets fail, of a table.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failing {
+    /// As a full disk does it.
+    Writes(Table),
+    /// As a torn page does it.
+    Reads(Table),
 }
 
 pub(super) const HEADER: &[u8] = b"header";
@@ -224,6 +244,9 @@ impl Store {
             broken: OnceLock::new(),
             lost: OnceLock::new(),
             unreplayed: OnceLock::new(),
+            unsynced: AtomicUsize::new(0),
+            #[cfg(test)]
+            failing: std::sync::Mutex::default(),
             _lock: lock,
         };
         files::settle(path).map_err(|source| OpenError::folder(path, source))?;
@@ -245,6 +268,10 @@ impl Store {
         table: Table,
         key: &[u8],
     ) -> Result<Option<sled::IVec>, LedgerError> {
+        #[cfg(test)]
+        if *self.failing.lock().unwrap() == Some(Failing::Reads(table)) {
+            return Err(damaged(format!("table `{}`", table.name()), Damage("as a test wants")));
+        }
         self.tree(table).get(key).map_err(|error| read_error(table, error))
     }
 
@@ -399,15 +426,8 @@ impl Store {
     }
 
     pub(super) fn write_all(&self, writes: &[Write], step: Step) -> Result<(), LedgerError> {
-        let mut unsynced = 0;
         for write in writes {
-            unsynced += write.size();
-            if unsynced > SYNC_WINDOW_SIZE {
-                self.sync()?;
-                unsynced = write.size();
-            }
-            // What is removed makes sled move what stays beside it.
-            unsynced += self.write_one(write)?;
+            self.write_one(write)?;
             passed(step);
         }
         Ok(())
@@ -423,21 +443,35 @@ impl Store {
     pub(super) fn sync(&self) -> Result<(), LedgerError> {
         self.db.flush().map_err(store_error)?;
         passed(Step::GroupFlushed);
-        self.log.sync_data().map_err(store_error)
+        self.log.sync_data().map_err(store_error)?;
+        self.unsynced.store(0, Relaxed);
+        Ok(())
     }
 
-    /// How many bytes a removal took away.
-    pub(super) fn write_one(&self, write: &Write) -> Result<usize, LedgerError> {
+    /// Syncs before, when there would be too much that is not.
+    pub(super) fn write_one(&self, write: &Write) -> Result<(), LedgerError> {
+        #[cfg(test)]
+        if *self.failing.lock().unwrap() == Some(Failing::Writes(write.table)) {
+            return Err(store_error(io::Error::from(io::ErrorKind::StorageFull)));
+        }
+        let unsynced = LOG_BYTES_PER_BYTE * write.size();
+        if self.unsynced.load(Relaxed) + unsynced > SYNC_WINDOW_SIZE {
+            self.sync()?;
+        }
+        self.unsynced.fetch_add(unsynced, Relaxed);
         let tree = self.tree(write.table);
         let Some(value) = &write.value else {
             let removed = tree.remove(&write.key).map_err(store_error)?;
-            return Ok(removed.map_or(0, |value| value.len()));
+            // What is removed makes sled move what stays beside it.
+            let removed = removed.map_or(0, |value| value.len());
+            self.unsynced.fetch_add(LOG_BYTES_PER_BYTE * removed, Relaxed);
+            return Ok(());
         };
         let size = value.len();
         // The journal's header carries a little more than one value.
         assert!(size <= VALUE_SIZE_MAX + 64, "a stored value has {size} bytes");
         tree.insert(&write.key, value.as_slice()).map_err(store_error)?;
-        Ok(0)
+        Ok(())
     }
 
     fn tree(&self, table: Table) -> &sled::Tree {
@@ -536,4 +570,30 @@ pub(super) fn store_error(error: impl std::error::Error + Send + Sync + 'static)
 
 pub(super) fn damaged(place: String, damage: Damage) -> LedgerError {
     LedgerError::Damaged { place, detail: damage.0.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever is written by however many calls.
+    #[test]
+    fn less_than_a_segment_is_ever_not_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), SledOptions::default()).unwrap();
+        let mut unsynced_max = 0;
+        for number in 0..400_u32 {
+            let key = (number % 50).to_be_bytes().to_vec();
+            let write = match number % 80 {
+                0..50 => Write::put(Table::Texts, key, vec![7; VALUE_SIZE_MAX]),
+                _ => Write::remove(Table::Texts, key),
+            };
+
+            store.write_early(&[write]).unwrap();
+
+            unsynced_max = unsynced_max.max(store.unsynced.load(Relaxed));
+        }
+        assert!(unsynced_max > SYNC_WINDOW_SIZE / 2, "{unsynced_max}");
+        assert!(unsynced_max < SEGMENT_SIZE, "{unsynced_max}");
+    }
 }

@@ -29,7 +29,7 @@ use super::query::{Reading, first_second};
 use super::queue::{Company, Stage};
 use super::rollup::RollupEntry;
 use super::runs::ScopeRuns;
-use super::slice::{Slice, SliceKey, time_bytes};
+use super::slice::{Slice, SliceKey, secs_of, time_bytes};
 use super::store::{Store, Table, Write, damaged};
 use crate::fault::{Step, passed};
 use crate::ledger::{Fact, LedgerError, Origin};
@@ -76,6 +76,17 @@ impl Level {
     fn from_byte(byte: u8) -> Option<Level> {
         [Level::Day, Level::Month].into_iter().find(|level| level.byte() == byte)
     }
+}
+
+/// Where the records of a stretch begin.
+pub(super) fn place((level, begin_secs): (Level, i64)) -> Vec<u8> {
+    [[level.byte()].as_slice(), &time_bytes(begin_secs)].concat()
+}
+
+/// From the begin of a key.
+pub(super) fn stretch_at(place: &[u8]) -> Option<(Level, i64)> {
+    let (level, begin) = place.split_first()?;
+    Some((Level::from_byte(*level)?, secs_of(begin)?))
 }
 
 pub(super) fn key(level: Level, slice: &Slice) -> Vec<u8> {

@@ -48,6 +48,7 @@ pub(super) fn finish(writing: Writing<'_>, stage: &mut Stage, id: u64) -> Result
         generations::write(stage, id, slice);
     }
     reprocessing::put(stage, id, ReprocessingEntry { finished: true, ..entry.clone() });
+    stage.catalog.reprocessings_finished += 1;
     passed(Step::ChangeSwapped);
     Ok(())
 }

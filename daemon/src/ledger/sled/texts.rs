@@ -157,6 +157,20 @@ impl Texts {
         }
     }
 
+    /// What was taken did not get there: the next group has to write it.
+    pub(super) fn put_back(&self, new: NewTexts) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let writer = &mut *writer;
+        // In front: a chunk may have grown since.
+        writer.early.splice(0..0, new.early);
+        writer.journaled.splice(0..0, new.journaled);
+        for (number, _) in new.counts {
+            if let Some(dictionary) = writer.dictionaries.get_mut(&number) {
+                dictionary.is_tail_dirty = true;
+            }
+        }
+    }
+
     /// What was taken is in the store: dictionaries may be forgotten, to be read again.
     pub(super) fn settle(&self) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);

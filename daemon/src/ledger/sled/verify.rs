@@ -9,6 +9,7 @@
 //! A position is `STAGE.KEY.DONE`: a stage's name, a key in hex, bytes of data done.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use chrono::DateTime;
@@ -22,7 +23,7 @@ use super::slice::{Slice, time_bytes};
 use super::store::{Store, Table};
 use super::verify_parts::{check_slice, check_sums};
 use super::verify_records::check_record;
-use super::{data, reprocessing};
+use super::{data, reprocessing, sums};
 use crate::ledger::{Finding, LedgerError, Origin, Remedy, VerifyStep, hex};
 use crate::usage::{MetricId, Period};
 
@@ -250,7 +251,7 @@ impl SledLedger {
         };
         let next = next.or_else(|| position.next_stage());
         let files = &inner.catalog().files;
-        let bytes_total = files.values().map(|file| file.content() - file.dead).sum();
+        let bytes_total = files.values().map(|file| file.content().saturating_sub(file.dead)).sum();
         let bytes_done = next.as_ref().map_or(bytes_total, |next| next.done.min(bytes_total));
         let next = next.map(|next| next.text());
         Ok(VerifyStep { findings: findings.0, next, bytes_done, bytes_total })
@@ -258,7 +259,7 @@ impl SledLedger {
 }
 
 impl Inner {
-    /// All groups, one after the other; no change comes between one group's records.
+    /// One group in each step.
     fn verify_seals(
         &self,
         position: &Position,
@@ -277,29 +278,26 @@ impl Inner {
                 };
                 findings.push(finding);
             }
-        }
-        if !self.seals.is_root_whole() {
-            let place = format!("table `{}`", Table::Seals.name());
-            findings.plain(place, BROKEN, Remedy::Rebuild);
-        }
-        let groups = self.seals.groups(&self.store);
-        let Some(groups) = findings.take(groups, || (nothing(), Remedy::Restore))? else {
-            return Ok(None);
-        };
-        for group in groups {
-            let _no_change = self.lock();
-            let about = || (of_group(&group), remedy_of_group(&group));
-            let is_whole = self.seals.is_whole(&self.store, &group);
-            if let Some(false) = findings.take(is_whole, about)? {
-                findings.push(Finding {
-                    place: group.place(),
-                    detail: BROKEN.0.to_owned(),
-                    remedy: remedy_of_group(&group),
-                    ..of_group(&group)
-                });
+            if !self.seals.is_root_whole() {
+                let place = format!("table `{}`", Table::Seals.name());
+                findings.plain(place, BROKEN, Remedy::Rebuild);
             }
         }
-        Ok(None)
+        let last = (!position.key.is_empty()).then(|| Group::from_key(&position.key));
+        let group = self.seals.group_after(&self.store, last.as_ref());
+        let group = findings.take(group, || (nothing(), Remedy::Restore))?.flatten();
+        let Some(group) = group else { return Ok(None) };
+        let about = || (of_group(&group), remedy_of_group(&group));
+        let is_whole = self.seals.is_whole_now(&self.store, &group, || self.lock_whole());
+        if let Some(false) = findings.take(is_whole, about)? {
+            findings.push(Finding {
+                place: group.place(),
+                detail: BROKEN.0.to_owned(),
+                remedy: remedy_of_group(&group),
+                ..of_group(&group)
+            });
+        }
+        Ok(Some(position.at(group.key().to_vec())))
     }
 
     fn verify_records(
@@ -308,7 +306,7 @@ impl Inner {
         findings: &mut Findings,
     ) -> Result<Option<Position>, LedgerError> {
         // A value in parts is written part by part.
-        let _no_change = self.lock();
+        let _no_change = self.lock_whole()?;
         let next = check_records(&self.store, &position.key, findings)?;
         Ok(next.map(|key| position.at(key)))
     }
@@ -319,12 +317,15 @@ impl Inner {
         position: &Position,
         findings: &mut Findings,
     ) -> Result<Option<Position>, LedgerError> {
-        let catalog = self.lock();
-        let files: Vec<data::FileId> = catalog.files.keys().copied().collect();
-        let index = position.key.first_chunk::<4>().map_or(0, |index| u32::from_be_bytes(*index));
-        let Some(file) = files.get(index as usize).copied() else { return Ok(None) };
-        let entry = catalog.files[&file];
-        drop(catalog);
+        // As long as somebody may come to it, it is not deleted.
+        let _presence = self.readers.enter();
+        let catalog = Arc::clone(&*self.lock_whole()?);
+        let last = data::FileId::from_key(&position.key);
+        let begin = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = catalog.files.range((begin, Bound::Unbounded)).next();
+        let Some((file, entry)) = next.map(|(file, entry)| (*file, *entry)) else {
+            return Ok(None);
+        };
         let mut say = |damage: &'static str, remedy| {
             let finding = Finding {
                 place: format!("file `data/{file}`"),
@@ -346,13 +347,13 @@ impl Inner {
             Ok(None) | Err(LedgerError::Damaged { .. }) => {}
             Err(error) => return Err(error),
         }
-        Ok(Some(position.at((index + 1).to_be_bytes().to_vec())))
+        Ok(Some(position.at(file.key())))
     }
 
     /// Whether places in a file are taken once, and what nobody has is counted as dead.
     fn account(&self, file: data::FileId) -> Result<Option<Damage>, LedgerError> {
         let (records, entry) = {
-            let lock = self.lock();
+            let lock = self.lock_whole()?;
             let Some(entry) = lock.files.get(&file).copied() else { return Ok(None) };
             (self.records_in_locked(&lock, file)?, entry)
         };
@@ -386,12 +387,12 @@ impl Inner {
     ) -> Result<Option<Position>, LedgerError> {
         let _presence = self.readers.enter();
         let (catalog, slices) = {
-            let catalog = self.lock();
+            let catalog = self.lock_whole()?;
             let mut slices = Vec::new();
             let from = position.key.clone();
             for entry in self.store.range_as_it_is(Table::Slices, from..) {
-                // Told with the records.
-                let Ok((key, record)) = entry else { break };
+                let Some((key, record)) = told_before(entry)? else { break };
+                // Told with the records, too.
                 let Ok(slice) = self.reading(&catalog).slice(&key, &record) else { continue };
                 let is_other = slices.last().is_some_and(|last: &Slice| {
                     last.period.begin_secs() != slice.period.begin_secs()
@@ -436,26 +437,26 @@ impl Inner {
         findings: &mut Findings,
     ) -> Result<Option<Position>, LedgerError> {
         let _presence = self.readers.enter();
-        let index = position.key.first_chunk::<4>().map_or(0, |index| u32::from_be_bytes(*index));
-        let (catalog, slices, sources) = {
-            let catalog = self.lock();
-            let Some((key, slices)) = catalog.sums.iter().nth(index as usize) else {
-                return Ok(None);
-            };
+        let last = sums::stretch_at(&position.key);
+        let begin = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let (catalog, stretch, slices, sources) = {
+            let catalog = self.lock_whole()?;
+            let next = catalog.sums.range((begin, Bound::Unbounded)).next();
+            let Some((stretch, slices)) = next else { return Ok(None) };
             let period =
                 slices.first().map(|slice| (slice.period.begin_secs(), slice.period.end_secs()));
             let (begin_secs, end_secs) = period.unwrap_or((0, 0));
-            let sources = self.sources_of(&catalog, key.0, begin_secs, end_secs);
-            // What is damaged below is told there.
-            (Arc::clone(&catalog), Arc::clone(slices), sources.unwrap_or_default())
+            let sources = self.sources_of(&catalog, stretch.0, begin_secs, end_secs);
+            (Arc::clone(&catalog), *stretch, Arc::clone(slices), told_before(sources)?)
         };
         let mut done = position.done;
         for slice in slices.iter() {
             done += slice.extent_size();
-            check_sums(self.reading(&catalog), slice, &sources, findings)?;
+            if let Some(sources) = &sources {
+                check_sums(self.reading(&catalog), slice, sources, findings)?;
+            }
         }
-        let key = (index + 1).to_be_bytes().to_vec();
-        Ok(Some(Position { done, ..position.at(key) }))
+        Ok(Some(Position { done, ..position.at(sums::place(stretch)) }))
     }
 
     /// Of a table whose keys have a reprocessing in front.
@@ -467,10 +468,10 @@ impl Inner {
     ) -> Result<Option<Position>, LedgerError> {
         let _presence = self.readers.enter();
         let (catalog, slices, next) = {
-            let catalog = self.lock();
+            let catalog = self.lock_whole()?;
             let (mut slices, mut next) = (Vec::new(), None);
             for entry in self.store.range_as_it_is(table, position.key.clone()..) {
-                let Ok((key, record)) = entry else { break };
+                let Some((key, record)) = told_before(entry)? else { break };
                 if slices.len() >= STEP_SLICES {
                     next = Some(key.to_vec());
                     break;
@@ -486,6 +487,15 @@ impl Inner {
             done += slice.extent_size();
         }
         Ok(next.map(|key| Position { done, ..position.at(key) }))
+    }
+}
+
+/// Damage that an earlier stage tells; `None` = there is some.
+fn told_before<T>(result: Result<T, LedgerError>) -> Result<Option<T>, LedgerError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(LedgerError::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -24,9 +24,9 @@ pub(super) fn check_record(
         Table::Metrics => records::decode_metric(value).map(|_| ()),
         Table::Chains => records::decode_chain(value).map(|_| ()),
         Table::Notes => records::decode_note(value).map(|_| ()),
-        Table::Slices => Slice::decode(key, value).map(|_| ()),
+        Table::Slices => check_slice(store, key, value)?,
         Table::Staged | Table::Generations => {
-            Slice::decode(reprocessing::slice_key_of(key), value).map(|_| ())
+            check_slice(store, reprocessing::slice_key_of(key), value)?
         }
         Table::Sums => Slice::decode(key.get(1..).unwrap_or_default(), value).map(|_| ()),
         Table::Files => data::check_entry(key, value),
@@ -54,6 +54,20 @@ pub(super) fn check_record(
         _ => place(table, key),
     };
     Ok(result.map_err(|damage| (place(), damage)))
+}
+
+/// Whether it is of a metric that there is.
+fn check_slice(store: &Store, key: &[u8], value: &[u8]) -> Result<Result<(), Damage>, LedgerError> {
+    let slice = match Slice::decode(key, value) {
+        Ok(slice) => slice,
+        Err(damage) => return Ok(Err(damage)),
+    };
+    match store.get_as_it_is(Table::Metrics, &slice.metric.to_be_bytes()) {
+        Ok(None) => Ok(Err(Damage("its metric is not known"))),
+        // A record of a metric that cannot be read is told by itself.
+        Ok(Some(_)) | Err(LedgerError::Damaged { .. }) => Ok(Ok(())),
+        Err(error) => Err(error),
+    }
 }
 
 fn check_meta(key: &[u8], value: &[u8]) -> Result<(), Damage> {

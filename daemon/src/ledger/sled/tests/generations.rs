@@ -151,7 +151,7 @@ fn what_was_not_replaced_is_no_generation() {
     for slice in [lost, priced(1, &["ann", "bob"], 70), priced(3, &["ann", "bob"], 70)] {
         ledger.stage_reprocessed(id, vec![slice]).unwrap();
     }
-    ledger.postpone_reprocessing(id, &[scope("bob")]).unwrap();
+    ledger.advance_reprocessing(id, at(0), &[scope("bob")]).unwrap();
     ledger.reset(&reset_of(&["ann"], at(3))).unwrap();
 
     ledger.finish_reprocessing(id).unwrap();
@@ -258,4 +258,28 @@ fn a_page_ends_after_so_many_periods_though_nothing_was_found() {
     }
 
     assert_eq!(pages, [0, 1]);
+}
+
+#[test]
+fn nothing_is_looked_at_again_before_another_reprocessing_is_finished() {
+    use crate::ledger::sled::generations::Progress;
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    reprocess(&ledger, &["ann", "bob"], (0, 1), 20);
+    let mut progress = Progress::default();
+    let mut seen_in_pass = || {
+        progress.begin_pass(&ledger.inner.catalog());
+        let steps = std::iter::from_fn(|| ledger.drop_generations(&mut progress).unwrap());
+        steps.sum::<u64>()
+    };
+
+    assert_eq!(seen_in_pass(), 2);
+    assert_eq!(seen_in_pass(), 0);
+    reprocess(&ledger, &["ann", "bob"], (1, 3), 30);
+
+    // Of the second hour the older one goes.
+    assert_eq!(seen_in_pass(), 5);
+    assert_eq!(seen_in_pass(), 0);
+    let oldest = ["1: 0 ann 1x 0.1 -> 1x 0.2", "1: 0 bob 1x 0.1 -> 1x 0.2"];
+    assert_eq!(differences(&ledger, &all_of(Some(1))), oldest);
 }

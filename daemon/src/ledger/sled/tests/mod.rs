@@ -22,3 +22,4 @@ mod sample;
 mod scopes;
 mod sums;
 mod support;
+mod verify;

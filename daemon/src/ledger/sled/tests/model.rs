@@ -289,8 +289,12 @@ fn reprocess(ledger: &SledLedger, model: &mut Model, step: &Step) {
             model.task = Some(task);
         }
         (Step::Postpone { scope: index }, Some(mut task)) => {
-            let later = ledger.postpone_reprocessing(task.id, &[scope(SCOPES[*index])]).unwrap();
-            ledger.finish_reprocessing(later).unwrap();
+            let put_off = [scope(SCOPES[*index])];
+            let later = ledger.advance_reprocessing(task.id, at(0), &put_off).unwrap();
+            assert_eq!(later.is_some(), task.scopes.contains(index));
+            if let Some(later) = later {
+                ledger.finish_reprocessing(later).unwrap();
+            }
             task.scopes.retain(|other| other != index);
             model.task = Some(task);
         }

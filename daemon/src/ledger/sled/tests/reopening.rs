@@ -4,12 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::cleaner::Cleaner;
 use super::support::*;
+use crate::ledger::sled::store;
 use crate::ledger::sled::{OpenError, SledLedger, SledOpener, SledOptions};
-use crate::ledger::{Ailment, GroupKey, Ledger, Opener, ReopeningLedger};
+use crate::ledger::{Ailment, Enabled, GroupKey, Ledger, Opener, ReopeningLedger};
 
 /// The cleaner of what it opens first has ended, and the log can be read at the second look only.
 struct Failing {
@@ -87,4 +88,50 @@ fn a_ledger_that_cannot_be_read_again_stays_open() {
     let slice = pushed("net", hour(0), &["ann"], &[("ann", 1, 1, None, None)]);
     ledger.push(push_of(vec![slice], None)).unwrap();
     assert_eq!(times_opened.load(Ordering::SeqCst), 1);
+}
+
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Its first ledger cannot write states; to open the second one panics.
+struct Unlucky {
+    opener: SledOpener,
+    opened: AtomicU32,
+}
+
+impl Opener for Unlucky {
+    type Ledger = SledLedger;
+    type Error = OpenError;
+
+    fn open(&self) -> Result<SledLedger, OpenError> {
+        let before = self.opened.fetch_add(1, Ordering::SeqCst);
+        assert_ne!(before, 1, "as sled does it when its log is damaged");
+        let ledger = self.opener.open()?;
+        if before == 0 {
+            *ledger.inner.store.failing.lock().unwrap() =
+                Some(store::Failing::Writes(store::Table::States));
+        }
+        Ok(ledger)
+    }
+
+    fn probe(&self, ailment: Ailment) -> io::Result<()> {
+        self.opener.probe(ailment)
+    }
+}
+
+#[test]
+fn a_start_that_panics_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = PathBuf::from(folder.path());
+    let opener = SledOpener { path, options: SledOptions::default() };
+    let ledger = ReopeningLedger::open(Unlucky { opener, opened: AtomicU32::new(0) }).unwrap();
+    ledger.set_collector_state("host", Enabled::No).unwrap_err();
+    let begin = Instant::now();
+
+    while ledger.set_collector_state("host", Enabled::No).is_err() {
+        assert!(begin.elapsed() < PATIENCE, "it is never opened again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+
+    assert_eq!(ledger.collector_states().unwrap().get("host"), Some(&false));
+    assert_eq!(ledger.add_scopes(&[new_scope("ann")]).unwrap(), 1);
 }

@@ -55,7 +55,7 @@ fn staged_rows_take_the_place_of_what_was_collected() {
 
     ledger.stage_reprocessed(id, vec![priced(1, &["ann", "bob"], 70)]).unwrap();
     ledger.stage_reprocessed(id, vec![priced(1, &["ann"], 99), priced(2, &["ann"], 70)]).unwrap();
-    ledger.advance_reprocessing(id, at(2)).unwrap();
+    ledger.advance_reprocessing(id, at(2), &[]).unwrap();
 
     assert_eq!(by_scope(&ledger), ["ann 5x 4.01 0.41", "bob 4x 4 0.4"]);
     assert_eq!(ledger.size().unwrap().rows, 9);
@@ -124,13 +124,19 @@ fn what_is_lost_or_not_passed_or_postponed_replaces_nothing() {
     // Nobody has a row of this metric yet, and nobody is past the hour.
     stage(slice("disk", hour(3), &["ann"], &[("ann", 1, 1, None, None)]));
 
-    let later = ledger.postpone_reprocessing(id, &[scope("bob")]).unwrap();
+    let put_off = || ledger.advance_reprocessing(id, at(1), &[scope("bob")]).unwrap();
+    let later = put_off().unwrap();
+    // Whoever was not told that it was done asks again.
+    assert_eq!(put_off(), None);
     ledger.reset(&super::reset::reset_of(&["ann"], at(3))).unwrap();
     ledger.finish_reprocessing(id).unwrap();
 
     assert_eq!(by_scope(&ledger), ["ann 3x 3 1.5", "bob 4x 4 0.4"]);
     let all = ledger.reprocessings().unwrap();
+    assert_eq!(all.len(), 2);
     assert_eq!((all[0].finished, &all[0].scopes), (true, &vec![scope("ann")]));
+    assert_eq!(all[0].current, Some(at(1)));
+    assert_eq!(ledger.open_reprocessings().unwrap(), all[1..]);
     assert_eq!((all[1].id, all[1].finished), (later, false));
     assert_eq!((&all[1].scopes, all[1].current), (&vec![scope("bob")], None));
     ledger.stage_reprocessed(later, vec![priced(1, &["bob"], 80)]).unwrap();

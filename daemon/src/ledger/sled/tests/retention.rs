@@ -3,9 +3,11 @@
 use chrono::{DateTime, Utc};
 
 use super::compaction::{assert_nothing_is_left_over, compact};
+use super::reprocessing::{ledger_of_two, priced, reprocessing_of};
 use super::reset::reset_of;
 use super::support::*;
-use crate::ledger::sled::SledLedger;
+use crate::ledger::sled::store::Table;
+use crate::ledger::sled::{SledLedger, SledOptions};
 use crate::ledger::{GroupKey, Ledger, LedgerError, Retained, Retention, SummaryQuery};
 
 const DAY: i64 = 24;
@@ -136,4 +138,54 @@ fn a_reset_of_what_was_forgotten_takes_its_sums() {
     assert_eq!(outcome.rows_removed, 62 * 4);
     assert_eq!(ledger.size().unwrap().rows, 62 * 4);
     assert_eq!(summary(&ledger, &all(&[GroupKey::Scope])), ["bob 368x 18.4 3.68"]);
+}
+
+#[test]
+fn old_figures_that_cannot_be_forgotten_keep_no_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_three_months(folder.path());
+    ledger.add_scopes(&[new_scope("eve")]).unwrap();
+    let id = ledger.add_reprocessing(&reprocessing_of(&["eve"], (0, 1))).unwrap();
+    let place = hour(0).begin_secs().cast_unsigned() ^ (1 << 63);
+    let key = [id.to_be_bytes().as_slice(), &place.to_be_bytes(), &[0; 12]].concat();
+    ledger.inner.store.put_as_it_is(Table::Generations, &key, b"damaged");
+
+    let retention = of(Some(0), Some(1));
+    let mut forgotten = 0;
+    let error = loop {
+        match ledger.retain(retention, at(HOURS)) {
+            Ok(step) => forgotten += step.rows,
+            Err(error) => break error,
+        }
+        assert!(forgotten < 10_000);
+    };
+
+    assert!(matches!(error, LedgerError::Damaged { .. }), "{error}");
+    assert_eq!(forgotten, 2 * 61 * 4);
+    assert_eq!(ledger.size().unwrap().rows, 2 * 31 * 4);
+}
+
+/// What gives room may use some of the room that is kept free.
+#[test]
+fn old_figures_are_forgotten_on_a_disk_that_is_nearly_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    let id = ledger.add_reprocessing(&reprocessing_of(&["ann"], (0, 1))).unwrap();
+    ledger.stage_reprocessed(id, vec![priced(0, &["ann"], 70)]).unwrap();
+    ledger.finish_reprocessing(id).unwrap();
+    let december = pushed("cpu", hour(31 * DAY), &["ann"], &[("ann", 1, 1, None, None)]);
+    ledger.push(push_of(vec![december], None)).unwrap();
+    let free = ledger.inner.space.free().unwrap();
+    drop(ledger);
+    // A change that gives no room is refused, unless somebody gives back a third of the disk.
+    let disk_reserve_mib = u32::try_from((free + free / 2) >> 20).unwrap();
+    let options = SledOptions { disk_reserve_mib, ..SledOptions::default() };
+    let ledger = SledLedger::open(folder.path(), options).unwrap();
+    let full = ledger.add_scopes(&[new_scope("eve")]).unwrap_err();
+    assert!(matches!(full, LedgerError::DiskFull { .. }), "{full}");
+    assert_eq!(ledger.generations().unwrap().len(), 1);
+
+    forget(&ledger, of(Some(0), Some(0)), at(31 * DAY));
+
+    assert_eq!(ledger.generations().unwrap(), []);
 }

@@ -76,7 +76,7 @@ fn write_sample_2(ledger: &SledLedger) {
     ledger.finish_reprocessing(1).unwrap();
     ledger.add_reprocessing(&reprocessing_of(&["bob"], (0, 1))).unwrap();
     ledger.stage_reprocessed(2, vec![slice("cpu", hour(1), &["bob"], &rows[1..])]).unwrap();
-    ledger.advance_reprocessing(2, at(1)).unwrap();
+    ledger.advance_reprocessing(2, at(1), &[]).unwrap();
     ledger.reset(&reset_of(&["ann"], at(1) + chrono::TimeDelta::seconds(5))).unwrap();
 }
 
