@@ -83,7 +83,7 @@ struct State {
 struct Job {
     call: Arc<CallState>,
     seat: Option<Seat>,
-    work: Box<dyn FnOnce(&CallState) + Send>,
+    work: Box<dyn FnOnce(&Arc<CallState>) + Send>,
     give_up: Box<dyn FnOnce() + Send>,
 }
 
@@ -147,7 +147,7 @@ impl Pool {
         &self,
         seat: Option<Seat>,
         call: Arc<CallState>,
-        work: impl FnOnce(&CallState) -> T + Send + 'static,
+        work: impl FnOnce(&Arc<CallState>) -> T + Send + 'static,
         reply: impl FnOnce(Result<T, WrittenOff>) + Send + 'static,
     ) {
         let reply = Arc::new(Mutex::new(Some(reply)));
@@ -157,7 +157,7 @@ impl Pool {
                 reply(Err(WrittenOff));
             }
         });
-        let work = Box::new(move |call: &CallState| {
+        let work = Box::new(move |call: &Arc<CallState>| {
             let outcome = work(call);
             let reply = lock(&reply).take();
             if let Some(reply) = reply {
@@ -176,7 +176,7 @@ impl Pool {
     /// As [`Pool::submit`] without a seat, for a thread that may wait.
     pub(super) fn run_blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&CallState) -> T + Send + 'static,
+        work: impl FnOnce(&Arc<CallState>) -> T + Send + 'static,
     ) -> Result<T, WrittenOff> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.submit(None, Arc::new(CallState::new()), work, move |outcome| {
@@ -267,7 +267,7 @@ impl Shared {
 
     /// Waits; `None` when the pool closes.
     #[expect(clippy::type_complexity, reason = "the parts of a job, taken apart once")]
-    fn next_job(&self) -> Option<(u64, Arc<CallState>, Box<dyn FnOnce(&CallState) + Send>)> {
+    fn next_job(&self) -> Option<(u64, Arc<CallState>, Box<dyn FnOnce(&Arc<CallState>) + Send>)> {
         let mut state = lock(&self.state);
         loop {
             match state.queue.pop_front() {
