@@ -129,7 +129,7 @@ impl Generation {
             Kind::Collector => drop(self.collectors.insert(name, Collector::new(slot.clone()))),
             Kind::Fetcher => drop(self.fetchers.insert(name, Fetcher::new(slot.clone()))),
             Kind::Rating => {
-                drop(self.modules.insert(name, Module::new(slot.clone(), Arc::new(replay))))
+                drop(self.modules.insert(name, Module::new(slot.clone(), Arc::new(replay))));
             }
         }
         self.slots.push(slot);

@@ -168,6 +168,8 @@ impl PluginHost {
         if tokio::time::timeout(grace, pool.idle()).await.is_err() {
             warn!(?grace, "Calls to plugins did not end in time, they are left behind.");
             pool.cancel_all();
+            // The kernel would kill those processes with this one, but not what they have started.
+            pool.kill_elsewhere();
         }
         pool.close();
     }

@@ -80,10 +80,13 @@ struct State {
     closing: bool,
 }
 
+/// What runs on a thread of the pool.
+type Work = Box<dyn FnOnce(&Arc<CallState>) + Send>;
+
 struct Job {
     call: Arc<CallState>,
     seat: Option<Seat>,
-    work: Box<dyn FnOnce(&Arc<CallState>) + Send>,
+    work: Work,
     give_up: Box<dyn FnOnce() + Send>,
 }
 
@@ -205,6 +208,17 @@ impl Pool {
         state.running.values().for_each(|running| running.call.cancel());
     }
 
+    /// Ends what runs in other processes, with all that was started there.
+    pub(super) fn kill_elsewhere(&self) {
+        let state = lock(&self.shared.state);
+        let running = state.running.values();
+        let elsewhere: Vec<_> = running.filter_map(|running| running.call.interrupt()).collect();
+        drop(state);
+        for interrupt in elsewhere {
+            interrupt.kill();
+        }
+    }
+
     /// No new seats; the queue is worked off and the threads end.
     pub(super) fn close(&self) {
         self.seats.close();
@@ -266,8 +280,7 @@ impl Shared {
     }
 
     /// Waits; `None` when the pool closes.
-    #[expect(clippy::type_complexity, reason = "the parts of a job, taken apart once")]
-    fn next_job(&self) -> Option<(u64, Arc<CallState>, Box<dyn FnOnce(&Arc<CallState>) + Send>)> {
+    fn next_job(&self) -> Option<(u64, Arc<CallState>, Work)> {
         let mut state = lock(&self.state);
         loop {
             match state.queue.pop_front() {

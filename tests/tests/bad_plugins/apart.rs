@@ -178,8 +178,13 @@ fn no_process_outlives_a_daemon_that_is_killed_or_stopped() {
         let mut daemon = Daemon::start(&file);
         wait_until("it collects", || (site.complete(&daemon).len() == 3).then_some(()));
         wait_until("it has forked", || (of_forking().len() == 2).then_some(()));
-        let processes = children(daemon.process.id());
-        assert_eq!(processes.len(), 3, "{processes:?}");
+        let alive = || -> Vec<String> {
+            children(daemon.process.id()).into_iter().filter(is_alive).collect()
+        };
+        let processes = wait_until("each has its process", || {
+            let processes = alive();
+            (processes.len() == 3).then_some(processes)
+        });
 
         if killed {
             daemon.process.kill();

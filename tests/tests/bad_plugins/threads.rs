@@ -99,10 +99,10 @@ fn a_module_apart_that_panics_costs_its_calls_and_no_process() {
     let quote = json!({"resources": [{"service": "good", "volume": "1", "desc": {}}]});
     daemon.post("/v1/rating/quote", &quote).expect(200);
     for call in ["prepare", "rate"] {
-        daemon.set_module(call, &json!({"enabled": true}));
+        daemon.set_module(call, &json!({"module_id": call, "enabled": true}));
         let answer = daemon.call(&Method::POST, "/v1/rating/quote", Some(&quote));
         assert!(answer.status >= 500, "{call}: {} {}", answer.status, answer.text);
-        daemon.set_module(call, &json!({"enabled": false}));
+        daemon.set_module(call, &json!({"module_id": call, "enabled": false}));
     }
     daemon.post("/v1/rating/quote", &quote).expect(200);
     let panic = "/v1/rating/module_config/drop/panic";
