@@ -127,8 +127,40 @@ fn check_form(array: &FFI_ArrowArray, schema: &SchemaRef, rows_max: usize) -> Re
                 field.name()
             )));
         }
+        if !no_panic("batch", || Ok(has_aligned_offsets(column, field.data_type())))? {
+            return Err(Error::bad_data(format!(
+                "the offsets of the column `{}` are not aligned",
+                field.name()
+            )));
+        }
     }
     Ok(())
+}
+
+/// The reading code looks at the last offset of a text where it stands; everything else that is not
+/// aligned is copied.
+fn has_aligned_offsets(array: &FFI_ArrowArray, data_type: &DataType) -> bool {
+    let is_aligned = |size: usize| {
+        // A form that is not right is found by whoever reads it.
+        array.num_buffers() < 2 || array.buffer(1).addr().is_multiple_of(size)
+    };
+    match data_type {
+        DataType::Utf8 | DataType::Binary => is_aligned(size_of::<i32>()),
+        DataType::LargeUtf8 | DataType::LargeBinary => is_aligned(size_of::<i64>()),
+        DataType::Dictionary(_, values) => {
+            array.dictionary().is_none_or(|array| has_aligned_offsets(array, values))
+        }
+        DataType::Struct(fields) => {
+            array.num_children() != fields.len()
+                || fields.iter().enumerate().all(|(index, field)| {
+                    has_aligned_offsets(array.child(index), field.data_type())
+                })
+        }
+        DataType::List(field) | DataType::LargeList(field) | DataType::Map(field, _) => {
+            array.num_children() != 1 || has_aligned_offsets(array.child(0), field.data_type())
+        }
+        _ => true,
+    }
 }
 
 fn no_panic<T>(what: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {

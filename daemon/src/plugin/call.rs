@@ -19,6 +19,7 @@ pub(super) struct CallState {
     cancelled: AtomicBool,
     overdue: AtomicBool,
     written_off: AtomicBool,
+    shared: AtomicBool,
     changed: Notify,
     /// On the machine's clock that only goes forward; set when the call starts.
     deadline: OnceLock<Instant>,
@@ -46,6 +47,7 @@ impl CallState {
             cancelled: AtomicBool::new(false),
             overdue: AtomicBool::new(false),
             written_off: AtomicBool::new(false),
+            shared: AtomicBool::new(false),
             changed: Notify::new(),
             deadline: OnceLock::new(),
             number,
@@ -103,6 +105,15 @@ impl CallState {
 
     pub(super) fn is_written_off(&self) -> bool {
         self.written_off.load(Ordering::Relaxed)
+    }
+
+    /// It was lost with a process, and others were under way there: perhaps it is not to blame.
+    pub(super) fn share(&self) {
+        self.shared.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::Relaxed)
     }
 
     /// Ends when the call is cancelled.

@@ -19,7 +19,7 @@ pub const ABI: AbiVersion = AbiVersion { major: raw::ABI_MAJOR, minor: raw::ABI_
 /// Services of the table that every plugin gets.
 pub(super) const FEATURES: u64 = raw::FEATURE_KV | raw::FEATURE_HTTP;
 /// Most components of one library.
-pub(super) const COMPONENTS_MAX: usize = 64;
+const COMPONENTS_MAX: usize = 64;
 /// Longest text in a table (a sample configuration, a schema), bytes.
 const TEXT_SIZE_MAX: usize = 1024 * 1024;
 const NAME_SIZE_MAX: usize = 32;
@@ -72,9 +72,7 @@ pub(super) unsafe fn read(pointer: *const PluginDecl) -> Result<Declared> {
     }
     check_features(declaration.features_required)?;
     let name = text(declaration.name, "name")?;
-    if name.is_empty() {
-        return Err(LoadErrorKind::Missing { what: "name".to_owned() });
-    }
+    check_library_name(&name)?;
     Ok(Declared {
         declaration: Declaration(declaration),
         name,
@@ -127,14 +125,39 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 }
 
 fn text(bytes: Bytes, what: &str) -> Result<String> {
+    check_text(bytes.len, what)?;
     let what = || what.to_owned();
-    if bytes.len > TEXT_SIZE_MAX {
-        return Err(LoadErrorKind::NotText { what: what() });
-    }
     // SAFETY: the interface says that a table's texts sit in statics.
     let bytes = unsafe { ffi::borrow(bytes) };
     let text = std::str::from_utf8(bytes).map_err(|_| LoadErrorKind::NotText { what: what() })?;
     Ok(text.to_owned())
+}
+
+pub(super) fn check_text(size: usize, what: &str) -> Result<()> {
+    if size > TEXT_SIZE_MAX {
+        let (what, max) = (what.to_owned(), TEXT_SIZE_MAX);
+        return Err(LoadErrorKind::TextTooLong { what, size, max });
+    }
+    Ok(())
+}
+
+/// A library has a name.
+pub(super) fn check_library_name(name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(LoadErrorKind::Missing { what: "name".to_owned() });
+    }
+    Ok(())
+}
+
+/// So many components.
+pub(super) fn check_component_count(found: usize) -> Result<()> {
+    if found > COMPONENTS_MAX {
+        return Err(LoadErrorKind::TooManyComponents { found, max: COMPONENTS_MAX });
+    }
+    if found == 0 {
+        return Err(LoadErrorKind::Missing { what: "list of components".to_owned() });
+    }
+    Ok(())
 }
 
 /// # Safety
@@ -156,12 +179,7 @@ unsafe fn check_functions(table: *const u8, offsets: &[usize], what: &str) -> Re
 /// The components of the declaration are what the interface says.
 unsafe fn components(declaration: &PluginDecl) -> Result<Vec<Component>> {
     let found = declaration.components_len;
-    if found > COMPONENTS_MAX {
-        return Err(LoadErrorKind::TooManyComponents { found, max: COMPONENTS_MAX });
-    }
-    if found == 0 || declaration.components.is_null() {
-        return Err(LoadErrorKind::Missing { what: "list of components".to_owned() });
-    }
+    check_component_count(if declaration.components.is_null() { 0 } else { found })?;
     (0..found)
         .map(|index| {
             // SAFETY: the caller's promise; `index` is within the list.

@@ -7,7 +7,7 @@ use arrow_array::RecordBatch;
 use rated_plugin::CollectRequest;
 
 use super::error::CallError;
-use super::instance::{On, Slot};
+use super::slot::Slot;
 use super::validate;
 use crate::metrics::PluginCall;
 
@@ -50,7 +50,7 @@ impl Collector {
     /// None of them is empty.
     pub async fn collect(&self, request: CollectRequest) -> Result<Vec<RecordBatch>, CallError> {
         self.slot
-            .call(PluginCall::Collect, On::Current, move |live, frame| {
+            .call_twice(PluginCall::Collect, move |live, frame| {
                 let (schema, batches) = live.engine().collect(frame, &request)?;
                 validate::usage(&schema, &batches, &request)
             })

@@ -17,6 +17,8 @@ use crate::metrics::Metrics;
 
 /// The running program, even when its file has been replaced meanwhile.
 const OWN_PROGRAM: &str = "/proc/self/exe";
+/// Somebody who looks through the pages of an explanation asks more often than that.
+const REPLAY_IDLE: Duration = Duration::from_secs(30);
 /// As `process_memory_mib` of the configuration.
 const PROCESS_MEMORY_DEFAULT: u64 = 1 << 30;
 
@@ -56,6 +58,8 @@ pub struct PluginConfig {
     pub runner: PathBuf,
     /// What each of those processes may take, bytes.
     pub process_memory_bytes: u64,
+    /// How long an instance that rates again what was rated, or says why, is kept when nobody asks.
+    pub replay_idle: Duration,
     /// By file name.
     pub libraries: BTreeMap<String, LibraryConfig>,
     /// By instance name.
@@ -78,6 +82,7 @@ impl PluginConfig {
             call_grace: Duration::from_secs(10),
             runner: PathBuf::from(OWN_PROGRAM),
             process_memory_bytes: PROCESS_MEMORY_DEFAULT,
+            replay_idle: REPLAY_IDLE,
             libraries: BTreeMap::new(),
             collectors: BTreeMap::new(),
             fetchers: BTreeMap::new(),
@@ -97,6 +102,7 @@ impl From<&Config> for PluginConfig {
             call_grace: Duration::from_secs(config.plugins.call_grace_secs.into()),
             runner: PathBuf::from(OWN_PROGRAM),
             process_memory_bytes: u64::from(config.plugins.process_memory_mib) << 20,
+            replay_idle: REPLAY_IDLE,
             libraries: config.plugins.libraries.clone(),
             collectors: config.collectors.clone(),
             fetchers: config.fetchers.clone(),
@@ -124,6 +130,16 @@ impl PluginConfig {
             all.push((component.to_owned(), Isolation::Thread));
         }
         all
+    }
+
+    /// Most calls of one instance at a time: never all threads.
+    pub(super) fn calls_max(&self) -> u32 {
+        u32::try_from(self.threads * 3 / 4).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// The same for one that rates again: the one that rates comes first.
+    pub(super) fn replay_calls_max(&self) -> u32 {
+        u32::try_from(self.threads / 4).unwrap_or(u32::MAX).max(1)
     }
 
     pub(super) fn process_settings(&self) -> ProcessSettings {

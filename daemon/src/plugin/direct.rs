@@ -231,14 +231,7 @@ impl Direct {
             )
         };
         error.outcome(status)?;
-        let (content_type, location) = (header(content_type?)?, header(location?)?);
-        let code = u16::try_from(code).ok().filter(|code| (200..600).contains(code));
-        Ok(Response {
-            status: code.ok_or_else(|| Error::internal("the answer has no sound HTTP status"))?,
-            content_type,
-            location: (!location.is_empty()).then_some(location),
-            body: body?,
-        })
+        sound_response(code, (content_type?, location?), body?)
     }
 
     /// Ends a rater that [`Direct::prepare`] made, once, when no call on it is under way.
@@ -302,8 +295,24 @@ fn raw_rate(request: &RateRequest) -> Result<RawRate> {
     })
 }
 
+/// What a module answers, if it can be sent on.
+pub(super) fn sound_response(
+    code: u32,
+    (content_type, location): (Vec<u8>, Vec<u8>),
+    body: Vec<u8>,
+) -> Result<Response> {
+    let (content_type, location) = (header(content_type)?, header(location)?);
+    let code = u16::try_from(code).ok().filter(|code| (200..600).contains(code));
+    Ok(Response {
+        status: code.ok_or_else(|| Error::internal("the answer has no sound HTTP status"))?,
+        content_type,
+        location: (!location.is_empty()).then_some(location),
+        body,
+    })
+}
+
 /// A text that can stand in a header.
-pub(super) fn header(bytes: Vec<u8>) -> Result<String> {
+fn header(bytes: Vec<u8>) -> Result<String> {
     String::from_utf8(bytes)
         .ok()
         .filter(|text| !text.chars().any(char::is_control))

@@ -9,7 +9,9 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use rated_plugin::{AsOf, CollectRequest, Error, RateRequest, Request, Response, Result};
 
+use super::call::CallState;
 use super::direct::Direct;
+use super::health::Blame;
 use super::instance::{Frame, Handle};
 use super::process::Process;
 
@@ -105,10 +107,12 @@ impl Engine {
     }
 
     /// Ends a rater, once.
-    pub(super) fn release_rater(&self, rater: RaterRef) {
+    pub(super) fn release_rater(&self, rater: RaterRef, call: &CallState) {
         match (self, rater) {
             (Engine::Thread(direct), RaterRef::Thread(rater)) => direct.release_rater(rater),
-            (Engine::Process(process), RaterRef::Process(rater)) => process.release_rater(rater),
+            (Engine::Process(process), RaterRef::Process(rater)) => {
+                process.release_rater(rater, call);
+            }
             _ => {}
         }
     }
@@ -129,19 +133,28 @@ impl Engine {
         }
     }
 
-    /// Ends the instance, once, when no call on it is under way and its raters have ended; waits.
-    pub(super) fn end(&self, grace: Duration) {
+    /// Is it known which call its process died of?
+    pub(super) fn blame(&self) -> Blame {
         match self {
-            Engine::Thread(direct) => direct.destroy(),
-            Engine::Process(process) => process.end(grace),
+            Engine::Thread(_) => Blame::Certain,
+            Engine::Process(process) => process.blame(),
         }
     }
 
-    /// After a panic: code in here stays as it is, a process need not.
-    pub(super) fn abandon(&self) {
+    /// Ends the instance, once, when no call on it is under way and its raters have ended; waits.
+    pub(super) fn end(&self, grace: Duration, call: &CallState) {
+        match self {
+            Engine::Thread(direct) => direct.destroy(),
+            Engine::Process(process) => process.end(grace, call),
+        }
+    }
+
+    /// After a panic: code in here stays as it is, a process is killed as soon as no call is under
+    /// way in it.
+    pub(super) fn retire(&self) {
         match self {
             Engine::Thread(_) => {}
-            Engine::Process(process) => process.kill(),
+            Engine::Process(process) => process.retire(),
         }
     }
 }

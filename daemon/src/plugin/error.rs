@@ -82,6 +82,8 @@ pub enum LoadErrorKind {
     MissingFeatures(String),
     #[error("its {what} is missing")]
     Missing { what: String },
+    #[error("its {what} is {size} bytes long, at most {max} are accepted")]
+    TextTooLong { what: String, size: usize, max: usize },
     #[error("its {what} is not UTF-8")]
     NotText { what: String },
     #[error("has {found} components, at most {max} are accepted")]
@@ -97,6 +99,8 @@ pub enum LoadErrorKind {
     /// In words of the process that tried.
     #[error("{0}")]
     Apart(String),
+    #[error("cannot be looked at in a process of its own: {0}")]
+    NoProcess(String),
     #[error("its start failed with the status {0}")]
     Start(u32),
 }
@@ -143,6 +147,8 @@ pub struct CallError {
     pub error: Error,
     /// The instance takes no calls any more until the plugins are loaded again.
     pub stopped: bool,
+    /// It was lost with a process in which others were under way, so it may not be to blame.
+    pub(super) is_shared: bool,
 }
 
 impl CallError {

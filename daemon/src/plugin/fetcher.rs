@@ -8,7 +8,8 @@ use rated_plugin::Result;
 use tracing::warn;
 
 use super::error::CallError;
-use super::instance::{Frame, Live, On, Slot};
+use super::instance::{Frame, Live};
+use super::slot::Slot;
 use super::validate;
 use crate::metrics::PluginCall;
 use crate::usage::ScopeId;
@@ -51,7 +52,7 @@ impl Fetcher {
     pub async fn scopes(&self) -> Result<Vec<String>, CallError> {
         let slot = self.slot.clone();
         self.slot
-            .call(PluginCall::Scopes, On::Current, move |live, frame| scopes(&slot, live, frame))
+            .call_twice(PluginCall::Scopes, move |live, frame| scopes(&slot, live, frame))
             .await
     }
 }

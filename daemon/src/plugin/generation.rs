@@ -15,9 +15,9 @@ use super::config::PluginConfig;
 use super::error::{CallError, LoadError, LoadErrorKind, Refusal, RefusedSubject};
 use super::fetcher::Fetcher;
 use super::host_api::Services;
-use super::instance::{Place, Slot};
 use super::library::{Kind, Library, LibraryInfo};
 use super::module::Module;
+use super::slot::{Duty, Place, Slot};
 use crate::config::{InstanceConfig, Isolation};
 
 /// What an instance says when it is asked whether it can work.
@@ -102,7 +102,10 @@ impl Generation {
             .refused
             .iter()
             .any(|refusal| matches!(refusal.subject, RefusedSubject::Instance { .. }));
-        refused || self.slots.iter().any(|slot| slot.disabled().is_some())
+        let is_disabled = |slot: &Arc<Slot>| slot.disabled().is_some();
+        refused
+            || self.slots.iter().any(is_disabled)
+            || self.modules.values().any(Module::is_replay_disabled)
     }
 
     /// Takes out instances that are not to be used.
@@ -119,12 +122,15 @@ impl Generation {
         }
     }
 
-    fn add(&mut self, slot: Arc<Slot>) {
+    /// With what rates again, if it is a module.
+    fn add(&mut self, slot: Arc<Slot>, replay: Slot) {
         let name = slot.name().to_owned();
         match slot.kind() {
             Kind::Collector => drop(self.collectors.insert(name, Collector::new(slot.clone()))),
             Kind::Fetcher => drop(self.fetchers.insert(name, Fetcher::new(slot.clone()))),
-            Kind::Rating => drop(self.modules.insert(name, Module::new(slot.clone()))),
+            Kind::Rating => {
+                drop(self.modules.insert(name, Module::new(slot.clone(), Arc::new(replay))));
+            }
         }
         self.slots.push(slot);
     }
@@ -188,7 +194,6 @@ pub(super) fn build(
     let infos = libraries.iter().map(|library| library.info.clone()).collect();
     let mut generation = Generation { number, libraries: infos, refused, ..Generation::default() };
     let wanted = wanted(libraries, config);
-    let calls_max = (config.threads * 3 / 4).max(1);
     for (kind, name, instance) in wanted {
         let refuse = |reason| Refusal {
             subject: RefusedSubject::Instance { kind, name: name.clone() },
@@ -206,10 +211,12 @@ pub(super) fn build(
         let is_apart = instance.isolation == Isolation::Process;
         let process = is_apart.then(|| config.process_settings());
         let required = instance.required;
-        let place = Place { library, component: index, required, process, calls_max };
-        let slot = Arc::new(Slot::new(&name, &place, json, services));
+        let (duty, calls_max) = (Duty::Work, config.calls_max());
+        let place = Place { library, component: index, required, process, calls_max, duty };
+        let slot = Arc::new(Slot::new(&name, &place, json.clone(), services));
+        let replay = Place { duty: Duty::Replay, calls_max: config.replay_calls_max(), ..place };
         match slot.create() {
-            Ok(()) => generation.add(slot),
+            Ok(()) => generation.add(slot, Slot::new(&name, &replay, json, services)),
             Err(failed) => generation.refused.push(refuse(failed.error.message)),
         }
     }

@@ -1,7 +1,8 @@
 //! How an instance fares: a few failures are borne, too many in a short time disable it.
 //!
 //! A failure is a panic, or the death of its process; both count alike. The first is made up for at
-//! once, later ones after a delay that doubles.
+//! once, the second after [`RESTART_DELAY`]. A death with several calls under way is nobody's for
+//! certain: when it is repeated by one of them alone, both count as one.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,13 +14,24 @@ const FAILURES_MAX: usize = 3;
 const FAILURES_WINDOW: TimeDelta = TimeDelta::minutes(10);
 /// How long a process is not started again after its second death.
 const RESTART_DELAY: TimeDelta = TimeDelta::seconds(1);
+/// So long after a death that several calls share there is no such delay: they are made once more.
+const REPETITION: TimeDelta = TimeDelta::minutes(1);
 
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    failures: VecDeque<DateTime<Utc>>,
+    failures: VecDeque<(DateTime<Utc>, Blame)>,
+    last_shared: Option<DateTime<Utc>>,
     has_failed: bool,
     /// Why it takes no calls any more.
     disabled: Option<String>,
+}
+
+/// Is it known which call a failure comes of?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blame {
+    Certain,
+    /// One of several.
+    Shared,
 }
 
 impl Health {
@@ -33,22 +45,37 @@ impl Health {
     }
 
     /// One more failure; when there were too many, how many in how many minutes.
-    pub(super) fn failed(&mut self, now: DateTime<Utc>) -> Option<(usize, i64)> {
+    pub(super) fn failed(&mut self, now: DateTime<Utc>, blame: Blame) -> Option<(usize, i64)> {
         self.has_failed = true;
-        self.failures.retain(|at| now - *at < FAILURES_WINDOW);
-        self.failures.push_back(now);
+        self.failures.retain(|(at, _)| now - *at < FAILURES_WINDOW);
+        if blame == Blame::Certain
+            && self.failures.back().is_some_and(|(_, last)| *last == Blame::Shared)
+        {
+            self.failures.pop_back();
+        }
+        if blame == Blame::Shared {
+            self.last_shared = Some(now);
+        }
+        self.failures.push_back((now, blame));
+        if self.failures.len() > FAILURES_MAX {
+            self.failures.pop_front();
+        }
         let too_often = self.failures.len() >= FAILURES_MAX;
         too_often.then_some((FAILURES_MAX, FAILURES_WINDOW.num_minutes()))
     }
 
     /// How long nothing is started again.
     pub(super) fn wait(&self, now: DateTime<Utc>) -> Option<Duration> {
-        let last = *self.failures.back()?;
-        let recent = self.failures.iter().filter(|at| now - **at < FAILURES_WINDOW).count();
-        let doublings = u32::try_from(recent.checked_sub(2)?).ok()?;
-        let delay = RESTART_DELAY * 2_i32.checked_pow(doublings)?;
+        let mut recent =
+            self.failures.iter().map(|(at, _)| *at).filter(|at| now - *at < FAILURES_WINDOW);
+        let (from, delay) = match recent.clone().count() {
+            0 | 1 => return None,
+            FAILURES_MAX.. => (recent.next()?, FAILURES_WINDOW),
+            _ if self.last_shared.is_some_and(|at| now - at < REPETITION) => return None,
+            _ => (recent.next_back()?, RESTART_DELAY),
+        };
         // A clock that was set back makes no delay longer.
-        let left = (last + delay - now).min(delay);
+        let left = (from + delay - now).min(delay);
         left.to_std().ok().filter(|left| !left.is_zero())
     }
 
@@ -73,22 +100,41 @@ mod tests {
         let mut health = Health::default();
         assert_eq!(health.wait(at(0)), None);
 
-        assert_eq!(health.failed(at(0)), None);
+        assert_eq!(health.failed(at(0), Blame::Certain), None);
         assert_eq!(health.wait(at(0)), None);
-        assert_eq!(health.failed(at(10)), None);
+        assert_eq!(health.failed(at(10), Blame::Certain), None);
 
         assert_eq!(health.wait(at(10)), Some(Duration::from_secs(1)));
         assert_eq!(health.wait(at(11)), None);
         assert_eq!(health.wait(at(0)), Some(Duration::from_secs(1)), "the clock was set back");
-        assert_eq!(health.failed(at(20)), Some((3, 10)));
+        assert_eq!(health.failed(at(20), Blame::Certain), Some((3, 10)));
+        assert_eq!(health.wait(at(20)), Some(Duration::from_secs(580)), "of who is not disabled");
+        assert_eq!(health.wait(at(600)), None);
     }
 
     #[test]
     fn failures_are_forgotten_after_ten_minutes() {
         let mut health = Health::default();
         for minute in [0, 5, 11, 16] {
-            assert_eq!(health.failed(at(minute * 60)), None, "{minute}");
+            assert_eq!(health.failed(at(minute * 60), Blame::Certain), None, "{minute}");
         }
-        assert_eq!(health.failed(at(20 * 60)), Some((3, 10)));
+        assert_eq!(health.failed(at(20 * 60), Blame::Certain), Some((3, 10)));
+    }
+
+    #[test]
+    fn a_death_that_one_call_repeats_alone_counts_once_and_others_count_each() {
+        let mut health = Health::default();
+        for minute in [0, 6, 12, 18, 24] {
+            let now = at(minute * 60);
+            assert_eq!(health.failed(now, Blame::Shared), None, "{minute}");
+            assert_eq!(health.wait(now), None, "{minute}");
+            assert_eq!(health.failed(now, Blame::Certain), None, "{minute}");
+            assert_eq!(health.wait(now), None, "{minute}: others are made once more");
+        }
+
+        let mut health = Health::default();
+        assert_eq!(health.failed(at(0), Blame::Shared), None);
+        assert_eq!(health.failed(at(1), Blame::Shared), None);
+        assert_eq!(health.failed(at(2), Blame::Shared), Some((3, 10)));
     }
 }

@@ -111,12 +111,12 @@ impl PluginHost {
             grace: config.call_grace,
             lost_threads_max: LOST_THREADS_MAX,
         };
-        let metrics = lent.metrics.clone();
+        let (metrics, replay_idle) = (lent.metrics.clone(), config.replay_idle);
         let pool = Pool::start(limits, move || metrics.plugin_thread_lost())
             .map_err(|error| PluginHostError::Threads(error.to_string()))?;
         let host = PluginHost {
             config,
-            services: Arc::new(Services::new(lent, pool)),
+            services: Arc::new(Services::new(lent, pool, replay_idle)),
             current: ArcSwap::default(),
             stopped: Mutex::default(),
             loaded: Mutex::default(),
@@ -163,11 +163,13 @@ impl PluginHost {
             *stopped = true;
             self.current.store(Arc::default());
         }
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lock_kept().clear();
         let pool = &self.services.pool;
         if tokio::time::timeout(grace, pool.idle()).await.is_err() {
             warn!(?grace, "Calls to plugins did not end in time, they are left behind.");
             pool.cancel_all();
+            // The kernel would kill those processes with this one, but not what they have started.
+            pool.kill_elsewhere();
         }
         pool.close();
     }
@@ -261,12 +263,35 @@ impl PluginHost {
         let config = self.config.library(path);
         if self.config.isolated().next().is_some() {
             let apart = (&self.config.process_settings(), &self.services);
-            let described = load::describe(path, content, copies, &config, apart)?;
-            if generation::is_apart(&described, &self.config) {
-                return Ok(described);
+            match load::describe(path, content, copies, &config, apart) {
+                Ok(described) if generation::is_apart(&described, &self.config) => {
+                    return Ok(described);
+                }
+                Ok(_) => {}
+                // What cannot have to do with processes is not refused for the want of them.
+                Err(LoadError { reason: LoadErrorKind::NoProcess(_), .. })
+                    if !self.may_be_isolated(content) => {}
+                Err(error) => return Err(error),
             }
         }
         load::open(path, content, copies, &config)
+    }
+
+    /// Does a library hold the name of anything that is to run in a process of its own?
+    fn may_be_isolated(&self, content: &Content) -> bool {
+        self.config.isolated().any(|(name, instance)| {
+            let name = instance.plugin.as_ref().unwrap_or(name).as_bytes();
+            content.bytes.windows(name.len().max(1)).any(|bytes| bytes == name)
+        })
+    }
+
+    /// Is all that is wanted of it in processes of its own? Asks such a process.
+    pub(super) fn runs_apart(&self, path: &Path, content: &Content) -> bool {
+        let Origin::Folders(copies) = &self.origin else { return false };
+        let apart = (&self.config.process_settings(), &self.services);
+        self.config.isolated().next().is_some()
+            && load::describe(path, content, copies, &self.config.library(path), apart)
+                .is_ok_and(|described| generation::is_apart(&described, &self.config))
     }
 
     /// Starts the libraries that are new in this process.

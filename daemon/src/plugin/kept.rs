@@ -1,52 +1,79 @@
 //! Modules from libraries that rated what is in the ledger, and are not in use any more.
 //!
 //! Their private copies are kept for as long as the ledger names them, the newest of them at least.
-//! One is loaded when somebody rates an old period again, in a process of its own: nothing of it
-//! stays. It is never used for new work. A module that cannot run apart (`pyscripts`) cannot be had
-//! once its library was replaced, and whoever asks is told so.
+//! One is loaded when somebody rates an old period again, in a process of its own that ends when
+//! nobody asks any more: nothing of it stays. It is never used for new work. A module that cannot
+//! run apart (`pyscripts`) cannot be had once its library was replaced, and whoever asks is told
+//! so.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Map;
 use tracing::{info, warn};
 
 use super::file;
 use super::host::{Origin, PluginHost};
-use super::instance::{Place, Slot};
 use super::library::Kind;
 use super::load;
 use super::module::Module;
+use super::slot::{Duty, Place, Slot};
 use crate::config::LibraryConfig;
 
 /// Most libraries whose copies are kept because they rated something: the newest.
 pub(super) const LIBRARIES_KEPT_MAX: usize = 32;
+/// How long a library that cannot be had is not tried again.
+const RETRY_DELAY: TimeDelta = TimeDelta::minutes(1);
 
-/// By name and the library's checksum; `None` = it cannot be had.
-pub(super) type KeptModules = Mutex<BTreeMap<(String, String), Option<Module>>>;
+/// By name and the library's checksum.
+pub(super) type KeptModules = Mutex<BTreeMap<(String, String), Kept>>;
+
+pub(super) enum Kept {
+    Module(Module),
+    /// Why not may pass: memory, processes, a disk.
+    Failed(DateTime<Utc>),
+}
 
 impl PluginHost {
     /// The rating module of that name from the library with this checksum, if its copy is there.
     /// Blocks as long as loading it takes.
     pub fn kept_module(&self, name: &str, library_sha256: &str) -> Option<Module> {
         let key = (name.to_owned(), library_sha256.to_owned());
-        let known = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known().get(&key) {
-            return known.clone();
+        let now = self.services.lent.clock.now();
+        match self.lock_kept().get(&key) {
+            Some(Kept::Module(module)) => return Some(module.clone()),
+            // A clock that was set back makes no delay longer.
+            Some(Kept::Failed(at)) if (TimeDelta::zero()..RETRY_DELAY).contains(&(now - *at)) => {
+                return None;
+            }
+            Some(Kept::Failed(_)) | None => {}
         }
-        let module = match self.load_kept(name, library_sha256) {
+        let kept = match self.load_kept(name, library_sha256) {
             Ok(module) => {
                 info!(module = name, library = library_sha256, "An older library is loaded again.");
-                Some(module)
+                Kept::Module(module)
             }
             Err(reason) => {
                 let library = library_sha256;
                 warn!(module = name, library, reason, "The library that rated cannot be had.");
-                None
+                Kept::Failed(now)
             }
         };
-        known().entry(key).or_insert(module).clone()
+        let mut known = self.lock_kept();
+        // Somebody else may have been faster.
+        if !matches!(known.get(&key), Some(Kept::Module(_))) {
+            known.insert(key.clone(), kept);
+        }
+        match known.get(&key) {
+            Some(Kept::Module(module)) => Some(module.clone()),
+            Some(Kept::Failed(_)) | None => None,
+        }
+    }
+
+    pub(super) fn lock_kept(&self) -> MutexGuard<'_, BTreeMap<(String, String), Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn load_kept(&self, name: &str, sha256: &str) -> Result<Module, String> {
@@ -71,11 +98,11 @@ impl PluginHost {
         let component = component.ok_or("it has no such module")?;
         let config = config.map_or_else(Map::new, |config| config.config.clone());
         let json = serde_json::to_vec(&config).expect("maps of texts are JSON");
-        let process = Some(settings);
-        let place = Place { library, component, required: false, process, calls_max: 1 };
+        let (process, duty) = (Some(settings), Duty::Replay);
+        let place = Place { library, component, required: false, process, calls_max: 1, duty };
         let slot = Arc::new(Slot::new(name, &place, json, &self.services));
         slot.create().map_err(|failed| failed.error.message)?;
-        Ok(Module::new(slot))
+        Ok(Module::new(slot.clone(), slot))
     }
 }
 

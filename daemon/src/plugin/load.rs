@@ -36,16 +36,16 @@ pub(super) fn open(
     // SAFETY: it comes from the entry function of a library, whose author promises what
     // `check::read` needs.
     let declared = unsafe { check::read(declaration) }.map_err(refuse)?;
-    let library = library(path.to_owned(), content.sha256.clone(), config.trusted, declared);
+    let library = library(path.to_owned(), content.sha256.clone(), config, declared);
     Ok(Library { copy: Some(copy), ..library })
 }
 
 /// The same for a private copy that somebody else has made and checked.
-pub(super) fn open_copy(copy: &Path, trusted: bool) -> Result<Library, LoadErrorKind> {
+pub(super) fn open_copy(copy: &Path, config: &LibraryConfig) -> Result<Library, LoadErrorKind> {
     let declaration = map(copy)?;
     // SAFETY: as in `open`.
     let declared = unsafe { check::read(declaration) }?;
-    Ok(library(copy.to_owned(), String::new(), trusted, declared))
+    Ok(library(copy.to_owned(), String::new(), config, declared))
 }
 
 /// The private copy of a library, read in a process of its own: nothing of it is mapped here.
@@ -74,10 +74,11 @@ pub(super) fn embedded(declaration: &'static PluginDecl) -> Result<Library, Load
     let declared = declared.map_err(|reason| LoadError::new(&path, reason))?;
     let path = path.join(&declared.name);
     let sha256 = file::hex_sha256(format!("{} {}", declared.name, declared.version).as_bytes());
-    Ok(library(path, sha256, false, declared))
+    Ok(library(path, sha256, &LibraryConfig::default(), declared))
 }
 
-fn library(path: PathBuf, sha256: String, trusted: bool, declared: Declared) -> Library {
+fn library(path: PathBuf, sha256: String, config: &LibraryConfig, declared: Declared) -> Library {
+    let trusted = config.trusted;
     let Declared { declaration, name, version, built_with, components } = declared;
     let shown = components.iter().map(|component| component.info.clone()).collect();
     let info = LibraryInfo { path, name, version, built_with, sha256, trusted, components: shown };

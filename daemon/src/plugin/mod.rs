@@ -6,10 +6,12 @@
 //! The road of a library: `find` lists files, `file` reads one and keeps a private copy, `elf`
 //! looks at it, `load` maps it, `check` reads its tables, `generation` makes its instances, `host`
 //! keeps the generation in use and `reload` changes it. The road of a call: `collector`, `fetcher`
-//! and `module` say what is wanted, `instance` decides which instance gets it and what follows
-//! (`health`), `pool` runs it and gives it up when it does not end, `engine` brings it to where the
-//! code is: through its tables (`direct`), or to a process of its own (`process`). `batches` and
-//! `validate` check what comes back, and `host_api` answers what the plugin asks meanwhile.
+//! and `module` say what is wanted, `slot` decides which instance gets it (`standing`) and what
+//! follows (`health`), `pool` runs it and gives it up when it does not end, `engine` brings it to
+//! where the code is: through its tables (`direct`), or to a process of its own (`process`).
+//! `batches` and `validate` check what comes back, and `host_api` answers what the plugin asks
+//! meanwhile. Who rates again what was rated does so on instances of its own (`kept`,
+//! `slot::Duty`).
 //!
 //! This module does not know what is collected or how it is rated.
 #![expect(
@@ -46,6 +48,9 @@ mod paths;
 mod pool;
 mod process;
 mod reload;
+mod slot;
+mod standing;
+mod turns;
 mod validate;
 
 pub use check::ABI;

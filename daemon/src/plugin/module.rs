@@ -12,8 +12,10 @@ use rated_plugin::{
 use super::call::on_behalf_of;
 use super::engine::RaterRef;
 use super::error::CallError;
-use super::instance::{Frame, Instance, Live, On, Slot};
+use super::instance::{Frame, Instance, Live};
 use super::paths::PathMatch;
+use super::slot::{On, Slot};
+use super::turns::Turn;
 use super::validate;
 use crate::metrics::PluginCall;
 
@@ -28,6 +30,8 @@ pub(super) const HEADER_SIZE_MAX: usize = 1024;
 #[derive(Clone)]
 pub struct Module {
     slot: Arc<Slot>,
+    /// For who rates again what was rated.
+    replay: Arc<Slot>,
 }
 
 impl fmt::Debug for Module {
@@ -37,8 +41,19 @@ impl fmt::Debug for Module {
 }
 
 impl Module {
-    pub(super) fn new(slot: Arc<Slot>) -> Module {
-        Module { slot }
+    pub(super) fn new(slot: Arc<Slot>, replay: Arc<Slot>) -> Module {
+        Module { slot, replay }
+    }
+
+    /// The same module for who rates again what was rated, or asks why: on an instance of its own,
+    /// made when it is needed. Whatever becomes of that, the one that rates does not notice.
+    #[must_use]
+    pub fn for_replay(&self) -> Module {
+        Module { slot: self.replay.clone(), replay: self.replay.clone() }
+    }
+
+    pub(super) fn is_replay_disabled(&self) -> bool {
+        self.replay.disabled().is_some()
     }
 
     pub fn name(&self) -> &str {
@@ -86,14 +101,8 @@ impl Module {
 
     /// The rules of an instant, as they were known at a revision of the module's keys.
     pub async fn prepare(&self, as_of: AsOf) -> Result<Rater, CallError> {
-        let slot = self.slot.clone();
-        self.slot
-            .call(PluginCall::Prepare, On::Current, move |live, frame| {
-                let rater = live.engine().prepare(frame, as_of)?;
-                let rules = Rules { rater, instance: live.instance.clone() };
-                Ok(Rater { slot, as_of, rules: Arc::new(Mutex::new(Arc::new(rules))) })
-            })
-            .await
+        let (slot, rules) = (self.slot.clone(), prepare(&self.slot, as_of).await?);
+        Ok(Rater { slot, as_of, current: Arc::new(Current::new(rules)) })
     }
 
     /// A REST call; keys changed by it are changed by `request.principal`.
@@ -114,8 +123,24 @@ impl Module {
 pub struct Rater {
     slot: Arc<Slot>,
     as_of: AsOf,
-    /// Made again when their process has died.
-    rules: Arc<Mutex<Arc<Rules>>>,
+    current: Arc<Current>,
+}
+
+/// The rules as they are used now: made again when their instance is lost.
+struct Current {
+    rules: Mutex<Arc<Rules>>,
+    /// Held by the one that makes them again.
+    making: tokio::sync::Mutex<()>,
+}
+
+impl Current {
+    fn new(rules: Arc<Rules>) -> Current {
+        Current { rules: Mutex::new(rules), making: tokio::sync::Mutex::default() }
+    }
+
+    fn get(&self) -> Arc<Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 struct Rules {
@@ -142,15 +167,14 @@ impl Rater {
         request: RateRequest,
         usage: RecordBatch,
     ) -> Result<RecordBatch, CallError> {
-        let rater = self.clone();
-        self.slot
-            .call(PluginCall::Rate, self.place(), move |live, frame| {
-                let rules = rater.on(live, frame)?;
+        let work = move |rules: Arc<Rules>, request: RateRequest, usage: RecordBatch| {
+            move |live: &Live<'_>, frame: &Frame<'_>| {
                 let rows = usage.num_rows();
                 let prices = live.engine().rate(rules.rater, frame, &request, usage)?;
                 validate::prices(&prices, rows)
-            })
-            .await
+            }
+        };
+        self.call_twice(PluginCall::Rate, |rules| work(rules, request.clone(), usage.clone())).await
     }
 
     /// How the prices of some rows come about; `None` = the module gives no reasons. One list of
@@ -161,49 +185,84 @@ impl Rater {
         usage: RecordBatch,
         rows: Range<usize>,
     ) -> Result<Option<Explanation>, CallError> {
-        let rater = self.clone();
-        self.slot
-            .call(PluginCall::Explain, self.place(), move |live, frame| {
-                let rules = rater.on(live, frame)?;
-                let wanted = rows.len();
-                match live.engine().explain(rules.rater, frame, &request, (usage, rows)) {
-                    Err(error) if error.status == Status::Unsupported => Ok(None),
-                    Err(error) => Err(error),
-                    Ok(json) => json.map(|json| explanation(&json, wanted)).transpose(),
-                }
-            })
-            .await
+        let work = move |rules: Arc<Rules>, request: RateRequest, usage: RecordBatch| {
+            let (rows, wanted) = (rows.clone(), rows.len());
+            move |live: &Live<'_>, frame: &Frame<'_>| match live.engine().explain(
+                rules.rater,
+                frame,
+                &request,
+                (usage, rows),
+            ) {
+                Err(error) if error.status == Status::Unsupported => Ok(None),
+                Err(error) => Err(error),
+                Ok(json) => json.map(|json| explanation(&json, wanted)).transpose(),
+            }
+        };
+        let again = |rules| work(rules, request.clone(), usage.clone());
+        self.call_twice(PluginCall::Explain, again).await
     }
 
-    fn rules(&self) -> Arc<Rules> {
-        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Rules never change, so what was lost with a process, and perhaps not to blame for it, is
+    /// done once more, alone.
+    async fn call_twice<T, W>(
+        &self,
+        what: PluginCall,
+        work: impl Fn(Arc<Rules>) -> W,
+    ) -> Result<T, CallError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Live<'_>, &Frame<'_>) -> Result<T> + Send + 'static,
+    {
+        let turn = self.slot.turn(what).await?;
+        match self.call_in(turn, what, &work).await {
+            Err(failure) if failure.is_shared => {
+                let turn = self.slot.turn_alone(what).await?;
+                self.call_in(turn, what, &work).await
+            }
+            outcome => outcome,
+        }
     }
 
-    /// Where a call on it is made.
-    fn place(&self) -> On {
-        let rules = self.rules();
-        if self.is_lost(&rules) { On::Current } else { On::This(rules.instance.clone()) }
+    async fn call_in<T, W>(
+        &self,
+        turn: Turn,
+        what: PluginCall,
+        work: &impl Fn(Arc<Rules>) -> W,
+    ) -> Result<T, CallError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Live<'_>, &Frame<'_>) -> Result<T> + Send + 'static,
+    {
+        let rules = self.rules().await?;
+        let instance = rules.instance.clone();
+        self.slot.call_in(turn, what, On::This(instance), work(rules)).await
     }
 
-    /// Have the rules died with their process, and can they be made again as they were? Those of a
-    /// revision can; "as they are now" may be others by now.
-    fn is_lost(&self, rules: &Rules) -> bool {
-        rules.instance.is_dead()
-            && self.as_of.revision != Host::NOW
-            && !self.slot.component().info.is_serial
-    }
-
-    /// The rules on that instance.
-    fn on(&self, live: &Live<'_>, frame: &Frame<'_>) -> Result<Arc<Rules>> {
-        let rules = self.rules();
-        if Arc::ptr_eq(&rules.instance, live.instance) {
+    /// The rules; made again, once for everybody, if they were lost and can be as they were. Those
+    /// of a revision can; "as they are now" may be others by now.
+    async fn rules(&self) -> Result<Arc<Rules>, CallError> {
+        let is_lost = |rules: &Rules| rules.instance.is_lost() && self.as_of.revision != Host::NOW;
+        let rules = self.current.get();
+        if !is_lost(&rules) {
             return Ok(rules);
         }
-        let rater = live.engine().prepare(frame, self.as_of)?;
-        let rules = Arc::new(Rules { rater, instance: live.instance.clone() });
-        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules.clone();
-        Ok(rules)
+        let _making = self.current.making.lock().await;
+        let rules = self.current.get();
+        if !is_lost(&rules) {
+            return Ok(rules);
+        }
+        let made = prepare(&self.slot, self.as_of).await?;
+        *self.current.rules.lock().unwrap_or_else(PoisonError::into_inner) = made.clone();
+        Ok(made)
     }
+}
+
+async fn prepare(slot: &Arc<Slot>, as_of: AsOf) -> Result<Arc<Rules>, CallError> {
+    let prepare = move |live: &Live<'_>, frame: &Frame<'_>| {
+        let rater = live.engine().prepare(frame, as_of)?;
+        Ok(Arc::new(Rules { rater, instance: live.instance.clone() }))
+    };
+    slot.call_twice(PluginCall::Prepare, prepare).await
 }
 
 fn explanation(json: &[u8], wanted: usize) -> Result<Explanation> {

@@ -80,10 +80,13 @@ struct State {
     closing: bool,
 }
 
+/// What runs on a thread of the pool.
+type Work = Box<dyn FnOnce(&Arc<CallState>) + Send>;
+
 struct Job {
     call: Arc<CallState>,
     seat: Option<Seat>,
-    work: Box<dyn FnOnce(&CallState) + Send>,
+    work: Work,
     give_up: Box<dyn FnOnce() + Send>,
 }
 
@@ -147,7 +150,7 @@ impl Pool {
         &self,
         seat: Option<Seat>,
         call: Arc<CallState>,
-        work: impl FnOnce(&CallState) -> T + Send + 'static,
+        work: impl FnOnce(&Arc<CallState>) -> T + Send + 'static,
         reply: impl FnOnce(Result<T, WrittenOff>) + Send + 'static,
     ) {
         let reply = Arc::new(Mutex::new(Some(reply)));
@@ -157,7 +160,7 @@ impl Pool {
                 reply(Err(WrittenOff));
             }
         });
-        let work = Box::new(move |call: &CallState| {
+        let work = Box::new(move |call: &Arc<CallState>| {
             let outcome = work(call);
             let reply = lock(&reply).take();
             if let Some(reply) = reply {
@@ -176,7 +179,7 @@ impl Pool {
     /// As [`Pool::submit`] without a seat, for a thread that may wait.
     pub(super) fn run_blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&CallState) -> T + Send + 'static,
+        work: impl FnOnce(&Arc<CallState>) -> T + Send + 'static,
     ) -> Result<T, WrittenOff> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.submit(None, Arc::new(CallState::new()), work, move |outcome| {
@@ -203,6 +206,17 @@ impl Pool {
     pub(super) fn cancel_all(&self) {
         let state = lock(&self.shared.state);
         state.running.values().for_each(|running| running.call.cancel());
+    }
+
+    /// Ends what runs in other processes, with all that was started there.
+    pub(super) fn kill_elsewhere(&self) {
+        let state = lock(&self.shared.state);
+        let running = state.running.values();
+        let elsewhere: Vec<_> = running.filter_map(|running| running.call.interrupt()).collect();
+        drop(state);
+        for interrupt in elsewhere {
+            interrupt.kill();
+        }
     }
 
     /// No new seats; the queue is worked off and the threads end.
@@ -266,8 +280,7 @@ impl Shared {
     }
 
     /// Waits; `None` when the pool closes.
-    #[expect(clippy::type_complexity, reason = "the parts of a job, taken apart once")]
-    fn next_job(&self) -> Option<(u64, Arc<CallState>, Box<dyn FnOnce(&CallState) + Send>)> {
+    fn next_job(&self) -> Option<(u64, Arc<CallState>, Work)> {
         let mut state = lock(&self.state);
         loop {
             match state.queue.pop_front() {

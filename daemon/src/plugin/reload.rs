@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tracing::{info, warn};
 
 use super::error::{PluginHostError, Refusal};
+use super::file::Content;
 use super::generation::{self, CheckFailed, Generation};
 use super::host::{Candidates, GENERATIONS_MAX, PluginHost};
 use crate::fault::{Step, passed};
@@ -36,11 +37,10 @@ pub(super) fn reload(host: &PluginHost) -> Result<ReloadReport, PluginHostError>
     let candidates = host.candidates();
     let (changed, removed) =
         if host.is_embedded() { Default::default() } else { difference(&old, &candidates) };
-    let brings_code = candidates
-        .files
-        .iter()
-        .any(|(path, content)| !host.is_started(path, &content.sha256, &loaded.started));
-    if brings_code && loaded.generations >= GENERATIONS_MAX {
+    let brings_code = |(path, content): &(PathBuf, Content)| {
+        !host.is_started(path, &content.sha256, &loaded.started) && !host.runs_apart(path, content)
+    };
+    if loaded.generations >= GENERATIONS_MAX && candidates.files.iter().any(brings_code) {
         let (loaded, max) = (loaded.generations, GENERATIONS_MAX);
         return Err(PluginHostError::TooManyGenerations { loaded, max });
     }

@@ -33,7 +33,7 @@ impl Rating {
         at: DateTime<Utc>,
         kept: &Arc<[RatedBy]>,
     ) -> Result<KeptChain, RatingError> {
-        let set = self.plugins.modules();
+        let set = self.plugins.modules_for_replay();
         let (mut raters, mut used) = (Vec::new(), Vec::new());
         for by in kept.iter() {
             let newest = set.modules.iter().find(|module| module.name() == by.module);

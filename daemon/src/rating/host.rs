@@ -13,18 +13,25 @@ use crate::plugin;
 
 impl Modules for plugin::PluginHost {
     fn modules(&self) -> ModuleSet {
-        let generation = self.generation();
-        let module =
-            |module: &plugin::Module| -> Arc<dyn RatingModule> { Arc::new(module.clone()) };
-        ModuleSet {
-            generation: generation.number(),
-            modules: generation.modules().map(module).collect(),
-        }
+        set_of(self, plugin::Module::clone)
+    }
+
+    fn modules_for_replay(&self) -> ModuleSet {
+        set_of(self, plugin::Module::for_replay)
     }
 
     fn kept_module(&self, name: &str, library_sha256: &str) -> Option<Arc<dyn RatingModule>> {
         let module = self.kept_module(name, library_sha256)?;
         Some(Arc::new(module))
+    }
+}
+
+fn set_of(host: &plugin::PluginHost, of: fn(&plugin::Module) -> plugin::Module) -> ModuleSet {
+    let generation = host.generation();
+    let module = |module: &plugin::Module| -> Arc<dyn RatingModule> { Arc::new(of(module)) };
+    ModuleSet {
+        generation: generation.number(),
+        modules: generation.modules().map(module).collect(),
     }
 }
 

@@ -14,8 +14,15 @@ pub trait Modules: fmt::Debug + Send + Sync + 'static {
     /// The modules of the newest generation.
     fn modules(&self) -> ModuleSet;
 
+    /// The same for who rates again what was rated, or asks why: whatever becomes of their calls
+    /// touches nothing of what rates.
+    fn modules_for_replay(&self) -> ModuleSet {
+        self.modules()
+    }
+
     /// The module of that name as a library with this checksum has it, where the library is not
-    /// that of the newest generation but its copy was kept. Blocks as long as loading it takes.
+    /// that of the newest generation but its copy was kept; for the same purpose. Blocks as long as
+    /// loading it takes.
     fn kept_module(&self, name: &str, library_sha256: &str) -> Option<Arc<dyn RatingModule>> {
         let _ = (name, library_sha256);
         None

@@ -14,7 +14,7 @@ use crate::fixture::{build, build_faults};
 use crate::support::{World, at, get, price, rate_request, rows};
 
 /// One that runs apart, of the component that is given.
-fn apart(component: &str) -> InstanceConfig {
+pub(crate) fn apart(component: &str) -> InstanceConfig {
     InstanceConfig {
         plugin: Some(component.to_owned()),
         required: false,
@@ -23,18 +23,18 @@ fn apart(component: &str) -> InstanceConfig {
     }
 }
 
-fn here(component: &str) -> InstanceConfig {
+pub(crate) fn here(component: &str) -> InstanceConfig {
     InstanceConfig { isolation: Isolation::Thread, ..apart(component) }
 }
 
-fn plugins_dir(world: &World) -> PathBuf {
+pub(crate) fn plugins_dir(world: &World) -> PathBuf {
     let dir = world.dir.path().join("plugins");
     fs::create_dir_all(&dir).unwrap();
     dir
 }
 
 /// With the program of the daemon as the runner: this one is a test.
-fn config(world: &World) -> PluginConfig {
+pub(crate) fn config(world: &World) -> PluginConfig {
     PluginConfig {
         runner: env!("CARGO_BIN_EXE_rated").into(),
         plugin_dirs: vec![plugins_dir(world)],
@@ -43,15 +43,15 @@ fn config(world: &World) -> PluginConfig {
 }
 
 /// The module that harms itself, with names of instances.
-fn faults(world: &World, config: PluginConfig, names: &[&str]) -> PluginHost {
-    build_faults(&plugins_dir(world).join("libfaults.so"));
+pub(crate) fn faults(world: &World, config: PluginConfig, names: &[&str]) -> PluginHost {
+    build_faults(&plugins_dir(world).join("libfaults.so"), &[]);
     let rating = names.iter().map(|name| ((*name).to_owned(), apart("faults"))).collect();
     let host = PluginHost::start(PluginConfig { rating, ..config }, world.services()).unwrap();
     assert!(host.generation().refused().is_empty(), "{:?}", host.generation().refused());
     host
 }
 
-fn module<'a>(plugins: &'a Generation, name: &str) -> &'a Module {
+pub(crate) fn module<'a>(plugins: &'a Generation, name: &str) -> &'a Module {
     plugins.module(name).unwrap()
 }
 
@@ -60,7 +60,7 @@ fn is_mapped(name: &str) -> bool {
     fs::read_to_string("/proc/self/maps").unwrap().contains(name)
 }
 
-fn is_alive(process: &str) -> bool {
+pub(crate) fn is_alive(process: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // The state stands behind the name; a zombie waits for whoever inherits it.
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
@@ -68,7 +68,7 @@ fn is_alive(process: &str) -> bool {
 }
 
 #[track_caller]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..2000 {
         if holds() {
             return;
@@ -116,10 +116,26 @@ fn an_exit_costs_its_call() {
     dies("/exit", "its process ended with the code 3");
 }
 
+/// The plugin is told that there is no more memory, and aborts.
 #[test]
 fn a_leak_ends_at_the_limit() {
     dies("/leak", "its process was ended by the signal SIGABRT");
     dies("/leak-shared", "its process was ended by the signal SIGABRT");
+}
+
+/// In C who leaks need not die of it: `malloc` says that there is no more.
+#[test]
+fn at_the_limit_malloc_gives_null() {
+    let world = World::new();
+    let limit = 256;
+    let config = PluginConfig { process_memory_bytes: limit << 20, ..config(&world) };
+    let host = faults(&world, config, &["bad"]);
+    let plugins = host.generation();
+
+    let answer = world.wait(get(module(&plugins, "bad"), "/leak-until-null")).unwrap();
+
+    let mebibytes: u64 = String::from_utf8(answer.body).unwrap().parse().unwrap();
+    assert!((limit / 2..limit).contains(&mebibytes), "{mebibytes}");
 }
 
 #[test]
@@ -254,7 +270,7 @@ fn a_second_death_delays_the_next_start() {
     });
 }
 
-async fn prepared(module: &Module, revision: u64) -> Rater {
+pub(crate) async fn prepared(module: &Module, revision: u64) -> Rater {
     module.prepare(AsOf { at: at(0), revision }).await.unwrap()
 }
 
@@ -278,7 +294,7 @@ fn rules_of_a_revision_outlive_their_process_and_rules_of_now_do_not() {
 #[test]
 fn unsound_columns_are_the_same_error_here_and_apart() {
     let world = World::new();
-    build_faults(&plugins_dir(&world).join("libfaults.so"));
+    build_faults(&plugins_dir(&world).join("libfaults.so"), &[]);
     let mut config = config(&world);
     config.rating.insert("apart".to_owned(), apart("faults"));
     config.rating.insert("here".to_owned(), here("faults"));
@@ -416,7 +432,7 @@ fn a_stop_ends_the_processes() {
 
 /// Processes that this one has started and that are runners; of this test only, because tests run
 /// in processes of their own.
-fn children() -> Vec<String> {
+pub(crate) fn children() -> Vec<String> {
     let mine = std::process::id().to_string();
     let all = fs::read_dir("/proc").unwrap();
     let names = all.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -1,4 +1,6 @@
-/* A rating module that does to its own process what its paths say, the sooner the worse. */
+/* A rating module that does to its own process what its paths say, the sooner the worse; or what
+ * its configuration says, `{"does": "die in explain"}`, as long as the file is there that `while`
+ * names, if it names one. */
 
 #define _GNU_SOURCE
 #include "rated_plugin.h"
@@ -7,11 +9,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 static RatedStatus do_harm(const void *self, const RatedCall *call, const RatedRequest *request,
                            RatedResponse *response, RatedError *error);
+
+static RatedStatus make(const RatedHostApi *api, RatedHostRef host, RatedBytes config, void **out,
+                        RatedError *error);
+static void end(void *pointer);
+static RatedStatus make_rules(const void *self, const RatedCall *call, int64_t as_of_ns,
+                              uint64_t revision, void **out, RatedError *error);
+static void end_rules(void *pointer);
+static RatedStatus rate_badly(const void *rater, const RatedCall *call, const RatedRate *request,
+                              struct ArrowArray *array, struct ArrowSchema *schema,
+                              struct ArrowArray *out_array, struct ArrowSchema *out_schema,
+                              RatedError *error);
+static RatedStatus explain_badly(const void *rater, const RatedCall *call,
+                                 const RatedRate *request, struct ArrowArray *array,
+                                 struct ArrowSchema *schema, size_t first_row, size_t rows,
+                                 RatedBuffer *out_json, RatedError *error);
 
 /* What `rate` gives: set by `GET /give-N`. */
 static int given;
@@ -20,7 +38,136 @@ static int given;
 #define PATHS "{\"/{what}\": {\"get\": {}}}"
 #define HANDLE do_harm
 #define GIVES given
+#define CREATE make
+#define DESTROY end
+#define PREPARE make_rules
+#define RELEASE end_rules
+#define RATE rate_badly
+#define EXPLAIN explain_badly
 #include "fixture.c"
+
+static const RatedHostApi *host_api;
+static RatedHostRef host_ref;
+/* The configuration, as it came. */
+static char settings[1024];
+static char while_file[512];
+static atomic_int prepared, waiting, dying, handled;
+
+/* The text behind `"name":"` in the configuration. */
+static void setting(const char *name, char *out, size_t size) {
+  char start[32];
+  snprintf(start, sizeof(start), "\"%s\":\"", name);
+  const char *begin = strstr(settings, start);
+  out[0] = 0;
+  if (begin != NULL) {
+    begin += strlen(start);
+    const size_t length = strcspn(begin, "\"");
+    snprintf(out, size, "%.*s", (int)length, begin);
+  }
+}
+
+static int is_armed(void) { return while_file[0] == 0 || access(while_file, F_OK) == 0; }
+
+static int does(const char *what) {
+  char found[64];
+  setting("does", found, sizeof(found));
+  return strcmp(found, what) == 0 && is_armed();
+}
+
+static void harm(const char *call) {
+  char what[64];
+  snprintf(what, sizeof(what), "die in %s", call);
+  if (does(what)) {
+    abort();
+  }
+  snprintf(what, sizeof(what), "hang in %s", call);
+  if (does(what)) {
+    for (;;) {
+      pause();
+    }
+  }
+}
+
+static RatedStatus make(const RatedHostApi *api, RatedHostRef host, RatedBytes config, void **out,
+                        RatedError *error) {
+  host_api = api;
+  host_ref = host;
+  snprintf(settings, sizeof(settings), "%.*s", (int)config.len, (const char *)config.ptr);
+  setting("while", while_file, sizeof(while_file));
+  harm("create");
+  if (does("time out in create")) {
+    return RATED_TIMEOUT;
+  }
+  return create(api, host, config, out, error);
+}
+
+static RatedStatus store(const char *key, RatedError *error) {
+  const RatedEdit edit = {.key = {(const uint8_t *)key, strlen(key)},
+                          .value = {(const uint8_t *)"1", 1}};
+  uint64_t revision = 0;
+  return host_api->kv_apply(host_ref, 0, &edit, 1, &revision, error);
+}
+
+static void end(void *pointer) {
+  if (does("store at the end")) {
+    store("ended", NULL);
+  }
+  destroy(pointer);
+}
+
+static RatedStatus make_rules(const void *self, const RatedCall *call, int64_t as_of_ns,
+                              uint64_t revision, void **out, RatedError *error) {
+  prepared++;
+  harm("prepare");
+  return prepare(self, call, as_of_ns, revision, out, error);
+}
+
+static void end_rules(void *pointer) {
+  harm("release");
+  destroy(pointer);
+}
+
+/* A batch of 13 rows is the one that harms; others wait for it. */
+static void wait_for_death(int64_t rows) {
+  if (rows != 13) {
+    waiting++;
+    while (is_armed() || dying) {
+      usleep(1000);
+    }
+    waiting--;
+    return;
+  }
+  while (is_armed() && waiting < 3) {
+    usleep(1000);
+  }
+  dying = 1;
+  unlink(while_file);
+  abort();
+}
+
+static RatedStatus rate_badly(const void *rater, const RatedCall *call, const RatedRate *request,
+                              struct ArrowArray *array, struct ArrowSchema *schema,
+                              struct ArrowArray *out_array, struct ArrowSchema *out_schema,
+                              RatedError *error) {
+  char found[64];
+  setting("does", found, sizeof(found));
+  harm("rate");
+  if (strcmp(found, "die of 13 rows") == 0) {
+    wait_for_death(array->length);
+  }
+  return rate(rater, call, request, array, schema, out_array, out_schema, error);
+}
+
+static RatedStatus explain_badly(const void *rater, const RatedCall *call,
+                                 const RatedRate *request, struct ArrowArray *array,
+                                 struct ArrowSchema *schema, size_t first_row, size_t rows,
+                                 RatedBuffer *out_json, RatedError *error) {
+  (void)rater, (void)call, (void)request, (void)first_row, (void)rows, (void)out_json;
+  array->release(array);
+  schema->release(schema);
+  harm("explain");
+  return does("store in explain") ? store("explained", error) : RATED_UNSUPPORTED;
+}
 
 static int is(const RatedRequest *request, const char *path) {
   return request->path.len == strlen(path) && memcmp(request->path.ptr, path, strlen(path)) == 0;
@@ -74,12 +221,22 @@ static RatedStatus do_harm(const void *self, const RatedCall *call, const RatedR
                            RatedResponse *response, RatedError *error) {
   (void)self, (void)call, (void)error;
   answer(response, "fine");
+  handled++;
   if (is(request, "/abort")) {
+    abort();
+  } else if (is(request, "/abort-together")) {
+    while (handled < 2) {
+      usleep(1000);
+    }
     abort();
   } else if (is(request, "/segfault")) {
     *(volatile int *)8 = 1;
   } else if (is(request, "/divide")) {
     raise(SIGFPE);
+  } else if (is(request, "/panic")) {
+    release(&response->body);
+    response->body = (RatedBuffer){0};
+    return RATED_PANIC;
   } else if (is(request, "/exit")) {
     exit(3);
   } else if (is(request, "/spin")) {
@@ -95,6 +252,17 @@ static RatedStatus do_harm(const void *self, const RatedCall *call, const RatedR
     }
   } else if (is(request, "/leak")) {
     leak(MAP_PRIVATE);
+  } else if (is(request, "/leak-until-null")) {
+    size_t mebibytes = 0;
+    void *last = NULL;
+    for (void *memory; (memory = malloc(1 << 20)) != NULL; mebibytes++) {
+      last = memset(memory, 1, 1 << 20);
+    }
+    free(last);
+    char text[32];
+    release(&response->body);
+    snprintf(text, sizeof(text), "%zu", mebibytes);
+    answer(response, text);
   } else if (is(request, "/leak-shared")) {
     leak(MAP_SHARED);
   } else if (is(request, "/fork")) {
@@ -103,6 +271,11 @@ static RatedStatus do_harm(const void *self, const RatedCall *call, const RatedR
     for (int file = 0; file < 1024; file++) {
       close(file);
     }
+  } else if (is(request, "/prepared")) {
+    char text[16];
+    release(&response->body);
+    snprintf(text, sizeof(text), "%d", prepared);
+    answer(response, text);
   } else if (is(request, "/write")) {
     for (int line = 0; line < 100000; line++) {
       printf("line %d of what nobody asked for\n", line);

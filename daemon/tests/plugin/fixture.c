@@ -53,6 +53,27 @@
 #ifndef EXPLAIN
 #define EXPLAIN NULL
 #endif
+#ifndef CREATE
+#define CREATE create
+#endif
+#ifndef DESTROY
+#define DESTROY destroy
+#endif
+#ifndef PREPARE
+#define PREPARE prepare
+#endif
+#ifndef RELEASE
+#define RELEASE destroy
+#endif
+#ifndef RATE
+#define RATE rate
+#endif
+#ifndef TABLE
+#define TABLE table
+#endif
+#ifndef COMPONENT_FLAGS
+#define COMPONENT_FLAGS 0
+#endif
 #ifndef CREATE_STATUS
 #define CREATE_STATUS RATED_OK
 #endif
@@ -196,16 +217,17 @@ static RatedStatus explain(const void *rater, const RatedCall *call, const Rated
 #endif
 
 static const RatedRatingVTable table = {
-    TABLE_SIZE, create, destroy, check, prepare, destroy, rate, HANDLE, EXPLAIN,
+    TABLE_SIZE, CREATE, DESTROY, check, PREPARE, RELEASE, RATE, HANDLE, EXPLAIN,
 };
 
 static const RatedComponentDecl component = {
     .struct_size = COMPONENT_SIZE,
     .kind = KIND,
+    .flags = COMPONENT_FLAGS,
     .name = TEXT(NAME),
     .summary = TEXT("A fixture."),
     .api_schema = TEXT(PATHS),
-    .vtable = &table,
+    .vtable = &TABLE,
 };
 
 static const RatedComponentDecl *const components[] = {&component};

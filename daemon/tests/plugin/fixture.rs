@@ -9,8 +9,13 @@ pub(crate) fn build(to: &Path, macros: &[&str]) {
 }
 
 /// Compiles the module that harms its own process.
-pub(crate) fn build_faults(to: &Path) {
-    compile("faults.c", to, &[]);
+pub(crate) fn build_faults(to: &Path, macros: &[&str]) {
+    compile("faults.c", to, macros);
+}
+
+/// Compiles the fetcher whose batches have one thing wrong.
+pub(crate) fn build_batches(to: &Path) {
+    compile("batches.c", to, &[]);
 }
 
 fn compile(source: &str, to: &Path, macros: &[&str]) {

@@ -11,9 +11,10 @@ use arrow_array::{Array, Decimal128Array, Int64Array, StringArray};
 use arrow_schema::{DataType, Field, Schema};
 use rated_plugin::raw::PluginDecl;
 use rated_plugin::{
-    AsOf, Batches, Call, CollectRequest, Collector, Component, Decimal, Edit, Error, Fetcher, Host,
-    HttpOptions, HttpRequest, Level, Method, PriceBatch, RateRequest, Rater, RatingModule,
-    RecordBatch, Request, Response, Result, UsageBatch, UsageBuilder, schema_metadata,
+    AsOf, Batches, Call, CollectRequest, Collector, Component, Decimal, Edit, Error, Explanation,
+    Fetcher, Host, HttpOptions, HttpRequest, Level, Method, PriceBatch, RateRequest, Rater,
+    RatingModule, RecordBatch, Request, Response, Result, Status, UsageBatch, UsageBuilder,
+    schema_metadata,
 };
 use serde::Deserialize;
 
@@ -197,6 +198,8 @@ impl RatingModule for Rates {
                 return Ok(Response::json(200, &String::from_utf8(found).unwrap().into()));
             }
             "/send" => return self.send(call, request),
+            "/send-at-once" => return Ok(self.send_at_once(call, request)),
+            "/ask-at-once" => return Ok(self.ask_at_once()),
             "/now" => {
                 self.host.log(Level::Info, "asked for the time");
                 self.host.count("asked", 3);
@@ -258,7 +261,67 @@ impl Rates {
     }
 }
 
+/// Threads that ask for the time and for a key at once.
+const ASKING_THREADS: usize = 100;
+
+impl Rates {
+    /// Body: `{"url": …, "count": …}`; so many requests from threads of its own, and what became of
+    /// them.
+    fn send_at_once(&self, call: &Call, request: &Request) -> Response {
+        let asked: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
+        let sent = HttpRequest {
+            method: Method::Post,
+            url: asked["url"].as_str().unwrap().to_owned(),
+            headers: BTreeMap::new(),
+            body: b"ping".to_vec(),
+            options: HttpOptions::default(),
+        };
+        let outcomes: Vec<String> = std::thread::scope(|scope| {
+            let ask = || match self.host.http(call, &sent) {
+                Ok(answer) => String::from_utf8_lossy(&answer.body).into_owned(),
+                Err(error) => format!("{:?}", error.status),
+            };
+            let count = 0..asked["count"].as_u64().unwrap();
+            let threads: Vec<_> = count.map(|_| scope.spawn(ask)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        Response::json(200, &serde_json::json!(outcomes))
+    }
+
+    /// How many of them got both.
+    fn ask_at_once(&self) -> Response {
+        let answered = std::thread::scope(|scope| {
+            let ask = || {
+                let is_now = self.host.now().timestamp() > 1_000_000_000;
+                is_now && self.host.kv_get(Host::NOW, "a").is_ok()
+            };
+            let threads: Vec<_> = (0..ASKING_THREADS).map(|_| scope.spawn(ask)).collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok()).filter(|all| *all).count()
+        });
+        Response::json(200, &serde_json::json!([ASKING_THREADS, answered]))
+    }
+}
+
+impl Drop for Rules {
+    fn drop(&mut self) {
+        // Within another panic it would abort: that is not what is tried here.
+        let is_told = self.does == "panic in drop" && !std::thread::panicking();
+        assert!(!is_told, "drop went wrong");
+    }
+}
+
 impl Rater for Rules {
+    fn explain(
+        &self,
+        _: &Call,
+        _: &RateRequest,
+        _: &RecordBatch,
+        _: std::ops::Range<usize>,
+    ) -> Result<Explanation> {
+        assert!(self.does != "panic in explain", "explain went wrong");
+        Err(Error::new(Status::Unsupported, "no reasons"))
+    }
+
     fn rate(&self, call: &Call, _: &RateRequest, usage: &RecordBatch) -> Result<RecordBatch> {
         let rows = usage.num_rows();
         let one = |name: &str, column: Arc<dyn Array>| {

@@ -52,7 +52,8 @@ fn fork_and_hang() {
     unsafe {
         if fork() == 0 {
             setsid();
-            std::thread::sleep(Duration::from_mins(1));
+            // Longer than a test waits for its death.
+            std::thread::sleep(Duration::from_mins(5));
             _exit(0);
         }
     }

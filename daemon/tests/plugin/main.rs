@@ -3,12 +3,15 @@
 
 mod apart;
 mod containment;
+mod deaths;
 mod fixture;
+mod foreign_batches;
 mod hostile;
 mod keys;
 mod keys_ledger;
 mod library;
 mod reload;
+mod replays;
 mod results;
 mod same;
 mod send;

@@ -111,11 +111,16 @@ pub struct RatingVTable {
         error: *mut RawError,
     ) -> RawStatus,
     /// Since 1.1; null = gives no reasons. How `rate` comes to the prices of `rows` rows from
-    /// `first_row` on. Moves the two input structs in as `rate` does; on OK writes JSON, UTF-8:
-    /// `{"rows": [[step, ...], ...]}` with `step` = `{"sets": name, "operation": "take" | "add" |
-    /// "multiply" | "max", "operands": [{"name": name, "rule": {"kind", "id", ...}, "value":
-    /// decimal}, ...], "result": decimal}`. Decimals are texts; the numbers `qty` and `price` (so
-    /// far) are set before the first step, after the last one `price` is the row's price.
+    /// `first_row` on. Moves the two input structs in as `rate` does; on OK fills the buffer, which
+    /// has its own `release`, with JSON, UTF-8: `{"rows": [[step, ...], ...]}`, as many lists as
+    /// `rows`, with `step` = `{"sets": name, "operation": "take" | "add" | "multiply" | "max",
+    /// "operands": [operand, ...], "result": decimal}`. An operand is `{"name": name, "value":
+    /// decimal}` for a number that is set already, `{"rule": {"kind": text, "id": text, any: text,
+    /// ...}, "value": decimal}` for one that a rule says, `{"value": decimal}` for any other.
+    /// Decimals are texts ("0.25"); the numbers `qty` and `price` (so far) are set before the first
+    /// step, after the last one `price` is the row's price. `Unsupported` = no reasons for these
+    /// rows. It is called on an instance of its own, never on the one that rates for bills, and can
+    /// change no keys.
     pub explain: Option<
         unsafe extern "C" fn(
             rater: *const c_void,

@@ -2,9 +2,10 @@
 //! runs it in threads. `plugin-api/ISOLATION.md` has the table.
 
 use std::fs;
+use std::process::Command;
 
 use rated_tests::{
-    Config, Daemon, DataSet, Prometheus, enter_price_list, rated, summary, wait_until,
+    Config, Daemon, DataSet, Prometheus, enter_price_list, rated, run, summary, wait_until,
 };
 use tempfile::TempDir;
 
@@ -108,11 +109,16 @@ fn the_hostile_set_apart_stops_only_its_own_metrics() {
 
 /// Is there a process of that instance, or a copy of it that it left behind?
 fn is_running(instance: &str) -> bool {
-    let mut names = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    names.any(|entry| {
+    !processes_of(instance).is_empty()
+}
+
+fn processes_of(instance: &str) -> Vec<String> {
+    let names = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let found = names.filter(|entry| {
         let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         arguments.split(|byte| *byte == 0).any(|argument| argument == instance.as_bytes())
-    })
+    });
+    found.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// The same in a thread: the daemon is gone.
@@ -151,19 +157,34 @@ fn is_alive(process: &String) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
+/// But for what a plugin has started, when the daemon is killed: the kernel kills the plugin's
+/// process then, and nobody is left who knew of its children. The service manager kills those.
 #[test]
 fn no_process_outlives_a_daemon_that_is_killed_or_stopped() {
     let mut site = Site::new();
     site.deadline_secs = 60;
-    let plugins = "[collectors.far]\nplugin = \"hostile\"\nisolation = \"process\"\n\
-         [collectors.busy]\nplugin = \"hostile\"\nisolation = \"process\"\ndoes = \"hang\"\n";
-    let metrics = [("good", "far"), ("late", "busy")];
-    let file = site.config(&metrics, plugins);
+    // A name that no other daemon has: it is looked for among all processes.
+    let forking = format!("forking-{}", std::process::id());
+    let plugins = format!(
+        "[collectors.far]\nplugin = \"hostile\"\nisolation = \"process\"\n\
+         [collectors.busy]\nplugin = \"hostile\"\nisolation = \"process\"\ndoes = \"hang\"\n\
+         [collectors.{forking}]\nplugin = \"hostile\"\nisolation = \"process\"\n\
+         does = \"fork and hang\"\n"
+    );
+    let metrics = [("good", "far"), ("late", "busy"), ("later", forking.as_str())];
+    let file = site.config(&metrics, &plugins);
+    let of_forking = || processes_of(&format!("collector/{forking}"));
     for killed in [true, false] {
         let mut daemon = Daemon::start(&file);
         wait_until("it collects", || (site.complete(&daemon).len() == 3).then_some(()));
-        let processes = children(daemon.process.id());
-        assert_eq!(processes.len(), 2, "{processes:?}");
+        wait_until("it has forked", || (of_forking().len() == 2).then_some(()));
+        let alive = || -> Vec<String> {
+            children(daemon.process.id()).into_iter().filter(is_alive).collect()
+        };
+        let processes = wait_until("each has its process", || {
+            let processes = alive();
+            (processes.len() == 3).then_some(processes)
+        });
 
         if killed {
             daemon.process.kill();
@@ -173,6 +194,12 @@ fn no_process_outlives_a_daemon_that_is_killed_or_stopped() {
         }
 
         wait_until("they are gone", || (!processes.iter().any(is_alive)).then_some(()));
+        if killed {
+            let left = of_forking();
+            assert_eq!(left.len(), 1, "what it has started is left");
+            assert!(run(Command::new("kill").args(["-9", &left[0]])).0);
+        }
+        wait_until("nothing is left", || of_forking().is_empty().then_some(()));
     }
 }
 
@@ -233,10 +260,10 @@ fn rows_with(isolation: &str, data: &DataSet, prometheus: &Prometheus) -> String
         .map(ToString::to_string)
         .collect();
     rows.sort();
-    if isolation == "process" {
-        assert!(daemon.process.output().contains("Plugin loaded."), "others are in the daemon");
-        assert!(daemon.metric("rated_plugin_process_deaths_total") < 0.5);
-    }
+    // A collector, a fetcher and two modules.
+    let processes = if isolation == "process" { 4 } else { 0 };
+    assert_eq!(children(daemon.process.id()).len(), processes, "{isolation}");
+    assert!(daemon.metric("rated_plugin_process_deaths_total") < 0.5);
     daemon.stop();
     rows.join("\n")
 }

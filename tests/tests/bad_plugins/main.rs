@@ -3,6 +3,7 @@
 
 mod apart;
 mod site;
+mod threads;
 
 use std::fs;
 

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use rated_plugin::raw::HostRef;
-use rated_plugin::{Edit, Error, KvPairs, Result};
+use rated_plugin::{Edit, Error, KvPairs, Result, Status};
 
 use super::http::Clients;
 use super::{at_level, http, kv, level_of};
@@ -19,12 +20,18 @@ const LOG_TARGET: &str = "rated::plugin::said";
 pub(in crate::plugin) struct Services {
     pub(in crate::plugin) lent: HostServices,
     pub(in crate::plugin) pool: Pool,
+    /// How long an instance that rates again is kept when nobody asks.
+    pub(in crate::plugin) replay_idle: Duration,
     pub(super) clients: Clients,
 }
 
 impl Services {
-    pub(in crate::plugin) fn new(lent: HostServices, pool: Pool) -> Services {
-        Services { lent, pool, clients: Clients::default() }
+    pub(in crate::plugin) fn new(
+        lent: HostServices,
+        pool: Pool,
+        replay_idle: Duration,
+    ) -> Services {
+        Services { lent, pool, replay_idle, clients: Clients::default() }
     }
 }
 
@@ -82,16 +89,15 @@ impl Context {
         Box::leak(Box::new(Context(Box::new(lender))))
     }
 
-    pub(in crate::plugin) fn for_instance(
-        label: Arc<str>,
-        services: &Arc<Services>,
-    ) -> &'static Context {
-        Context::new(Daemon::for_instance(label, services))
-    }
-
     /// Can log and nothing else.
     pub(in crate::plugin) fn for_library(name: &str) -> &'static Context {
-        Context::new(Daemon { label: name.into(), services: Weak::new() })
+        let (label, keys) = (name.into(), Keys::None);
+        Context::new(Daemon {
+            label,
+            series: SERIES_OF_LIBRARIES.into(),
+            keys,
+            services: Weak::new(),
+        })
     }
 
     pub(in crate::plugin) fn reference(&'static self) -> HostRef {
@@ -107,20 +113,77 @@ impl Context {
     }
 }
 
+/// In metrics: libraries come and go, and their names are no closed set.
+const SERIES_OF_LIBRARIES: &str = "library";
+
 /// The daemon's own services, in the name of an instance.
 ///
 /// It does not keep the services themselves alive, so the ledger is closed when the daemon is done
 /// with it.
 #[derive(Debug)]
 pub(in crate::plugin) struct Daemon {
+    /// In the log.
     label: Arc<str>,
+    /// In metrics.
+    series: Arc<str>,
+    keys: Keys,
     /// Of a library: none.
     services: Weak<Services>,
 }
 
+/// Whose keys an instance sees.
+#[derive(Debug)]
+enum Keys {
+    Own(Arc<str>),
+    /// Those of the instance that rates.
+    ReadOnly(Arc<str>),
+    None,
+}
+
 impl Daemon {
+    /// Of the name that its keys have.
     pub(in crate::plugin) fn for_instance(label: Arc<str>, services: &Arc<Services>) -> Daemon {
-        Daemon { label, services: Arc::downgrade(services) }
+        let (series, keys) = (label.clone(), Keys::Own(label.clone()));
+        Daemon { label, series, keys, services: Arc::downgrade(services) }
+    }
+
+    /// For an instance that rates again what another one, whose keys these are, has rated.
+    pub(in crate::plugin) fn for_replay(
+        label: Arc<str>,
+        keys: Arc<str>,
+        services: &Arc<Services>,
+    ) -> Daemon {
+        let (series, keys) = (label.clone(), Keys::ReadOnly(keys));
+        Daemon { label, series, keys, services: Arc::downgrade(services) }
+    }
+
+    /// For a library that is only asked what it holds.
+    pub(in crate::plugin) fn for_description(label: Arc<str>, services: &Arc<Services>) -> Daemon {
+        let services = Arc::downgrade(services);
+        Daemon { label, series: SERIES_OF_LIBRARIES.into(), keys: Keys::None, services }
+    }
+
+    /// Its name in metrics.
+    pub(in crate::plugin) fn series(&self) -> Arc<str> {
+        self.series.clone()
+    }
+
+    fn readable_keys(&self) -> Result<&Arc<str>> {
+        match &self.keys {
+            Keys::Own(keys) | Keys::ReadOnly(keys) => Ok(keys),
+            Keys::None => Err(Error::new(Status::Unsupported, "only an instance has keys")),
+        }
+    }
+
+    fn own_keys(&self) -> Result<&Arc<str>> {
+        match &self.keys {
+            Keys::Own(keys) => Ok(keys),
+            Keys::ReadOnly(_) => {
+                let text = "an instance that rates again what was rated changes no keys";
+                Err(Error::invalid_request(text))
+            }
+            Keys::None => self.readable_keys(),
+        }
     }
 
     fn services(&self) -> Result<Arc<Services>> {
@@ -146,26 +209,26 @@ impl Lender for Daemon {
     }
 
     fn kv_get(&self, revision: u64, key: &str) -> Result<Vec<u8>> {
-        kv::get(self.services()?.as_ref(), &self.label, revision, key)
+        kv::get(self.services()?.as_ref(), self.readable_keys()?, revision, key)
     }
 
     fn kv_scan(&self, revision: u64, prefix: &str) -> Result<(u64, KvPairs)> {
-        kv::scan(self.services()?.as_ref(), &self.label, revision, prefix)
+        kv::scan(self.services()?.as_ref(), self.readable_keys()?, revision, prefix)
     }
 
     fn kv_apply(&self, revision: u64, edits: Vec<Edit>) -> Result<u64> {
-        kv::apply(self.services()?.as_ref(), &self.label, revision, edits)
+        kv::apply(self.services()?.as_ref(), self.own_keys()?, revision, edits)
     }
 
     fn count(&self, metric: &str, by: u64) {
         if let Some(services) = self.services.upgrade() {
-            services.lent.metrics.plugin_count(&self.label, metric, by);
+            services.lent.metrics.plugin_count(&self.series, metric, by);
         }
     }
 
     fn observe(&self, metric: &str, value: f64) {
         if let Some(services) = self.services.upgrade() {
-            services.lent.metrics.plugin_observe(&self.label, metric, value);
+            services.lent.metrics.plugin_observe(&self.series, metric, value);
         }
     }
 

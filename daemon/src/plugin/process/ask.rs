@@ -13,15 +13,16 @@ use rated_plugin::{AsOf, CollectRequest, Error, RateRequest, Request, Response, 
 use super::mailbox::{Mailbox, Next};
 use super::message::{self, Head, Load, Order, SentResponse};
 use super::report::Report;
-use super::watch::{Ending, Watched};
+use super::watch::{Ending, Waiter, Watched};
 use super::wire::{Reader, Writer};
 use super::{columns, serve};
 use crate::fault::{Step, passed};
 use crate::plugin::batches::BATCHES_MAX;
-use crate::plugin::call::Interrupt;
+use crate::plugin::call::{CallState, Interrupt};
 use crate::plugin::collector::COLLECT_ROWS_MAX;
-use crate::plugin::direct::{header, nanoseconds};
+use crate::plugin::direct::{nanoseconds, sound_response};
 use crate::plugin::fetcher::SCOPES_MAX;
+use crate::plugin::health::Blame;
 use crate::plugin::host_api::{Daemon, Services};
 use crate::plugin::instance::Frame;
 use crate::plugin::library::Kind;
@@ -38,7 +39,10 @@ pub(in crate::plugin) struct ProcessSettings {
 #[derive(Debug)]
 pub(in crate::plugin) struct Launch<'a> {
     pub(in crate::plugin) settings: &'a ProcessSettings,
-    pub(in crate::plugin) label: &'a Arc<str>,
+    /// For who lists processes.
+    pub(in crate::plugin) label: &'a str,
+    /// In whose name it asks.
+    pub(in crate::plugin) lender: Daemon,
     /// The private copy.
     pub(in crate::plugin) library: Option<&'a Path>,
     pub(in crate::plugin) trusted: bool,
@@ -93,22 +97,22 @@ struct Parts {
 
 impl Process {
     /// Starts it. What it loads is known to be sound with the first call only.
-    pub(in crate::plugin) fn start(launch: &Launch<'_>) -> Result<Process> {
-        let Launch { settings, label, services, .. } = *launch;
-        let library = launch.library.and_then(Path::to_str).ok_or_else(|| {
+    pub(in crate::plugin) fn start(launch: Launch<'_>) -> Result<Process> {
+        let Launch { settings, label, lender, library, trusted, services } = launch;
+        let library = library.and_then(Path::to_str).ok_or_else(|| {
             Error::new(Status::Unsupported, "is part of the program and cannot run apart from it")
         })?;
-        let lender = Arc::new(Daemon::for_instance(label.clone(), services));
+        let lender = Arc::new(lender);
         let load = Load {
             library: library.to_owned(),
-            trusted: launch.trusted,
+            trusted,
             memory_bytes: settings.memory_bytes,
             levels: serve::levels(&*lender),
         };
         let metrics = services.lent.metrics.clone();
-        let of = label.clone();
+        let of = lender.series();
         let on_death = move || metrics.plugin_process_died(&of);
-        let watched = Watched::start(&settings.program, label, &lender, on_death)
+        let watched = Watched::start(settings, label, &lender, on_death)
             .map_err(|error| Error::unavailable(format!("cannot start a process: {error}")))?;
         let process = Process {
             watched,
@@ -117,7 +121,8 @@ impl Process {
             next_rater: AtomicU64::new(1),
             times: Times { deadline: services.pool.deadline(), grace: services.pool.grace() },
         };
-        process.send(&load.encode()?, 0)?;
+        // When it has died already, the first call says why.
+        let _ = process.watched.send(&load.encode()?);
         Ok(process)
     }
 
@@ -224,21 +229,23 @@ impl Process {
         if is_long || body.len() > RESPONSE_SIZE_MAX {
             return Err(Error::bad_data("the plugin answered more than is accepted"));
         }
-        let (content_type, location) = (header(content_type)?, header(location)?);
-        let status = u16::try_from(status).ok().filter(|status| (200..600).contains(status));
-        Ok(Response {
-            status: status.ok_or_else(|| Error::internal("the answer has no sound HTTP status"))?,
-            content_type,
-            location: (!location.is_empty()).then_some(location),
-            body,
-        })
+        sound_response(status, (content_type, location), body)
     }
 
-    pub(in crate::plugin) fn release_rater(&self, rater: u64) {
-        if let Ok(frame) = Order::release(rater) {
+    pub(in crate::plugin) fn release_rater(&self, rater: u64, call: &CallState) {
+        let Ok(frame) = Order::release(rater) else { return };
+        self.interruptible(call, || {
             // A process that has died has no raters.
             let _ = self.watched.send(&frame);
-        }
+        });
+    }
+
+    /// One that does not even read what it is told is killed.
+    fn interruptible(&self, call: &CallState, work: impl FnOnce()) {
+        let (mailbox, watched) = (Arc::default(), self.watched.clone());
+        call.runs_at(Some(Arc::new(Handle { call: call.number(), mailbox, watched })));
+        work();
+        call.runs_at(None);
     }
 
     /// Did it end without being asked to?
@@ -251,17 +258,26 @@ impl Process {
         self.watched.death()
     }
 
+    /// Is it known which call it died of?
+    pub(in crate::plugin) fn blame(&self) -> Blame {
+        match (self.watched.ending(), self.watched.lost()) {
+            (Ending::Overdue(_), _) | (_, 1) => Blame::Certain,
+            _ => Blame::Shared,
+        }
+    }
+
     /// Lets it end by itself; kills it when it does not.
-    pub(in crate::plugin) fn end(&self, grace: Duration) {
-        self.watched.end(grace);
+    pub(in crate::plugin) fn end(&self, grace: Duration, call: &CallState) {
+        self.interruptible(call, || self.watched.end(grace));
     }
 
-    pub(in crate::plugin) fn kill(&self) {
-        self.watched.kill(Ending::Wanted);
+    /// Takes no more calls, and ends with those under way.
+    pub(in crate::plugin) fn retire(&self) {
+        self.watched.retire();
     }
 
-    fn send(&self, frame: &[u8], call: u64) -> Result<()> {
-        self.watched.send(frame).map_err(|_| self.lost(call))
+    fn send(&self, frame: &[u8], mailbox: &Mailbox, call: &CallState) -> Result<()> {
+        self.watched.send(frame).map_err(|_| self.lost(mailbox, call))
     }
 
     /// Puts a call, serves what it asks meanwhile, and waits for its outcome.
@@ -282,15 +298,16 @@ impl Process {
         let mailbox = Arc::new(Mailbox::default());
         let handle = Handle { call, mailbox: mailbox.clone(), watched: self.watched.clone() };
         let _asking = Asking::begin(self, frame, handle)?;
-        self.send(&order, call)?;
+        let send = |said: &[u8]| self.send(said, &mailbox, frame.state);
+        send(&order)?;
         passed(Step::ProcessAsked);
         // Its columns may be large; nobody needs them any more.
         drop(order);
         let mut parts = Parts::default();
         loop {
             match mailbox.next() {
-                Next::Gone => return Err(self.lost(call)),
-                Next::Cancelled => self.send(&Order::cancel(call)?, call)?,
+                Next::Gone => return Err(self.lost(&mailbox, frame.state)),
+                Next::Cancelled => send(&Order::cancel(call)?)?,
                 Next::Message(Report::Outcome(_, outcome)) => {
                     passed(Step::ProcessAnswered);
                     return outcome.map(|reader| (reader, parts));
@@ -300,7 +317,7 @@ impl Process {
                 }
                 Next::Message(Report::Ask { number, wanted, .. }) => {
                     let given = serve::give(&*self.lender, Some(frame.state), wanted);
-                    self.send(&serve::answer(number, given)?, call)?;
+                    send(&serve::answer(number, given)?)?;
                 }
                 // The watching thread keeps the rest to itself.
                 Next::Message(_) => {}
@@ -309,9 +326,11 @@ impl Process {
     }
 
     /// What a call is told whose process has died.
-    fn lost(&self, call: u64) -> Error {
+    fn lost(&self, mailbox: &Mailbox, call: &CallState) -> Error {
+        // Nobody may wait for this thread, which waits for news of the death.
+        mailbox.close();
         match self.watched.ending() {
-            Ending::Overdue(number) if number == call => {
+            Ending::Overdue(number) if number == call.number() => {
                 let Times { deadline, grace } = self.times;
                 let text = format!(
                     "did not end within {deadline:?} and {grace:?} of grace, its process was killed"
@@ -319,17 +338,25 @@ impl Process {
                 Error::new(Status::Timeout, text)
             }
             Ending::Overdue(_) => {
+                call.share();
                 Error::unavailable("its process was killed: another call did not end in time")
             }
             Ending::Wanted => Error::unavailable("its process has been ended"),
-            Ending::Itself | Ending::Protocol(_) => Error::new(Status::Panic, self.death()),
+            Ending::Itself | Ending::Protocol(_) => match self.watched.lost() {
+                0 | 1 => Error::new(Status::Panic, self.death()),
+                lost => {
+                    call.share();
+                    let death = self.death();
+                    Error::unavailable(format!("{death}, {lost} calls were under way in it"))
+                }
+            },
         }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.kill();
+        self.watched.kill(Ending::Wanted);
     }
 }
 
@@ -343,7 +370,10 @@ struct Asking<'a> {
 impl<'a> Asking<'a> {
     fn begin(process: &'a Process, frame: &'a Frame<'a>, handle: Handle) -> Result<Asking<'a>> {
         let mailbox = handle.mailbox.clone();
-        if !process.watched.expect(handle.call, mailbox.clone()) {
+        let waiter = Waiter { mailbox: mailbox.clone(), call: frame.state.clone() };
+        if !process.watched.expect(handle.call, waiter) {
+            // It has done nothing yet.
+            frame.state.share();
             let text = format!("cannot be asked: {}", process.death());
             return Err(Error::unavailable(text));
         }

@@ -9,7 +9,7 @@ use rated_plugin::{Error, RecordBatch, Result};
 
 use super::message::{Order, put_error, take_error, take_reasons, take_response};
 use super::report::{Asked, Report, Wanted, take_http, take_pairs};
-use super::wire::{Reader, Writer, read_frame};
+use super::wire::{FRAME_SIZE_MAX, Reader, Writer, read_frame};
 use super::{columns, describe};
 use crate::plugin::fuzz::{ROWS_MAX, read_batches};
 use crate::plugin::host_api::HttpParts;
@@ -31,7 +31,7 @@ pub(crate) fn messages(bytes: &[u8]) {
 
 /// Frames one after the other, as they come through a socket.
 fn stream(mut bytes: &[u8]) {
-    while let Ok(Some(frame)) = read_frame(&mut bytes) {
+    while let Ok(Some(frame)) = read_frame(&mut bytes, |_| FRAME_SIZE_MAX) {
         report(&frame);
     }
 }

@@ -7,6 +7,8 @@ use super::report::Report;
 
 /// Most messages that wait: who sends more waits, and with it all calls of that process.
 const MESSAGES_MAX: usize = 16;
+/// Most bytes of them; a larger one waits alone.
+const BYTES_MAX: usize = 64 << 20;
 
 /// What there is to do next.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub(super) struct Mailbox {
 #[derive(Debug, Default)]
 struct State {
     messages: VecDeque<Report>,
+    bytes: usize,
     cancelled: Cancelled,
     /// Nobody writes any more.
     gone: bool,
@@ -50,11 +53,17 @@ impl Mailbox {
 
     /// Waits while too many messages wait.
     pub(super) fn put(&self, message: Report) {
+        let size = message.size();
+        let is_full = |state: &State| {
+            let is_large = !state.messages.is_empty() && state.bytes + size > BYTES_MAX;
+            state.messages.len() >= MESSAGES_MAX || is_large
+        };
         let mut state = self.lock();
-        while state.messages.len() >= MESSAGES_MAX && !state.closed {
+        while is_full(&state) && !state.closed {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         if !state.closed {
+            state.bytes += size;
             state.messages.push_back(message);
             self.changed.notify_all();
         }
@@ -78,6 +87,7 @@ impl Mailbox {
         let mut state = self.lock();
         state.closed = true;
         state.messages.clear();
+        state.bytes = 0;
         self.changed.notify_all();
     }
 
@@ -90,6 +100,7 @@ impl Mailbox {
                 return Next::Cancelled;
             }
             if let Some(message) = state.messages.pop_front() {
+                state.bytes -= message.size();
                 self.changed.notify_all();
                 return Next::Message(message);
             }
@@ -104,8 +115,10 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::plugin::process::wire::Reader;
 
     fn message() -> Report {
         Report::Count { metric: "x".to_owned(), by: 1 }
@@ -122,6 +135,26 @@ mod tests {
         assert!(matches!(mailbox.next(), Next::Cancelled));
         assert!(matches!(mailbox.next(), Next::Message(_)));
         assert!(matches!(mailbox.next(), Next::Gone));
+    }
+
+    #[test]
+    fn what_is_large_waits_alone() {
+        let large = || Report::Columns(1, Reader::new(vec![0; BYTES_MAX]));
+        let mailbox = Arc::new(Mailbox::default());
+        mailbox.put(large());
+        let (sender, sent) = (mailbox.clone(), Arc::new(AtomicBool::new(false)));
+        let told = sent.clone();
+        let thread = std::thread::spawn(move || {
+            sender.put(large());
+            told.store(true, Ordering::SeqCst);
+        });
+
+        assert!(!sent.load(Ordering::SeqCst), "there is no room for both");
+        assert!(matches!(mailbox.next(), Next::Message(_)));
+        assert!(matches!(mailbox.next(), Next::Message(_)));
+
+        thread.join().unwrap();
+        assert_eq!(mailbox.lock().bytes, 0);
     }
 
     #[test]

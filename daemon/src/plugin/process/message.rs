@@ -16,7 +16,7 @@ use crate::plugin::library::Kind;
 
 /// Both ends are the same program; another version says that its file was replaced in a way that
 /// should not be possible.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Longest message of an error, bytes.
 const MESSAGE_SIZE_MAX: usize = 16 * 1024;
@@ -28,6 +28,7 @@ mod to {
     pub(super) const CANCEL: u8 = 3;
     pub(super) const RELEASE: u8 = 4;
     pub(super) const ANSWER: u8 = 5;
+    pub(super) const END: u8 = 6;
 }
 
 /// The first thing a runner is told.
@@ -103,6 +104,8 @@ pub(super) enum Order {
     Release(u64),
     /// To what was asked under that number.
     Answer(u64, Result<Reader>),
+    /// The instance, then the process.
+    End,
 }
 
 impl Order {
@@ -110,6 +113,10 @@ impl Order {
         let mut writer = Writer::new(to::CANCEL);
         writer.u64(call);
         writer.finish()
+    }
+
+    pub(super) fn end() -> Result<Vec<u8>> {
+        Writer::new(to::END).finish()
     }
 
     pub(super) fn release(rater: u64) -> Result<Vec<u8>> {
@@ -145,6 +152,7 @@ impl Order {
             to::CALL => return take_call(reader),
             to::CANCEL => Order::Cancel(reader.u64()?),
             to::RELEASE => Order::Release(reader.u64()?),
+            to::END => Order::End,
             to::ANSWER => {
                 let (number, error) = (reader.u64()?, take_error(&mut reader)?);
                 return Ok(Order::Answer(number, error.map_or(Ok(reader), Err)));

@@ -9,7 +9,7 @@
 //! What comes back is believed as little as what comes over the tables: frames and columns are
 //! checked here, whether they are what was asked for in the same place as always (`validate`).
 //!
-//! # The protocol, version 1
+//! # The protocol, version 2
 //!
 //! Both ends are the same program, so nothing is negotiated; the version is checked all the same.
 //! A frame is its size (u32) and so many bytes; numbers are little-endian; bytes and texts stand
@@ -22,6 +22,7 @@
 //! | 3 cancel | number of the call u64 |
 //! | 4 release | number of the rater u64 |
 //! | 5 answer | number u64, outcome |
+//! | 6 end | the last; what the instance asks while it ends is answered |
 //!
 //! | to the daemon | |
 //! |---|---|
@@ -40,7 +41,11 @@
 //! 2a000000 02 0700000000000000 ffffffffffffff7f <16 bytes> <8 bytes> 02
 //! ```
 //!
-//! A closed socket asks the runner to end its instance and itself.
+//! What is asked for in a call's name is answered by the thread that waits for that call, requests
+//! over HTTP and what no call asks for by others (`desk`), the time at once. A runner asks for
+//! [`desk::ASKED_MAX`] of those things at a time and lets its plugin's threads wait for more.
+//!
+//! A socket that is closed says that the daemon is gone.
 //!
 //! This module does not know when something is called, and does not decide what follows from a
 //! death: that is `instance`.
@@ -48,6 +53,7 @@
 mod ask;
 mod columns;
 mod describe;
+mod desk;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod mailbox;

@@ -16,6 +16,24 @@ mod from {
     pub(super) const OBSERVE: u8 = 70;
 }
 
+/// Largest frames of what is said beside an answer, bytes.
+const ASIDE_SIZE_MAX: usize = 1 << 20;
+/// Longest name of a metric that is passed on, bytes.
+const METRIC_SIZE_MAX: usize = 1024;
+/// Largest answer to a call that brings no columns, bytes: a body, reasons, or what a library
+/// declares.
+const OUTCOME_SIZE_MAX: usize = 65 << 20;
+
+/// Most bytes of a frame of that kind. Columns and what is asked for take no more than the process
+/// itself may.
+pub(super) fn size_max(kind: u8, memory_bytes: u64) -> usize {
+    match kind {
+        from::COLUMNS | from::ASK => usize::try_from(memory_bytes).unwrap_or(usize::MAX),
+        from::OUTCOME => OUTCOME_SIZE_MAX,
+        _ => ASIDE_SIZE_MAX,
+    }
+}
+
 /// What a plugin wants of its host and waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wanted {
@@ -99,6 +117,14 @@ pub(super) enum Report {
 }
 
 impl Report {
+    /// What it takes in memory, mostly.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Report::Columns(_, reader) | Report::Outcome(_, Ok(reader)) => reader.len(),
+            _ => 0,
+        }
+    }
+
     pub(super) fn columns(
         call: u64,
         put: impl FnOnce(&mut Writer) -> Result<()>,
@@ -160,13 +186,13 @@ impl Report {
 
     pub(super) fn count(metric: &str, by: u64) -> Result<Vec<u8>> {
         let mut writer = Writer::new(from::COUNT);
-        writer.text(metric).u64(by);
+        writer.text(cut(metric)).u64(by);
         writer.finish()
     }
 
     pub(super) fn observe(metric: &str, value: f64) -> Result<Vec<u8>> {
         let mut writer = Writer::new(from::OBSERVE);
-        writer.text(metric).u64(value.to_bits());
+        writer.text(cut(metric)).u64(value.to_bits());
         writer.finish()
     }
 
@@ -195,6 +221,11 @@ impl Report {
         reader.end()?;
         Ok(report)
     }
+}
+
+/// A name of a metric that is longer is none in any case.
+fn cut(metric: &str) -> &str {
+    &metric[..metric.floor_char_boundary(METRIC_SIZE_MAX)]
 }
 
 /// A [`Wanted`] as the plugin lends it.

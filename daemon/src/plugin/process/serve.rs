@@ -1,6 +1,6 @@
 //! What a plugin in another process asks of its host, done by the daemon.
 
-use rated_plugin::{Error, Result};
+use rated_plugin::Result;
 
 use super::message::Order;
 use super::report::{Given, Wanted};
@@ -36,9 +36,4 @@ pub(super) fn give(lender: &dyn Lender, call: Option<&CallState>, wanted: Wanted
 /// The frame that says so. What is too large for one is an error to whoever asked.
 pub(super) fn answer(number: u64, given: Result<Given>) -> Result<Vec<u8>> {
     Order::answer(number, given).or_else(|error| Order::answer(number, Err(error)))
-}
-
-/// To what is asked by nobody's call when too much is asked at once.
-pub(super) fn busy(number: u64) -> Result<Vec<u8>> {
-    Order::answer(number, Err(Error::unavailable("the plugin asks too much at once")))
 }

@@ -7,13 +7,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,19 +21,23 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use rated_plugin::Result;
+
+use super::ask::ProcessSettings;
+use super::desk::{Desk, Task, TooMuch};
 use super::mailbox::Mailbox;
-use super::report::{Report, Wanted};
+use super::message::Order;
+use super::report::{self, Given, Report, Wanted};
 use super::wire::read_frame;
 use super::{HUNG_UP, RUNNER_COMMAND, output, serve};
 use crate::fault::{Step, passed};
+use crate::plugin::call::CallState;
 use crate::plugin::host_api::{Daemon, Lender, logged};
 
 /// How long one waits to hear why a process has died; it is dead already.
 const NEWS_PATIENCE: Duration = Duration::from_secs(5);
 /// Variables of the environment that hold settings of the daemon, perhaps passwords.
 const SETTINGS_PREFIX: &str = "RATED__";
-/// Most requests that no call asked for and that wait.
-const ORPHANS_MAX: usize = 16;
 
 /// Why a process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,18 +54,34 @@ pub(super) enum Ending {
 pub(super) struct Watched {
     /// For writing; frames are written whole.
     socket: Mutex<UnixStream>,
-    /// The same, for hanging up while somebody writes.
+    /// The same, for who may not wait for its lock.
     line: UnixStream,
     state: Mutex<State>,
     changed: Condvar,
+    desk: Desk,
+    /// Cancelled with its end: for what no call asks for.
+    life: Arc<CallState>,
+    /// What it may take, and with that most of what it may say at once.
+    memory_bytes: u64,
+}
+
+/// A call that waits for its answer.
+#[derive(Debug, Clone)]
+pub(super) struct Waiter {
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) call: Arc<CallState>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// Until it is waited for: afterwards another process may have the number.
     pid: Option<Pid>,
-    calls: BTreeMap<u64, Arc<Mailbox>>,
+    calls: BTreeMap<u64, Waiter>,
     ending: Option<Ending>,
+    /// Calls that were under way when it ended.
+    lost: usize,
+    /// It ends with the last call under way.
+    retired: bool,
     /// How it ended, once it has.
     exit: Option<String>,
 }
@@ -84,7 +103,7 @@ struct Pipes {
 impl Watched {
     /// `on_death` is called when it ends without being asked to.
     pub(super) fn start(
-        program: &Path,
+        settings: &ProcessSettings,
         label: &str,
         lender: &Arc<Daemon>,
         on_death: impl FnOnce() + Send + 'static,
@@ -93,15 +112,30 @@ impl Watched {
         let (written, writes) = io::pipe()?;
         let (socket, line) = (Mutex::new(ours.try_clone()?), ours.try_clone()?);
         let pipes = Pipes { theirs, ours, written, writes };
-        let watched =
-            Arc::new(Watched { socket, line, state: Mutex::default(), changed: Condvar::new() });
+        let watched = Arc::new(Watched {
+            socket,
+            line,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            desk: Desk::default(),
+            life: Arc::new(CallState::new()),
+            memory_bytes: settings.memory_bytes,
+        });
         let (sender, started) = sync_channel(1);
-        let (kept, program) = (watched.clone(), program.to_owned());
+        let (kept, program) = (watched.clone(), settings.program.clone());
         let (label, lender) = (label.to_owned(), lender.clone());
         // The child dies with the thread that starts it, so that thread stays until the end.
         thread::Builder::new().name("rated-process".to_owned()).spawn(move || {
-            let begun = spawn(&program, &label, pipes).and_then(|(child, readers)| {
-                kept.begin(&child, readers, &lender).map(|reader| (child, reader))
+            let begun = spawn(&program, &label, pipes).and_then(|(mut child, readers)| {
+                match kept.begin(&child, readers, &lender) {
+                    Ok(reader) => Ok((child, reader)),
+                    Err(error) => {
+                        // Nobody else waits for it.
+                        kept.lock().pid = None;
+                        let _ = child.kill();
+                        child.wait().and(Err(error))
+                    }
+                }
             });
             match begun {
                 Ok((child, reader)) => {
@@ -150,31 +184,60 @@ impl Watched {
         self.socket.lock().unwrap_or_else(PoisonError::into_inner).write_all(frame)
     }
 
+    /// What was asked for.
+    pub(super) fn answer(&self, number: u64, given: Result<Given>) {
+        if let Ok(frame) = serve::answer(number, given) {
+            // One that has died asks no more.
+            let _ = self.send(&frame);
+        }
+    }
+
+    pub(super) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
     /// What is said of a call goes there. `false`: nothing will be said any more.
-    pub(super) fn expect(&self, call: u64, mailbox: Arc<Mailbox>) -> bool {
+    pub(super) fn expect(&self, call: u64, waiter: Waiter) -> bool {
         let mut state = self.lock();
         if state.ending.is_some() || state.exit.is_some() {
             return false;
         }
-        state.calls.insert(call, mailbox);
+        state.calls.insert(call, waiter);
         true
     }
 
     pub(super) fn forget(&self, call: u64) {
-        self.lock().calls.remove(&call);
+        let mut state = self.lock();
+        state.calls.remove(&call);
+        state.end_retired();
+    }
+
+    /// Takes no more calls, and is killed when none is under way.
+    pub(super) fn retire(&self) {
+        let mut state = self.lock();
+        state.ends(Ending::Wanted);
+        state.retired = true;
+        state.end_retired();
     }
 
     /// Kills it and everything it started.
     pub(super) fn kill(&self, why: Ending) {
         let mut state = self.lock();
-        state.ending.get_or_insert(why);
+        state.ends(why);
         state.kill();
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// Has it ended, or been killed, other than as the daemon wished?
     pub(super) fn is_dead(&self) -> bool {
         let state = self.lock();
         state.ending.as_ref().is_some_and(|ending| *ending != Ending::Wanted)
+    }
+
+    /// How many calls were lost with it.
+    pub(super) fn lost(&self) -> usize {
+        self.lock().lost
     }
 
     /// Why it has died; waits until that is known.
@@ -202,11 +265,13 @@ impl Watched {
 
     /// Asks it to end, waits for `grace`, kills it.
     pub(super) fn end(&self, grace: Duration) {
-        self.lock().ending.get_or_insert(Ending::Wanted);
-        // One that has died has nothing to be told.
-        let _ = self.line.shutdown(Shutdown::Write);
+        self.lock().ends(Ending::Wanted);
+        let timeout = Some(grace).filter(|grace| !grace.is_zero());
+        let can_be_told = self.line.set_write_timeout(timeout);
+        let end = Order::end().map_err(io::Error::other);
+        let told = can_be_told.and(end).and_then(|end| self.send(&end));
         let state = self.lock();
-        let alive = |state: &mut State| state.exit.is_none();
+        let alive = |state: &mut State| told.is_ok() && state.exit.is_none();
         let waited = self.changed.wait_timeout_while(state, grace, alive);
         waited.unwrap_or_else(PoisonError::into_inner).0.kill();
     }
@@ -227,25 +292,27 @@ impl Watched {
         let _ = reader.join();
         let mut state = self.lock();
         state.exit = Some(status.map_or_else(|error| error.to_string(), how));
-        let ending = state.ending.get_or_insert(Ending::Itself).clone();
+        let ending = state.ends(Ending::Itself);
         let calls = std::mem::take(&mut state.calls);
         drop(state);
+        self.desk.close();
+        self.life.cancel();
         // First counted, then told.
         if ending != Ending::Wanted {
             on_death();
             passed(Step::ProcessDied);
         }
-        for mailbox in calls.values() {
-            mailbox.gone();
+        for waiter in calls.values() {
+            waiter.mailbox.gone();
         }
         self.changed.notify_all();
     }
 
     /// Reads until nothing can come any more.
     fn read(self: &Arc<Self>, mut socket: UnixStream, lender: &Arc<Daemon>) {
-        let mut orphans = None;
+        let size_max = |kind| report::size_max(kind, self.memory_bytes);
         loop {
-            let report = match read_frame(&mut socket) {
+            let report = match read_frame(&mut socket, size_max) {
                 Ok(Some(frame)) => Report::decode(frame),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     break self.kill(Ending::Protocol(error.to_string()));
@@ -255,60 +322,68 @@ impl Watched {
             let Ok(report) = report else {
                 break self.kill(Ending::Protocol("it said what makes no sense".to_owned()));
             };
-            self.take(report, lender, &mut orphans);
+            if let Err(TooMuch) = self.take(report, lender) {
+                break self.kill(Ending::Protocol("it asks for too much at once".to_owned()));
+            }
         }
     }
 
-    fn take(
-        self: &Arc<Self>,
-        report: Report,
-        lender: &Arc<Daemon>,
-        orphans: &mut Option<SyncSender<(u64, Wanted)>>,
-    ) {
+    fn take(self: &Arc<Self>, report: Report, lender: &Arc<Daemon>) -> Result<(), TooMuch> {
         let call = match &report {
             Report::Log { level, place, said } => {
-                return lender.log(*level, &logged(place), &logged(said));
+                lender.log(*level, &logged(place), &logged(said));
+                return Ok(());
             }
-            Report::Count { metric, by } => return lender.count(metric, *by),
-            Report::Observe { metric, value } => return lender.observe(metric, *value),
+            Report::Count { metric, by } => {
+                lender.count(metric, *by);
+                return Ok(());
+            }
+            Report::Observe { metric, value } => {
+                lender.observe(metric, *value);
+                return Ok(());
+            }
+            Report::Ask { number, wanted: Wanted::Now, .. } => {
+                self.answer(*number, Ok(Given::Number(lender.now_ns())));
+                return Ok(());
+            }
             Report::Columns(call, _) | Report::Outcome(call, _) | Report::Ask { call, .. } => *call,
         };
-        let mailbox = self.lock().calls.get(&call).cloned();
-        match (mailbox, report) {
-            (Some(mailbox), report) => mailbox.put(report),
+        let waiter = self.lock().calls.get(&call).cloned();
+        match (waiter, report) {
+            // Several at a time, if the plugin has threads for that.
+            (waiter, Report::Ask { number, wanted: wanted @ Wanted::Http { .. }, .. }) => {
+                let call = waiter.map_or_else(|| self.life.clone(), |waiter| waiter.call);
+                self.desk.take(Task { number, wanted, call }, self, lender)
+            }
+            (Some(waiter), report) => {
+                waiter.mailbox.put(report);
+                Ok(())
+            }
             (None, Report::Ask { number, wanted, .. }) => {
-                let sender = orphans.get_or_insert_with(|| self.serve_orphans(lender));
-                if sender.try_send((number, wanted)).is_err()
-                    && let Ok(frame) = serve::busy(number)
-                {
-                    let _ = self.send(&frame);
-                }
+                let call = self.life.clone();
+                self.desk.take(Task { number, wanted, call }, self, lender)
             }
             // Nobody waits for it any more.
-            (None, _) => {}
+            (None, _) => Ok(()),
         }
-    }
-
-    /// Threads of a plugin may ask what no call asked for.
-    fn serve_orphans(self: &Arc<Self>, lender: &Arc<Daemon>) -> SyncSender<(u64, Wanted)> {
-        let (sender, asked) = sync_channel(ORPHANS_MAX);
-        let (kept, lender) = (self.clone(), lender.clone());
-        let serve = move || {
-            for (number, wanted) in asked {
-                let frame = serve::answer(number, serve::give(&*lender, None, wanted));
-                let Ok(frame) = frame else { continue };
-                if kept.send(&frame).is_err() {
-                    break;
-                }
-            }
-        };
-        // Without it everything asked is answered with "too much at once".
-        let _ = thread::Builder::new().name("rated-process".to_owned()).spawn(serve);
-        sender
     }
 }
 
 impl State {
+    /// From now on it is known why it ends, if it was not before.
+    fn ends(&mut self, why: Ending) -> Ending {
+        if self.ending.is_none() {
+            self.lost = self.calls.len();
+        }
+        self.ending.get_or_insert(why).clone()
+    }
+
+    fn end_retired(&self) {
+        if self.retired && self.calls.is_empty() {
+            self.kill();
+        }
+    }
+
     fn kill(&self) {
         if let Some(pid) = self.pid {
             // Both fail only when nobody is left.

@@ -17,19 +17,30 @@ const ALIGNMENT: usize = 64;
 /// Most entries of one list.
 const LIST_MAX: usize = 5_000_000;
 
-/// The next frame; `None` when the other side has closed its end between two frames.
-pub(super) fn read_frame(socket: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
-    let mut head = [0; 4];
-    if !fill(socket, &mut head)? {
+/// The next frame; `None` when the other side has closed its end between two frames. `size_max` of
+/// its kind, the first byte, is the most that is accepted.
+pub(super) fn read_frame(
+    socket: &mut impl Read,
+    size_max: impl Fn(u8) -> usize,
+) -> io::Result<Option<Vec<u8>>> {
+    let mut head = [0; 5];
+    if !fill(socket, &mut head[..4])? {
         return Ok(None);
     }
-    let size = u32::from_le_bytes(head) as usize;
-    if size > FRAME_SIZE_MAX {
-        let text = format!("a frame of {size} bytes, at most {FRAME_SIZE_MAX} are accepted");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    let size = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    let check = |max: usize| {
+        let text = format!("a frame of {size} bytes, at most {max} are accepted");
+        let lies = size == 0 || size > max;
+        if lies { Err(io::Error::new(io::ErrorKind::InvalidData, text)) } else { Ok(()) }
+    };
+    check(FRAME_SIZE_MAX)?;
+    if !fill(socket, &mut head[4..])? {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
+    check(size_max(head[4]))?;
     let mut frame = Vec::with_capacity(size.min(1 << 20));
-    socket.take(size as u64).read_to_end(&mut frame)?;
+    frame.push(head[4]);
+    socket.take(size as u64 - 1).read_to_end(&mut frame)?;
     if frame.len() < size {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -216,7 +227,7 @@ mod tests {
     use super::*;
 
     fn sent(frame: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        read_frame(&mut &*frame)
+        read_frame(&mut &*frame, |_| FRAME_SIZE_MAX)
     }
 
     #[test]
@@ -258,6 +269,13 @@ mod tests {
     #[test]
     fn sizes_that_lie_are_found_before_memory_is_taken() {
         assert!(sent(&u32::MAX.to_le_bytes()).is_err());
+        assert!(sent(&0_u32.to_le_bytes()).is_err());
+        let mut writer = Writer::new(7);
+        let frame = writer.fixed(&[0; 9]).0.clone();
+        let frame = Writer(frame).finish().unwrap();
+        let of_kind = |kind| if kind == 7 { 9 } else { FRAME_SIZE_MAX };
+        let refused = read_frame(&mut &*frame, of_kind).unwrap_err().to_string();
+        assert_eq!(refused, "a frame of 10 bytes, at most 9 are accepted");
         let mut reader = Reader::new(u64::MAX.to_le_bytes().to_vec());
         assert_eq!(reader.bytes(), Err(Malformed));
         let mut reader = Reader::new(u32::MAX.to_le_bytes().to_vec());

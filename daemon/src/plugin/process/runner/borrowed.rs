@@ -1,18 +1,23 @@
 //! The daemon's services, asked for over the socket.
+//!
+//! Any thread may ask for anything at any time. What the daemon does for nobody's call, or beside
+//! it, is asked for [`ASKED_MAX`] times at once; further threads wait.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rated_plugin::{Edit, Error, KvPairs, Result};
 
 use super::limits;
 use crate::plugin::call::CallState;
 use crate::plugin::host_api::{HttpAnswer, HttpParts, Lender};
+use crate::plugin::process::desk::ASKED_MAX;
 use crate::plugin::process::report::{Asked, Report, take_http, take_pairs};
 use crate::plugin::process::wire::Reader;
 
@@ -37,12 +42,26 @@ pub(super) struct Link {
     next: AtomicU64,
     /// `None`: the daemon has hung up.
     waiting: Mutex<Option<BTreeMap<u64, SyncSender<Result<Reader>>>>>,
+    /// How much is asked for beside what the calls' own threads ask for.
+    beside: Mutex<usize>,
+    fewer: Condvar,
+}
+
+/// The right to ask for something beside the calls.
+struct Beside<'a>(&'a Link);
+
+impl Drop for Beside<'_> {
+    fn drop(&mut self) {
+        *self.0.beside.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.fewer.notify_one();
+    }
 }
 
 impl Link {
     pub(super) fn new(socket: UnixStream, levels: u32) -> Link {
         let waiting = Mutex::new(Some(BTreeMap::new()));
-        Link { socket: Mutex::new(socket), levels, next: AtomicU64::new(1), waiting }
+        let (socket, next, fewer) = (Mutex::new(socket), AtomicU64::new(1), Condvar::new());
+        Link { socket, levels, next, waiting, beside: Mutex::default(), fewer }
     }
 
     /// Sends a frame. Without a way to the daemon there is nothing left to do: the plugin has
@@ -64,17 +83,40 @@ impl Link {
         }
     }
 
+    /// What the daemon says from now on is not heard.
+    pub(super) fn read_no_more(&self) {
+        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        // Without a way to the daemon nothing is heard either.
+        let _ = socket.shutdown(Shutdown::Read);
+    }
+
     /// Nothing is answered any more.
     pub(super) fn hang_up(&self) {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn ask(&self, asked: &Asked<'_>) -> Result<Reader> {
+    /// In the name of a call, or of the one that this thread runs.
+    fn ask(&self, call: Option<u64>, asked: &Asked<'_>) -> Result<Reader> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let frame = Report::ask(CALL.get(), number, asked)?;
+        let call = call.unwrap_or(CALL.get());
+        let frame = Report::ask(call, number, asked)?;
+        let _beside = match asked {
+            // Answered at once.
+            Asked::Now => None,
+            Asked::Http(_) => Some(self.beside()),
+            _ => (call == 0).then(|| self.beside()),
+        };
         let answer = self.expect(number)?;
         self.send(&frame);
         answer.recv().unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Waits while there is too much of it.
+    fn beside(&self) -> Beside<'_> {
+        let count = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.fewer.wait_while(count, |count| *count >= ASKED_MAX);
+        *waited.unwrap_or_else(PoisonError::into_inner) += 1;
+        Beside(self)
     }
 
     fn expect(&self, number: u64) -> Result<Receiver<Result<Reader>>> {
@@ -109,20 +151,20 @@ impl Lender for Borrowed {
     }
 
     fn now_ns(&self) -> i64 {
-        let now = self.0.ask(&Asked::Now).and_then(|mut reader| Ok(reader.i64()?));
+        let now = self.0.ask(None, &Asked::Now).and_then(|mut reader| Ok(reader.i64()?));
         now.unwrap_or_default()
     }
 
     fn kv_get(&self, revision: u64, key: &str) -> Result<Vec<u8>> {
-        Ok(self.0.ask(&Asked::KvGet { revision, key })?.bytes()?)
+        Ok(self.0.ask(None, &Asked::KvGet { revision, key })?.bytes()?)
     }
 
     fn kv_scan(&self, revision: u64, prefix: &str) -> Result<(u64, KvPairs)> {
-        Ok(take_pairs(&mut self.0.ask(&Asked::KvScan { revision, prefix })?)?)
+        Ok(take_pairs(&mut self.0.ask(None, &Asked::KvScan { revision, prefix })?)?)
     }
 
     fn kv_apply(&self, revision: u64, edits: Vec<Edit>) -> Result<u64> {
-        Ok(self.0.ask(&Asked::KvApply { revision, edits: &edits })?.u64()?)
+        Ok(self.0.ask(None, &Asked::KvApply { revision, edits: &edits })?.u64()?)
     }
 
     fn count(&self, metric: &str, by: u64) {
@@ -133,8 +175,9 @@ impl Lender for Borrowed {
         self.0.tell(Report::observe(metric, value));
     }
 
-    /// The daemon knows the call by the thread that asks.
-    fn http(&self, _: Option<&CallState>, request: &HttpParts<'_>) -> Result<HttpAnswer> {
-        Ok(take_http(&mut self.0.ask(&Asked::Http(*request))?)?)
+    /// For whatever call the plugin says, on whatever thread: its time is theirs.
+    fn http(&self, call: Option<&CallState>, request: &HttpParts<'_>) -> Result<HttpAnswer> {
+        let call = call.map(CallState::number);
+        Ok(take_http(&mut self.0.ask(call, &Asked::Http(*request))?)?)
     }
 }

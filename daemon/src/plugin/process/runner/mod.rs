@@ -11,10 +11,11 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::message::Order;
-use super::wire::read_frame;
+use super::wire::{FRAME_SIZE_MAX, read_frame};
 use borrowed::Link;
 use work::Work;
 
@@ -38,27 +39,50 @@ pub enum RunnerError {
 pub fn run() -> Result<(), RunnerError> {
     let mut socket = socket().map_err(RunnerError::NoSocket)?;
     limits::leave_the_daemon(&socket).map_err(RunnerError::Limits)?;
-    let Some(first) = read_frame(&mut socket).map_err(RunnerError::NoSocket)? else {
+    let writer = socket.try_clone().map_err(RunnerError::NoSocket)?;
+    let mut next = move || read_frame(&mut socket, |_| FRAME_SIZE_MAX);
+    let Some(first) = next().map_err(RunnerError::NoSocket)? else {
         return Ok(());
     };
     let Ok(Order::Load(load)) = Order::decode(first) else { return Err(RunnerError::Protocol) };
     limits::hold(load.memory_bytes).map_err(RunnerError::Limits)?;
-    let writer = socket.try_clone().map_err(RunnerError::NoSocket)?;
     let link = Arc::new(Link::new(writer, load.levels));
-    let work = Work::new(link.clone(), load);
-    while let Ok(Some(frame)) = read_frame(&mut socket) {
+    let work = Arc::new(Work::new(link.clone(), load));
+    let mut ending = None;
+    while let Ok(Some(frame)) = next() {
         match Order::decode(frame) {
             Ok(Order::Load(_)) | Err(_) => return Err(RunnerError::Protocol),
             Ok(Order::Call(head, call)) => work.begin(head, call),
             Ok(Order::Cancel(call)) => work.cancel(call),
             Ok(Order::Release(rater)) => work.release(rater),
             Ok(Order::Answer(number, answer)) => link.answered(number, answer),
+            // Answers come in until it has ended: it may have something to store.
+            Ok(Order::End) => ending = ending.or_else(|| begin_to_end(&work, &link)),
         }
     }
     link.hang_up();
     limits::end_within(END_PATIENCE);
-    work.end();
+    match ending {
+        // It ends by itself; a panic of it has been written to standard error.
+        Some(ending) => drop(ending.join()),
+        None => work.end(),
+    }
     Ok(())
+}
+
+/// On a thread of its own; `None`: there is none to be had, so nothing is answered meanwhile.
+fn begin_to_end(work: &Arc<Work>, link: &Arc<Link>) -> Option<JoinHandle<()>> {
+    limits::end_within(END_PATIENCE);
+    let (work, kept) = (work.clone(), link.clone());
+    let thread = thread::Builder::new().name("end".to_owned());
+    let ending = thread.spawn(move || {
+        work.end();
+        kept.read_no_more();
+    });
+    if ending.is_err() {
+        link.read_no_more();
+    }
+    ending.ok()
 }
 
 /// The socket, under a number that no plugin takes for standard input.

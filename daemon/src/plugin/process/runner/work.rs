@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +11,7 @@ use rated_plugin::raw::RawCall;
 use rated_plugin::{Error, Result};
 
 use super::borrowed::{Borrowed, Link, in_call};
+use crate::config::LibraryConfig;
 use crate::plugin::batches::Trust;
 use crate::plugin::call::CallState;
 use crate::plugin::collector::COLLECT_ROWS_MAX;
@@ -138,7 +140,10 @@ impl Shared {
                 drop(state);
                 match job {
                     Job::Call(head, call) => self.call(&head, *call),
-                    Job::End(rater) => drop(rater),
+                    Job::End(rater) => {
+                        // As above; there is nobody to be told.
+                        let _ = catch_unwind(AssertUnwindSafe(|| drop(rater)));
+                    }
                 }
                 state = self.lock();
                 state.busy -= 1;
@@ -161,7 +166,11 @@ impl Shared {
             cancel: call_state.as_raw(),
         };
         let frame = Frame { raw: &raw, state: &call_state };
-        let report = in_call(head.number, || self.serve(head.number, &frame, call));
+        // The plugin's own panics do not get here; one of ours must not leave the daemon waiting.
+        let serve = AssertUnwindSafe(|| self.serve(head.number, &frame, call));
+        let report = in_call(head.number, || catch_unwind(serve)).unwrap_or_else(|_| {
+            Err(Error::internal("the process of the plugin panicked itself; its output says where"))
+        });
         self.lock().calls.remove(&head.number);
         match report.or_else(|error| Report::outcome(head.number, &Err(error), |_| {})) {
             Ok(report) => self.link.send(&report),
@@ -238,7 +247,8 @@ impl Shared {
     }
 
     fn library(&self) -> Result<Library> {
-        load::open_copy(Path::new(&self.load.library), self.load.trusted)
+        let config = LibraryConfig { trusted: self.load.trusted, ..LibraryConfig::default() };
+        load::open_copy(Path::new(&self.load.library), &config)
             .map_err(|reason| Error::invalid_config(reason.to_string()))
     }
 

@@ -1,0 +1,106 @@
+//! Threads that do for one process what no call's own thread does: requests over HTTP, which may be
+//! made at the same time, and what threads of the plugin ask for that work for no call.
+//!
+//! The runner holds itself to [`ASKED_MAX`] and lets the plugin's threads wait; one that does not
+//! is none of ours.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::report::Wanted;
+use super::serve;
+use super::watch::Watched;
+use crate::plugin::call::CallState;
+use crate::plugin::host_api::Daemon;
+
+/// Most things asked for at a time and not answered yet; each has a thread, so none waits for
+/// another.
+pub(super) const ASKED_MAX: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    state: Mutex<State>,
+    /// Something was asked for, or nothing will be any more.
+    came: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Task>,
+    threads: usize,
+    idle: usize,
+    closed: bool,
+}
+
+/// Something to do and to answer.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) number: u64,
+    pub(super) wanted: Wanted,
+    /// The call that it is for; or the process, which is no call.
+    pub(super) call: Arc<CallState>,
+}
+
+/// More is asked for at a time than a runner asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TooMuch;
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does not wait.
+    pub(super) fn take(
+        &self,
+        task: Task,
+        watched: &Arc<Watched>,
+        lender: &Arc<Daemon>,
+    ) -> Result<(), TooMuch> {
+        let mut state = self.lock();
+        let busy = state.threads - state.idle;
+        if busy + state.waiting.len() >= ASKED_MAX {
+            return Err(TooMuch);
+        }
+        state.waiting.push_back(task);
+        if state.idle >= state.waiting.len() {
+            self.came.notify_one();
+            return Ok(());
+        }
+        let (kept, lent) = (watched.clone(), lender.clone());
+        let thread = std::thread::Builder::new().name("rated-asked".to_owned());
+        match thread.spawn(move || kept.desk().work(&kept, &lent)) {
+            Ok(_) => state.threads += 1,
+            // It waits for one of those there are; without any the call's own end comes first.
+            Err(error) => {
+                tracing::warn!(%error, "What a plugin asks for waits: no thread can be had.");
+                self.came.notify_one();
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody hears an answer any more.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.waiting.clear();
+        self.came.notify_all();
+    }
+
+    fn work(&self, watched: &Watched, lender: &Daemon) {
+        let mut state = self.lock();
+        while !state.closed {
+            let Some(Task { number, wanted, call }) = state.waiting.pop_front() else {
+                state.idle += 1;
+                state = self.came.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+                continue;
+            };
+            drop(state);
+            watched.answer(number, serve::give(lender, Some(&call), wanted));
+            state = self.lock();
+        }
+    }
+}
