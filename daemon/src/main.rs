@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rated::cli;
+#[cfg(not(sanitized))]
 use tikv_jemallocator::Jemalloc;
 
 /// Gives back what is not used any more, so that memory stays flat for years.
+#[cfg(not(sanitized))]
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

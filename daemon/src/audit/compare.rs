@@ -365,6 +365,7 @@ impl Audit<'_> {
                 self.damage(Damaged { place, detail, rules: Some(key.clone()) })?;
                 Some(text)
             }
+            Err(error @ LedgerError::RevisionGone { .. }) => Some(error.to_string()),
             Err(error) => return Err(error.into()),
         };
         if self.rules.len() >= RULES_KNOWN_MAX {

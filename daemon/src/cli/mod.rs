@@ -66,7 +66,7 @@ enum Command {
     /// Check a configuration and say everything that is wrong with it
     ///
     /// Loads the plugins, and neither reads nor writes the state folder. Ends with 0 = fine; 2 =
-    /// something is wrong with it, as `serve` does.
+    /// something is wrong with it, or a plugin refuses its section.
     Check {
         #[command(flatten)]
         file: ConfigFile,
@@ -164,7 +164,8 @@ pub type Environment = [(String, String)];
 const DISK_FULL: u8 = 75;
 
 /// Runs the subcommand. 0 = fine; 1 = failed, and of those that look for something wrong: found it;
-/// 2 = bad usage or configuration, and of those: could not look; 75 = failed because a disk is full.
+/// 2 = bad usage or configuration, and of those: could not look; 75 = failed because a disk is
+/// full.
 pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
     let outcome = match &arguments.command {
         Command::Serve { file, print_bill } => {
@@ -204,10 +205,10 @@ pub fn run(arguments: &Arguments, environment: &Environment) -> ExitCode {
         || error.is::<Undone>()
         || error.is::<check::ProblemsFound>()
         || error.downcast_ref::<ClientError>().is_some_and(ClientError::is_usage);
-    if is_usage {
-        ExitCode::from(2)
-    } else if is_disk_full(error.as_ref()) {
+    if is_disk_full(error.as_ref()) {
         ExitCode::from(DISK_FULL)
+    } else if is_usage {
+        ExitCode::from(2)
     } else {
         ExitCode::FAILURE
     }

@@ -178,6 +178,7 @@ struct Daemon {
     config: Arc<Config>,
     ledger: Arc<dyn Ledger>,
     plugins: Arc<PluginHost>,
+    rating: Rating,
     cycle: Cycle,
     cycle_task: CycleTask,
     upkeep: UpkeepTask,
@@ -232,7 +233,7 @@ impl Daemon {
         });
         let context = api::Context::new(api::Parts {
             ledger: Arc::clone(&ledger),
-            rating,
+            rating: rating.clone(),
             plugins: plugins.clone(),
             cycle: Arc::new(cycle.clone()),
             config: Arc::clone(&config),
@@ -248,7 +249,18 @@ impl Daemon {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         };
         let api = tokio::spawn(api::serve(listener, context.clone(), stop));
-        Ok(Daemon { config, ledger, plugins, cycle, cycle_task, upkeep, context, api, api_stop })
+        Ok(Daemon {
+            config,
+            ledger,
+            plugins,
+            rating,
+            cycle,
+            cycle_task,
+            upkeep,
+            context,
+            api,
+            api_stop,
+        })
     }
 
     /// The one line of the start.
@@ -340,6 +352,10 @@ impl Daemon {
         // The API ends its connections by itself; what hangs there is not waited for.
         let is_api_ended = tokio::time::timeout(left.max(Duration::from_secs(1)), self.api).await;
         passed(Step::StopApiEnded);
+        // Rules hold instances, which could not end as they do when they are told to.
+        let forget = tokio::task::spawn_blocking(move || self.rating.forget());
+        let left = grace.saturating_sub(begin.elapsed());
+        let _ = tokio::time::timeout(left.max(Duration::from_secs(1)), forget).await;
         self.plugins.stop(grace.saturating_sub(begin.elapsed())).await;
         passed(Step::StopPluginsEnded);
         let duration_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);

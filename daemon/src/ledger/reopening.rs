@@ -52,6 +52,7 @@ const ROOM_PAUSE: Duration = Duration::from_mins(10);
 /// How long those who read are waited for, before the ledger stays open for them and is tried
 /// again later.
 const READERS_TIMEOUT: Duration = Duration::from_secs(30);
+const READERS_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 const READERS_PAUSE: Duration = Duration::from_millis(10);
 
 /// How a ledger is opened.
@@ -217,7 +218,11 @@ impl<O: Opener> Shared<O> {
 
     fn try_to_reopen(&self, ailment: Ailment) -> Result<(), Box<dyn Error + Send + Sync>> {
         self.opener.probe(ailment)?;
-        self.close()?;
+        self.close(match ailment {
+            Ailment::WriteFailed => READERS_TIMEOUT,
+            // It still answers: who reads for long is not worth an outage.
+            Ailment::GivesNoRoom => READERS_TIMEOUT_MIN,
+        })?;
         let ledger = self.opener.open()?;
         let version_base = self.last_version.load(Ordering::Acquire) + 1;
         self.open.store(Some(Arc::new(Opened { ledger, version_base })));
@@ -225,13 +230,13 @@ impl<O: Opener> Shared<O> {
     }
 
     /// Lets go of the ledger that failed, when nobody uses it any more.
-    fn close(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+    fn close(&self, patience: Duration) -> Result<(), Box<dyn Error + Send + Sync>> {
         let Some(opened) = self.open.load_full() else { return Ok(()) };
         self.last_version.store(opened.version(), Ordering::Release);
         self.is_closing.store(true, Ordering::Release);
         self.open.store(None);
         let mut waited = Duration::ZERO;
-        while Arc::strong_count(&opened) > 1 && waited < READERS_TIMEOUT {
+        while Arc::strong_count(&opened) > 1 && waited < patience {
             thread::sleep(READERS_PAUSE);
             waited += READERS_PAUSE;
         }

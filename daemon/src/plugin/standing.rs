@@ -50,12 +50,14 @@ pub(super) struct Making(Arc<Standing>);
 struct Waiting(Arc<Standing>);
 
 impl Interrupt for Waiting {
+    // Under the lock: who has looked and does not sleep yet would not be woken.
     fn cancelled(&self) {
+        let _state = self.0.lock();
         self.0.changed.notify_all();
     }
 
     fn kill(&self) {
-        self.0.changed.notify_all();
+        self.cancelled();
     }
 }
 

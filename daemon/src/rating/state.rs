@@ -227,6 +227,11 @@ impl Rating {
             .map_err(RatingError::from)
     }
 
+    /// Lets go of all rules, and with them of the instances that hold them: modules can end.
+    pub fn forget(&self) {
+        *self.cache() = ChainCache::default();
+    }
+
     fn cache(&self) -> std::sync::MutexGuard<'_, ChainCache> {
         // A panic elsewhere leaves a cache that is still true: entries are only ever added whole.
         self.chains.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

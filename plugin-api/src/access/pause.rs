@@ -65,6 +65,10 @@ impl Pause {
         let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(until) = until else { return Ok(()) };
         let Ok(left) = (until - host.now()).to_std() else { return Ok(()) };
+        // A clock that was set back makes no pause longer.
+        if left > RETRY_AFTER_MAX {
+            return Ok(());
+        }
         if left > WAIT_MAX || call.time_left(host).is_some_and(|time| time <= left) {
             return Err(Error::unavailable(format!(
                 "the server has asked to be left alone until {}",

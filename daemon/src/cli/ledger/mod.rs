@@ -49,10 +49,10 @@ pub(super) enum LedgerCommand {
     },
     /// Rate everything in a range again as it was rated, and compare
     ///
-    /// Ends with 0 = every row that was rated here has the price that its rules lead to, computed by
-    /// the libraries that rated it. 1 = a difference, or damage. 2 = nothing wrong was found, but not
-    /// all was proved: there are no such rows, or they are not kept any more, or could not be
-    /// compared, or were compared by another library only; or the audit could not be done.
+    /// Ends with 0 = every row that was rated here has the price that its rules lead to, computed
+    /// by the libraries that rated it. 1 = a difference, or damage. 2 = nothing wrong was found,
+    /// but not all was proved: there are no such rows, or they are not kept any more, or could not
+    /// be compared, or were compared by another library only; or the audit could not be done.
     Audit {
         #[command(flatten)]
         arguments: audit::AuditArguments,

@@ -56,6 +56,7 @@ pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outc
     fs::create_dir_all(&data).map_err(FileError::of("make", &data))?;
     let lock_path = state_dir.join("restore.lock");
     let lock = lock(&lock_path)?;
+    owner.give(&lock_path)?;
     bytes_done = 0;
     for part in &manifest.files {
         copy(from, &data.join(&part.name), part)?;

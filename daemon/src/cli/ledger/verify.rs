@@ -182,9 +182,9 @@ pub(super) fn accept(config: &Path, environment: &Environment) -> Outcome {
     let path = config.daemon.state_dir.join(LEDGER_DIR);
     let options = config.ledger.options();
     let outcome = sled::accept(&path, options);
-    give_back(&config.daemon.state_dir)?;
+    give_back(&config.daemon.state_dir).map_err(Undone::of("that"))?;
     match outcome {
-        Err(OpenError::InUse { .. }) => Err(Running.into()),
+        Err(OpenError::InUse { .. }) => Err(Undone::of("that")(Running).into()),
         outcome => {
             outcome.map_err(Undone::of("that"))?;
             terminal::print("the ledger is taken for whole as it is\n")?;

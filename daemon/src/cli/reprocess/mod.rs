@@ -14,7 +14,7 @@ use super::client::{Client, ClientError, Server};
 use super::moment::{self, Moment};
 use super::scope::Selection;
 use super::table::{Align, Table, printable};
-use super::{Environment, Outcome, terminal};
+use super::{Environment, Outcome, Undone, terminal};
 use crate::clock::Clock;
 
 use self::differences::DiffArguments;
@@ -73,7 +73,10 @@ pub(super) fn run(
     clock: &dyn Clock,
     environment: &Environment,
 ) -> Outcome {
-    let client = server.client(environment)?;
+    let client = match (command, server.client(environment)) {
+        (ReprocessCommand::Diff(_), client) => client.map_err(Undone::of("the comparison"))?,
+        (_, client) => client?,
+    };
     match command {
         ReprocessCommand::Diff(arguments) => {
             differences::run(arguments, &client, clock, environment)

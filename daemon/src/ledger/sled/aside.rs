@@ -26,8 +26,10 @@ use crate::ledger::LedgerError;
 /// In the ledger's folder until it is open; a start removes what a kill has left.
 pub(super) const SPOOL_NAME: &str = "backup.records";
 const MAGIC: &[u8] = b"rated records\n\x01";
-/// When more keys than that change meanwhile, changes wait while all is written once more.
+/// When more keys than that change meanwhile, or their values have more bytes, changes wait while
+/// all is written once more.
 const KEYS_MAX: usize = if cfg!(test) { 100 } else { 10_000 };
+const SIZE_MAX: usize = 64 << 20;
 /// Longest key that is read, bytes: bounds what damage can make us allocate.
 const KEY_SIZE_MAX: usize = 64 << 10;
 
@@ -91,17 +93,24 @@ impl<'a> Aside<'a> {
             spool,
         };
         let keys = inner.changed.lock().take().unwrap_or_default();
-        if keys.len() > KEYS_MAX {
+        let all_of_it = || {
             let spool = open_spool(inner).map_err(store_error)?;
             write_all(&inner.store, &spool)?;
-            return Ok(moment(spool));
+            Ok(moment(spool))
+        };
+        if keys.len() > KEYS_MAX {
+            return all_of_it();
         }
-        let mut now = Vec::new();
+        let (mut now, mut size) = (Vec::new(), 0);
         for (table, key) in &keys {
             if is_copied(*table, key)
                 && let Some(value) = inner.store.get(*table, key)?
             {
+                size += value.len();
                 now.push((*table, key, value));
+            }
+            if size > SIZE_MAX {
+                return all_of_it();
             }
         }
         let moment = moment(open_spool(inner).map_err(store_error)?);

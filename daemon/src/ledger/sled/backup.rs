@@ -63,6 +63,10 @@ impl Inner {
         if let Some(broken) = self.store.broken().first() {
             return Err(broken.damage());
         }
+        // Nor of what is left: it would take the place of one that has all.
+        if let Some(lost) = self.store.lost().first() {
+            return Err(lost.damage());
+        }
         if let Some(error) = self.catalog().holes.errors().next() {
             return Err(error);
         }

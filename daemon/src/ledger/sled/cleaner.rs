@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,7 +45,11 @@ impl Cleaner {
 
     pub(super) fn is_alive(&self) -> bool {
         if let Some(thread) = self.thread.get() {
-            return is_cleaner(&Path::new(THREADS).join(thread));
+            return match fs::read_to_string(Path::new(THREADS).join(thread).join("comm")) {
+                Ok(name) => name.trim_end() == NAME,
+                // One that has ended has none; what else fails says nothing about it.
+                Err(error) => !has_ended(&error),
+            };
         }
         let Some(found) = cleaners() else { return true };
         match found.difference(&self.others).next() {
@@ -55,6 +60,11 @@ impl Cleaner {
             None => self.looks.fetch_add(1, Ordering::Relaxed) < LOOKS,
         }
     }
+}
+
+fn has_ended(error: &io::Error) -> bool {
+    let esrch = nix::errno::Errno::ESRCH as i32;
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(esrch)
 }
 
 /// `None` = the system does not say.
@@ -69,7 +79,6 @@ fn cleaners() -> Option<BTreeSet<String>> {
     Some(found)
 }
 
-/// One that has ended has no name.
 fn is_cleaner(thread: &Path) -> bool {
     fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim_end() == NAME)
 }

@@ -55,6 +55,10 @@ pub fn accept(path: &Path, options: SledOptions) -> Result<(), OpenError> {
     let store = Store::open_as_it_is(path, options)?;
     let folder_error = |source| OpenError::folder(path, source);
     let marks = Marks::open(path).map_err(folder_error)?;
+    // Half of a change is not what its owner wanted, whatever he makes up for.
+    if let Some(error) = store.unreplayed().filter(|_| seal::is_behind(&store, &marks)) {
+        return Err(error.into());
+    }
     data::count_anew(&store)?;
     load::count_anew(&store, &DataFiles::open(path).map_err(folder_error)?)?;
     Seals::forget_lost(&store)?;
@@ -310,8 +314,9 @@ impl Inner {
         if stage.journaled.is_empty() && new_texts.early.is_empty() {
             return Ok(());
         }
-        let (writes, counts) = (&mut stage.journaled, &new_texts.counts);
-        let pending = match self.seals.extend(&self.store, writes, counts) {
+        let writes = &mut stage.journaled;
+        let news = (&new_texts.counts[..], stage.states_are_mended);
+        let pending = match self.seals.extend(&self.store, writes, news) {
             Ok(pending) => pending,
             // What was to be replaced cannot be read: nothing was written yet.
             Err(error @ LedgerError::Damaged { .. }) => {
@@ -522,14 +527,16 @@ impl Ledger for SledLedger {
     ) -> Result<(), LedgerError> {
         let mut damaged = Vec::new();
         let range = (query.begin, query.end);
-        let snapshot = self.inner.snapshot_of(|reading| {
-            reading.slices_past_damage(range, &query.filters, &mut damaged)
-        })?;
+        let snapshot = self
+            .inner
+            .snapshot_of(|reading| reading.slices_past_damage(range, &query.filters, &mut damaged));
+        // Beside rows that are gone there may be some that are damaged.
         for damaged in damaged {
             if visit(Visited::Damaged(damaged)).is_break() {
                 return Ok(());
             }
         }
+        let snapshot = snapshot?;
         let reading = self.inner.reading(&snapshot.catalog);
         rows::visit_past_damage(reading, query, &snapshot.slices, visit)
     }

@@ -147,6 +147,8 @@ impl Opener for SledOpener {
         }
         let space = Space::new(&self.path, self.options.disk_reserve_mib);
         space.check(0, Share::All).map_err(io::Error::other)?;
+        // What is closed must have room to be opened again.
+        space.check_to_open().map_err(io::Error::other)?;
         let probe = self.path.join("probe");
         let mut file = File::create(&probe)?;
         let written = file.write_all(&vec![0xA5; PROBE_SIZE]).and_then(|()| file.sync_all());

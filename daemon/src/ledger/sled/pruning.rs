@@ -19,7 +19,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::ledger::{Inner, SledLedger};
 use super::queue::{Company, Stage};
 use super::space::Share;
-use super::store::{Table, Write, damaged};
+use super::store::{Table, Write};
 use super::{generations, push, revisions};
 use crate::fault::{Step, passed};
 use crate::ledger::{LedgerError, Retained, Retention};
@@ -109,9 +109,9 @@ impl SledLedger {
         let mut old = Vec::new();
         for entry in self.inner.store.range(Table::Pushes, from..).take(STEP_RECORDS_MAX) {
             let (key, record) = entry?;
-            let place = || format!("push `{}`", String::from_utf8_lossy(&key));
-            let at = push::decode_time(&record).map_err(|damage| damaged(place(), damage))?;
             next = Some([key.as_ref(), &[0]].concat());
+            // A damaged one stays; `verify` names it.
+            let Ok(at) = push::decode_time(&record) else { continue };
             if at < before {
                 old.push(key.to_vec());
             }

@@ -33,6 +33,8 @@ pub(super) struct Stage {
     pub(super) push_keys: BTreeMap<String, [u8; 32]>,
     /// How much of the disk's reserve it must leave.
     pub(super) share: Share,
+    /// Whether the last damaged state was said anew: from now on their seal is what is there.
+    pub(super) states_are_mended: bool,
 }
 
 /// With whom a change is made durable.

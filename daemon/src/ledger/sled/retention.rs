@@ -41,11 +41,12 @@ impl SledLedger {
             return Ok(Retained::default());
         }
         let Some(seen) = self.inner.seen(now)? else { return Ok(Retained::default()) };
-        let dropped = self.drop_months(retention, Month::of(seen.timestamp()))?;
-        if dropped.slices > 0 {
-            return Ok(Retained { has_more: true, ..dropped });
+        // What cannot be forgotten keeps nothing else from it.
+        match self.drop_months(retention, Month::of(seen.timestamp())) {
+            Ok(dropped) if dropped.slices > 0 => Ok(Retained { has_more: true, ..dropped }),
+            Ok(_) => self.prune_step(retention, seen),
+            Err(error) => self.prune_step(retention, seen).and(Err(error)),
         }
-        self.prune_step(retention, seen)
     }
 
     fn drop_months(&self, retention: Retention, newest: Month) -> Result<Retained, LedgerError> {
@@ -60,7 +61,6 @@ impl SledLedger {
             (sums, SledLedger::drop_old_figures),
             (rows, SledLedger::drop_rows),
         ];
-        // What cannot be forgotten keeps nothing else from it.
         let mut failure = None;
         for (before_secs, forget) in kinds {
             match before_secs.map(|before_secs| forget(self, before_secs)).transpose() {

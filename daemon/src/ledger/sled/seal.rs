@@ -315,6 +315,14 @@ pub(super) fn list_lost(store: &Store) -> Result<Vec<Lost>, LedgerError> {
     Ok(all)
 }
 
+/// Whether the last change may not have got to all of its places.
+pub(super) fn is_behind(store: &Store, marks: &Marks) -> bool {
+    let root = store.get(Table::Meta, ROOT_KEY).ok().flatten();
+    let change = root.and_then(|record| Some(Root::decode(&record).ok()?.change));
+    let is_lost = !list_lost(store).is_ok_and(|lost| lost.is_empty());
+    is_lost || change.is_none_or(|change| marks.lost_after(change).is_some())
+}
+
 /// Whether nothing is lost that was about one of these tables.
 pub(super) fn check_lost_of(store: &Store, tables: &[Table]) -> Result<(), LedgerError> {
     let is_about = |lost: &&Lost| tables.iter().any(|table| lost.is_about(*table));
@@ -391,7 +399,7 @@ impl Seals {
         &self,
         store: &Store,
         writes: &mut Vec<Write>,
-        texts: &[(u32, u32)],
+        (texts, states_are_mended): (&[(u32, u32)], bool),
     ) -> Result<Pending, LedgerError> {
         let state = self.lock();
         let mut root = state.root;
@@ -413,7 +421,11 @@ impl Seals {
         }
         let mut changed = Vec::new();
         for (group, difference) in differences {
-            let before = state.seals.get(&group).map_or(0, |seal| seal.sum);
+            let before = if states_are_mended && group.table() == Some(Table::States) {
+                sum_of(store, &group)?
+            } else {
+                state.seals.get(&group).map_or(0, |seal| seal.sum)
+            };
             let sum = before.wrapping_add(difference);
             changed.push((group, (sum != 0).then_some(Seal { change: root.change, sum })));
         }
@@ -602,8 +614,14 @@ impl Seals {
         let Some(lost) = marks.lost_after(state.root.change) else { return Ok(false) };
         state.root.change = lost.last;
         let writes = [lost.write(), state.root.write()];
-        store.journal(&writes)?;
-        store.apply(&writes)?;
+        if store.unreplayed().is_some() {
+            // The damaged journal stays, so that the next start knows of it as well.
+            store.write_early(&writes)?;
+            store.sync()?;
+        } else {
+            store.journal(&writes)?;
+            store.apply(&writes)?;
+        }
         Ok(true)
     }
 

@@ -143,7 +143,7 @@ pub(super) fn write_configured(stage: &mut Stage) {
 pub(super) fn set_module(stage: &mut Stage, name: String, module: ModuleState) {
     let key = state_key(MODULE_PREFIX, &name);
     stage.journaled.push(Write::put(Table::States, key, records::encode_module(module)));
-    Arc::make_mut(&mut stage.catalog.holes).fill(Table::States, &state_key(MODULE_PREFIX, &name));
+    fill_hole(stage, &state_key(MODULE_PREFIX, &name));
     Arc::make_mut(&mut stage.catalog.modules).insert(name, module);
     passed(Step::ChangeModule);
 }
@@ -152,10 +152,19 @@ pub(super) fn set_collector(stage: &mut Stage, collector: String, enabled: Enabl
     let enabled = enabled == Enabled::Yes;
     let key = state_key(COLLECTOR_PREFIX, &collector);
     stage.journaled.push(Write::put(Table::States, key, records::encode_collector(enabled)));
-    let key = state_key(COLLECTOR_PREFIX, &collector);
-    Arc::make_mut(&mut stage.catalog.holes).fill(Table::States, &key);
+    fill_hole(stage, &state_key(COLLECTOR_PREFIX, &collector));
     Arc::make_mut(&mut stage.catalog.collectors).insert(collector, enabled);
     passed(Step::ChangeCollector);
+}
+
+/// What stood there is said anew.
+fn fill_hole(stage: &mut Stage, key: &[u8]) {
+    if stage.catalog.holes.check_at(Table::States, key).is_ok() {
+        return;
+    }
+    let holes = Arc::make_mut(&mut stage.catalog.holes);
+    holes.fill(Table::States, key);
+    stage.states_are_mended = holes.check(Table::States).is_ok();
 }
 
 fn mapping_key(number: u64) -> Vec<u8> {

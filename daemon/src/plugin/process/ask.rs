@@ -261,7 +261,7 @@ impl Process {
     /// Is it known which call it died of?
     pub(in crate::plugin) fn blame(&self) -> Blame {
         match (self.watched.ending(), self.watched.lost()) {
-            (Ending::Overdue(_), _) | (_, 1) => Blame::Certain,
+            (Ending::Overdue(_), _) | (_, 0 | 1) => Blame::Certain,
             _ => Blame::Shared,
         }
     }

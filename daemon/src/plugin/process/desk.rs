@@ -59,8 +59,12 @@ impl Desk {
         lender: &Arc<Daemon>,
     ) -> Result<(), TooMuch> {
         let mut state = self.lock();
+        if state.closed {
+            return Ok(());
+        }
         let busy = state.threads - state.idle;
-        if busy + state.waiting.len() >= ASKED_MAX {
+        // Of those that have answered all may not have said so yet.
+        if busy + state.waiting.len() >= 2 * ASKED_MAX {
             return Err(TooMuch);
         }
         state.waiting.push_back(task);

@@ -48,7 +48,7 @@
 //! A socket that is closed says that the daemon is gone.
 //!
 //! This module does not know when something is called, and does not decide what follows from a
-//! death: that is `instance`.
+//! death: that is `slot`.
 
 mod ask;
 mod columns;

@@ -1,6 +1,8 @@
 //! What a plugin in another process asks of its host, done by the daemon.
 
-use rated_plugin::Result;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rated_plugin::{Error, Result};
 
 use super::message::Order;
 use super::report::{Given, Wanted};
@@ -16,7 +18,14 @@ pub(super) fn levels(lender: &dyn Lender) -> u32 {
     (1..=LEVELS).filter(is_wanted).fold(0, |bits, level| bits | 1 << level)
 }
 
+/// A panic is what it is in a thread: an error of the daemon's.
 pub(super) fn give(lender: &dyn Lender, call: Option<&CallState>, wanted: Wanted) -> Result<Given> {
+    catch_unwind(AssertUnwindSafe(|| given(lender, call, wanted))).unwrap_or_else(|_| {
+        Err(Error::internal("a service of the daemon panicked; its log says where"))
+    })
+}
+
+fn given(lender: &dyn Lender, call: Option<&CallState>, wanted: Wanted) -> Result<Given> {
     Ok(match wanted {
         Wanted::Now => Given::Number(lender.now_ns()),
         Wanted::KvGet { revision, key } => Given::Bytes(lender.kv_get(revision, &key)?),

@@ -136,6 +136,8 @@ impl Watched {
                         // Nobody else waits for it.
                         kept.lock().pid = None;
                         let _ = child.kill();
+                        kept.desk.close();
+                        kept.life.cancel();
                         child.wait().and(Err(error))
                     }
                 }

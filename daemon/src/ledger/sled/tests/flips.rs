@@ -486,6 +486,8 @@ fn acknowledged_changes_that_are_gone_are_told_until_somebody_accepts_it() {
         assert_eq!(answer(ledger.summarize(&everything(&[])).map(|_| String::new())), None);
         assert_eq!(answer(rows_of(&ledger, &all_rows(0, 9))), None);
         assert_eq!(answer(ledger.cursors().map(|_| String::new())), None);
+        // Nor takes what is left the place of a backup that has all.
+        assert!(matches!(ledger.begin_backup(at(0)), Err(LedgerError::Damaged { .. })));
         // The rest goes on, and what is missing may be made up for.
         let before = SummaryQuery { end: at(2), ..everything(&[]) };
         assert_eq!(summary(&ledger, &before), [" 4x 4 0.4"]);

@@ -9,7 +9,7 @@ use super::support::*;
 use crate::ledger::sled::store::{Store, Table};
 use crate::ledger::sled::{SledLedger, SledOptions, accept};
 use crate::ledger::{
-    Filters, GroupKey, Ledger, LedgerError, ModuleState, NewScope, Remedy, ScopeChange,
+    Enabled, Filters, GroupKey, Ledger, LedgerError, ModuleState, NewScope, Remedy, ScopeChange,
     SummaryQuery,
 };
 
@@ -265,6 +265,63 @@ fn where_the_last_change_is_half_done_and_its_journal_damaged_nothing_changes() 
         assert!(is_damaged(ledger.module_states()));
         assert!(is_damaged(ledger.takes_changes()));
         assert!(is_damaged(ledger.commit(vec![priced(4, &["ann"], 10)])));
-        assert!(is_damaged(ledger.set_metrics(&[metric("cpu")])) || ledger.cursors().is_err());
+        assert!(is_damaged(ledger.cursors()));
     }
+}
+
+#[test]
+fn a_journal_that_was_needed_and_is_damaged_stops_changes_at_every_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    at_rest(path);
+    let root = Store::open(path, OPTIONS).unwrap().get(Table::Meta, b"root").unwrap().unwrap();
+    open(path).set_collector_state("host", Enabled::No).unwrap();
+    {
+        let store = Store::open(path, OPTIONS).unwrap();
+        // The last of its writes.
+        store.put_as_it_is(Table::Meta, b"root", &root);
+        let mut journal = store.get(Table::Meta, b"journal").unwrap().unwrap().to_vec();
+        journal[5] ^= 1;
+        store.put_as_it_is(Table::Meta, b"journal", &journal);
+    }
+
+    for _ in 0..3 {
+        let ledger = open(path);
+
+        assert!(is_damaged(ledger.takes_changes()));
+        assert!(is_damaged(ledger.commit(vec![priced(4, &["ann"], 10)])));
+    }
+    accept(path, OPTIONS).unwrap_err();
+}
+
+#[test]
+fn a_damaged_state_that_is_said_anew_is_whole_after_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    at_rest(path);
+    let state = ModuleState { enabled: true, priority: 7 };
+    {
+        let ledger = open(path);
+        ledger.set_module_state("x", state).unwrap();
+        // The last change is written again at a start.
+        ledger.set_collector_state("host", Enabled::No).unwrap();
+    }
+    {
+        let store = Store::open(path, OPTIONS).unwrap();
+        let key = b"module/x";
+        let mut record = store.get(Table::States, key).unwrap().unwrap().to_vec();
+        record[2] ^= 1;
+        store.put_as_it_is(Table::States, key, &record);
+    }
+    let ledger = open(path);
+    assert!(is_damaged(ledger.module_states()));
+
+    ledger.set_module_state("x", state).unwrap();
+
+    assert_eq!(ledger.module_states().unwrap().get("x"), Some(&state));
+    drop(ledger);
+    let ledger = open(path);
+    assert_eq!(ledger.troubles(), [] as [String; 0]);
+    assert_eq!(ledger.module_states().unwrap().get("x"), Some(&state));
+    assert_eq!(verify(&ledger), []);
 }
