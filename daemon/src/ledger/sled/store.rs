@@ -298,7 +298,15 @@ impl Store {
     ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> + use<R>
     {
         let entries = self.tree(table).range(range);
-        entries.map(move |entry| entry.map_err(|error| read_error(table, error)))
+        #[cfg(test)]
+        let is_torn = *self.failing.lock().unwrap() == Some(Failing::Reads(table));
+        entries.map(move |entry| {
+            #[cfg(test)]
+            if is_torn {
+                return Err(damaged(table.name().to_owned(), Damage("as a test wants")));
+            }
+            entry.map_err(|error| read_error(table, error))
+        })
     }
 
     pub(super) fn prefix(

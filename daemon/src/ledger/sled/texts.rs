@@ -61,6 +61,8 @@ pub(super) struct Texts {
 struct TextWriter {
     registry: HashMap<(MetricNumber, String), u32>,
     next_dictionary: u32,
+    /// Whether a part of the register could not be read: a column that is not known may be in it.
+    is_torn: bool,
     dictionaries: HashMap<u32, Dictionary>,
     /// Not in the store yet.
     early: Vec<Write>,
@@ -107,7 +109,10 @@ impl Texts {
         let end = [REGISTRY, &[0xFF; 1]].concat();
         for entry in store.range_as_it_is(Table::States, REGISTRY.to_vec()..end) {
             // Told where states are read.
-            let Ok((key, value)) = entry else { break };
+            let Ok((key, value)) = entry else {
+                writer.is_torn = true;
+                break;
+            };
             let Ok(numbers) = records::decode_numbers(&value) else { continue };
             if let (Some(column), [number]) = (split_registry_key(&key), &numbers[..]) {
                 writer.next_dictionary = writer.next_dictionary.max(number.saturating_add(1));
@@ -301,6 +306,10 @@ impl TextWriter {
                 Err(error) => return Err(error),
             }
         }
+        if self.is_torn {
+            let place = "register of dictionaries".to_owned();
+            return Err(damaged(place, Damage("a part of it cannot be read")));
+        }
         let number = self.next_dictionary;
         self.next_dictionary += 1;
         let record = records::encode_numbers(&[number]);
@@ -399,4 +408,26 @@ pub(super) fn decode_chunk(bytes: &[u8]) -> Result<Vec<Arc<str>>, Damage> {
         list.push(texts.text()?.into());
     }
     Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::opening::SledOptions;
+    use super::super::store::Failing;
+    use super::*;
+
+    #[test]
+    fn a_column_whose_dictionary_cannot_be_looked_up_gets_no_other_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), SledOptions::default()).unwrap();
+        store.put_as_it_is(Table::States, &registry_key(0, "flavor"), b"whatever");
+        *store.failing.lock().unwrap() = Some(Failing::Reads(Table::States));
+        let texts = Texts::load(&store, &Holes::default()).unwrap();
+        *store.failing.lock().unwrap() = None;
+
+        let encoded = texts.encode(&store, (0, "flavor"), ["small"].into_iter());
+
+        assert!(matches!(encoded, Err(LedgerError::Damaged { .. })), "{encoded:?}");
+        assert!(texts.take_new().journaled.is_empty(), "nothing waits to be written");
+    }
 }
