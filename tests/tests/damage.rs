@@ -53,8 +53,9 @@ impl Site {
         let scopes = list["results"].as_array().unwrap();
         let scopes = scopes.iter().map(|scope| scope["scope_id"].as_str().unwrap().to_owned());
         let scopes = scopes.collect();
-        // The last change is written again at a start.
-        daemon.set_module("hashmap", &json!({"module_id": "hashmap", "enabled": true}));
+        // The last change is written again at a start, so it must not be of what is damaged; what
+        // says nothing new is no change.
+        daemon.set_module("hashmap", &json!({"module_id": "hashmap", "priority": 7}));
         daemon.stop();
         Site { folder, data, file, prometheus, scopes }
     }
