@@ -16,7 +16,7 @@ use crate::cli::progress::Progress;
 use crate::cli::table::{Align, Table};
 use crate::cli::{Environment, Outcome, Undone, how_many_are, terminal, text};
 use crate::config::Config;
-use crate::ledger::sled::{self, OpenError, SledLedger};
+use crate::ledger::sled::{self, Accepted, OpenError, SledLedger};
 use crate::ledger::{Finding, Ledger as _, LedgerError};
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -186,7 +186,13 @@ pub(super) fn accept(config: &Path, environment: &Environment) -> Outcome {
     match outcome {
         Err(OpenError::InUse { .. }) => Err(Undone::of("that")(Running).into()),
         outcome => {
-            outcome.map_err(Undone::of("that"))?;
+            let Accepted { raised_cursors } = outcome.map_err(Undone::of("that"))?;
+            if raised_cursors > 0 {
+                terminal::print(&format!(
+                    "{raised_cursors} cursors of a scope and metric stood before periods that are \
+                     in the ledger: raised\n"
+                ))?;
+            }
             terminal::print("the ledger is taken for whole as it is\n")?;
             Ok(())
         }

@@ -38,7 +38,7 @@ use super::codec::{Damage, Kind, Reader, Writer};
 use super::holes::Holes;
 use super::load;
 use super::queue::Stage;
-use super::slice::Slice;
+use super::slice::{Slice, SliceKey};
 use super::store::{Store, Table, Write, damaged};
 use crate::fault::{Step, passed};
 use crate::ledger::{LedgerError, hex};
@@ -225,7 +225,7 @@ pub(super) fn write_changed(stage: &mut Stage) {
 }
 
 /// Deletes sums of days and months, and tells from the slices what is in files and what of it is
-/// dead: after records were lost.
+/// dead: after records were lost. Files of a month with a damaged slice stay as they are.
 pub(super) fn count_anew(store: &Store) -> Result<(), LedgerError> {
     let mut writes = Vec::new();
     for entry in store.prefix(Table::Sums, &[]) {
@@ -233,12 +233,17 @@ pub(super) fn count_anew(store: &Store) -> Result<(), LedgerError> {
     }
     let mut live: BTreeMap<FileId, u64> = BTreeMap::new();
     let mut ends: BTreeMap<FileId, u64> = BTreeMap::new();
+    let mut unclear = BTreeSet::new();
     for (table, prefix_size) in [(Table::Slices, 0), (Table::Staged, 8), (Table::Generations, 8)] {
         for entry in store.prefix(table, &[]) {
             let (key, record) = entry?;
             let wrong = |damage| damaged("a slice".to_owned(), damage);
             let key = key.get(prefix_size..).unwrap_or_default();
-            let slice = Slice::decode(key, &record).map_err(wrong)?;
+            let Ok(slice) = Slice::decode(key, &record) else {
+                let begin_secs = SliceKey::read(key).map_err(wrong)?.begin_secs;
+                unclear.insert(Month::of(begin_secs));
+                continue;
+            };
             *live.entry(slice.data_file()).or_default() += slice.extent_size();
             let end = ends.entry(slice.data_file()).or_insert(HEADER_SIZE);
             *end = slice.offset.saturating_add(slice.extent_size()).max(*end);
@@ -249,7 +254,7 @@ pub(super) fn count_anew(store: &Store) -> Result<(), LedgerError> {
         let entry = files.entry(file).or_insert(FileEntry::NEW);
         entry.size = entry.size.max(end);
     }
-    for (file, entry) in files {
+    for (file, entry) in files.into_iter().filter(|(file, _)| !unclear.contains(&file.month)) {
         let live = live.get(&file).copied().unwrap_or(0);
         let dead = entry.content().saturating_sub(live);
         let record = FileEntry { dead, ..entry }.encode();

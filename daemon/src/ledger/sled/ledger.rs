@@ -49,23 +49,6 @@ pub fn check_records(path: &Path, options: SledOptions) -> Result<Vec<Finding>, 
     Ok(verify::check_all_records(&store)?)
 }
 
-/// Takes what is there for whole, once what is missing has been made up for: seals are made anew,
-/// sums of days and months are left to be made anew, and lost changes are not told any more.
-pub fn accept(path: &Path, options: SledOptions) -> Result<(), OpenError> {
-    let store = Store::open_as_it_is(path, options)?;
-    let folder_error = |source| OpenError::folder(path, source);
-    let marks = Marks::open(path).map_err(folder_error)?;
-    // Half of a change is not what its owner wanted, whatever he makes up for.
-    if let Some(error) = store.unreplayed().filter(|_| seal::is_behind(&store, &marks)) {
-        return Err(error.into());
-    }
-    data::count_anew(&store)?;
-    load::count_anew(&store, &DataFiles::open(path).map_err(folder_error)?)?;
-    Seals::forget_lost(&store)?;
-    Seals::make(&store, marks.last().max(1))?;
-    Ok(store.sync()?)
-}
-
 /// A [`Ledger`] in a folder.
 #[derive(Debug)]
 pub struct SledLedger {

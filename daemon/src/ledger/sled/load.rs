@@ -208,10 +208,18 @@ fn load_counters(
     Ok(())
 }
 
-/// Writes the counters anew.
-pub(super) fn count_anew(store: &Store, data: &DataFiles) -> Result<(), LedgerError> {
+/// Writes the counters anew; where a slice is damaged, they stay.
+pub(super) fn count_anew(
+    store: &Store,
+    data: &DataFiles,
+    are_whole: bool,
+) -> Result<(), LedgerError> {
     let (catalog, _) = load(store, data)?;
-    let record = records::encode_counters(count(store, &catalog)?);
+    let counters = match count(store, &catalog) {
+        Err(LedgerError::Damaged { .. }) if are_whole => return Ok(()),
+        counters => counters?,
+    };
+    let record = records::encode_counters(counters);
     let writes = [Write::put(Table::Meta, COUNTERS_KEY.to_vec(), record)];
     store.journal(&writes)?;
     store.apply(&writes)

@@ -152,6 +152,7 @@
 //! and records keep their meaning for ever; what changes gets a new version, and the old one
 //! is still read.
 
+mod accepting;
 mod aside;
 mod backup;
 mod bits;
@@ -219,8 +220,9 @@ mod verify;
 mod verify_parts;
 mod verify_records;
 
+pub use accepting::{Accepted, accept};
 pub use backup::{RestoreError, restore_records};
-pub use ledger::{SledLedger, accept, check_records};
+pub use ledger::{SledLedger, check_records};
 pub use opening::{OpenError, SledOpener, SledOptions, is_disk_full};
 
 /// Version of the stored format; a ledger with a newer one is not opened.

@@ -84,6 +84,16 @@ pub enum OpenError {
         path.display()
     )]
     Panic { path: PathBuf },
+    #[error(
+        "the ledger in `{}` has lost changes that nobody has been told of\n(hint: `rated ledger \
+         verify` tells them; make up for them first)",
+        path.display()
+    )]
+    Untold {
+        path: PathBuf,
+        #[source]
+        source: Box<LedgerError>,
+    },
     #[error("cannot read the ledger\n(hint: `rated ledger verify` lists what is damaged)")]
     Read(#[from] LedgerError),
 }

@@ -323,6 +323,13 @@ pub(super) fn is_behind(store: &Store, marks: &Marks) -> bool {
     is_lost || change.is_none_or(|change| marks.lost_after(change).is_some())
 }
 
+/// Changes that are gone, which no start has noted.
+pub(super) fn not_noted(store: &Store, marks: &Marks) -> Option<Lost> {
+    let root = store.get_as_it_is(Table::Meta, ROOT_KEY).ok().flatten();
+    let change = root.and_then(|record| Some(Root::decode(&record).ok()?.change))?;
+    marks.lost_after(change)
+}
+
 /// Whether nothing is lost that was about one of these tables.
 pub(super) fn check_lost_of(store: &Store, tables: &[Table]) -> Result<(), LedgerError> {
     let is_about = |lost: &&Lost| tables.iter().any(|table| lost.is_about(*table));
@@ -589,8 +596,14 @@ impl Seals {
         }
         let dictionaries = texts::dictionaries(store)?.into_iter();
         let texts = dictionaries.map(|dictionary| {
-            let count = texts::count(store, dictionary)?;
-            Ok((Group::of_dictionary(dictionary), u128::from(count)))
+            let group = Group::of_dictionary(dictionary);
+            let count = match texts::count(store, dictionary) {
+                Ok(count) => u128::from(count),
+                // A damaged one has what it had.
+                Err(LedgerError::Damaged { .. }) => sealed_before(store, &group)?,
+                Err(error) => return Err(error),
+            };
+            Ok((group, count))
         });
         let texts = texts.collect::<Result<Vec<_>, LedgerError>>()?;
         for (group, sum) in sums_of_all(store)?.into_iter().chain(texts) {
@@ -634,6 +647,12 @@ impl Seals {
         store.journal(&writes)?;
         store.apply(&writes)
     }
+}
+
+/// What a group's seal says; without one, nothing.
+fn sealed_before(store: &Store, group: &Group) -> Result<u128, LedgerError> {
+    let record = store.get_as_it_is(Table::Seals, &group.0)?;
+    Ok(record.and_then(|record| Seal::decode(&record).ok()).map_or(0, |seal| seal.sum))
 }
 
 /// What the records of a group add up to.

@@ -1,5 +1,6 @@
 //! Tests of the ledger through its contract.
 
+mod accepting;
 mod backup;
 mod basics;
 mod change_crash;
