@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::chains::{Chains, MadeChain};
 use super::counts::AuditCounts;
 use super::rows::{Rows, Together, damaged, rate_request, rows_of_scope, scope_key};
-use super::verdict::{Again, KEY_NOT_KEPT, Verdict};
+use super::verdict::{Again, Verdict, doubt};
 use crate::ledger::{
     DamagedRows, Filters, Ledger, LedgerError, Origin, RatedBy, RowsGroup, RowsQuery, Visited,
 };
@@ -273,8 +273,8 @@ impl Audit<'_> {
         for (row, stored) in own {
             let again = Again::of(stored, &computed[*row]);
             let verdict = Verdict::of(chain, group, again);
-            if verdict == Verdict::NotComputed {
-                self.leave_out(group, 1, KEY_NOT_KEPT)?;
+            if let (Verdict::NotComputed, Some(why)) = (verdict, doubt(chain, group)) {
+                self.leave_out(group, 1, why)?;
                 continue;
             }
             self.counts.count(verdict, 1);

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use super::chains::Chains;
 use super::compare::reason_of;
 use super::rows::{Rows, TOGETHER_ROWS_MAX, Together, rate_request, scope_key, united};
-use super::verdict::{Again, Verdict};
+use super::verdict::{Again, Verdict, doubt};
 use crate::ledger::{Filters, Ledger, LedgerError, Origin, RatedBy, RowsGroup, RowsQuery};
 use crate::rating::{KeptChain, ModuleReasons, Rating, RatingError};
 use crate::usage::{Period, ScopeId};
@@ -55,8 +55,9 @@ pub struct ExplainedGroup {
 pub enum Way {
     /// Somebody else has rated them.
     Pushed,
-    /// Rated again; the libraries that did it, in the order of the chain.
-    Again { used: Arc<[RatedBy]> },
+    /// Rated again; the libraries that did it, in the order of the chain, and why another price
+    /// that comes out says nothing, if it does not.
+    Again { used: Arc<[RatedBy]>, doubt: Option<&'static str> },
     /// They cannot be rated again; for the log and for administrators, why.
     Lost { reason: String },
 }
@@ -92,14 +93,16 @@ pub enum ExplainError {
 }
 
 /// Rates rows again as they were rated, and asks the modules why. Blocks, and calls them on
-/// `runtime`.
+/// `runtime`. As soon as `goes_on` says no, the page ends with the period that was begun; it has
+/// one at least, if there is one.
 pub fn explain(
     (ledger, rating, runtime): (&dyn Ledger, &Rating, &Handle),
     request: &ExplainRequest,
+    goes_on: &dyn Fn() -> bool,
 ) -> Result<ExplainedPage, ExplainError> {
     for _ in 0..READINGS_MAX {
         if let Some(page) = read(ledger, request)? {
-            return Ok(explain_page(rating, runtime, page));
+            return Ok(explain_page((rating, runtime), page, goes_on));
         }
     }
     Err(ExplainError::Changing)
@@ -199,9 +202,15 @@ fn figures(groups: &[RowsGroup]) -> Result<Figures<'_>, LedgerError> {
     Ok(figures)
 }
 
-fn explain_page(rating: &Rating, runtime: &Handle, page: Page) -> ExplainedPage {
+fn explain_page(
+    (rating, runtime): (&Rating, &Handle),
+    page: Page,
+    goes_on: &dyn Fn() -> bool,
+) -> ExplainedPage {
     let mut chains = Chains::new(rating, runtime);
-    let groups = page.groups.into_iter().map(|page_group| {
+    let wanted = page.groups.into_iter().enumerate();
+    let wanted = wanted.take_while(|(index, _)| *index == 0 || goes_on());
+    let groups = wanted.map(|(_, page_group)| {
         let group = &page_group.group;
         if group.origin == Origin::Pushed {
             return not_again(page_group, Way::Pushed);
@@ -229,7 +238,8 @@ async fn explain_group(page_group: PageGroup, chain: &KeptChain) -> ExplainedGro
         ExplainedRow { qty: rows.qty[row], stored, verdict, reasons }
     };
     let explained = asked.zip(reasons).map(row).collect();
-    let way = Way::Again { used: Arc::clone(chain.chain.rated_by()) };
+    let doubt = doubt(chain, &page_group.group);
+    let way = Way::Again { used: Arc::clone(chain.chain.rated_by()), doubt };
     ExplainedGroup {
         group: page_group.group,
         first_row: page_group.first_row,

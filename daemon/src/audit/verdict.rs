@@ -21,6 +21,21 @@ pub enum Verdict {
 pub const KEY_NOT_KEPT: &str = "the ledger has not kept as which attribute modules saw the scope \
                                 then, and with the scope's key of now another price comes out";
 
+/// The same where a module was told something else by `rated.toml`.
+pub const OTHER_CONFIGURATION: &str = "the section of a rating module in `rated.toml` is another \
+                                       one than then, and with that of now another price comes out";
+
+/// Why another price that comes out says nothing, if it does not.
+pub(super) fn doubt(chain: &KeptChain, group: &RowsGroup) -> Option<&'static str> {
+    if !is_scope_key_known(group) {
+        Some(KEY_NOT_KEPT)
+    } else if !chain.is_of_same_configuration() {
+        Some(OTHER_CONFIGURATION)
+    } else {
+        None
+    }
+}
+
 impl Verdict {
     pub const ALL: [Verdict; 6] = [
         Verdict::Equal,
@@ -36,7 +51,7 @@ impl Verdict {
         match (again, chain.is_of_same_libraries()) {
             (Again::Equal, true) => Verdict::Equal,
             (Again::Equal, false) => Verdict::EqualByOtherLibrary,
-            (Again::Different, _) if !is_scope_key_known(group) => Verdict::NotComputed,
+            (Again::Different, _) if doubt(chain, group).is_some() => Verdict::NotComputed,
             (Again::Different, true) => Verdict::Different,
             (Again::Different, false) => Verdict::DifferentByOtherLibrary,
         }

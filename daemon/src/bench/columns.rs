@@ -26,7 +26,12 @@ impl Cloud {
             let id = self.scopes()[index as usize].clone();
             SliceScope { id, fact: Fact::Collected }
         };
-        let by = RatedBy { module: "hashmap".to_owned(), revision, library: "5e".repeat(32) };
+        let by = RatedBy {
+            module: "hashmap".to_owned(),
+            revision,
+            library: "5e".repeat(32),
+            config: "c0".repeat(32),
+        };
         RatedSlice {
             metric: Cloud::metric(hour.metric),
             unit: Cloud::UNIT.to_owned(),

@@ -178,6 +178,10 @@ impl RatingModule for Flat {
         "00"
     }
 
+    fn config_sha256(&self) -> &'static str {
+        "cd"
+    }
+
     fn prepare(&self, _: AsOf) -> BoxFuture<'_, Result<Arc<dyn Rater>, CallFailure>> {
         let rater: Arc<dyn Rater> = Arc::new(self.clone());
         std::future::ready(Ok(rater)).boxed()

@@ -354,13 +354,15 @@ pub enum Fact {
     Lost,
 }
 
-/// A module with the revision of its rules and the library it came from.
+/// A module with the revision of its rules, the library it came from and its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RatedBy {
     pub module: String,
     pub revision: u64,
     /// SHA-256 of the library, hex.
     pub library: String,
+    /// SHA-256 of what `rated.toml` says to the module, hex; empty = not kept (up to 0.1.0).
+    pub config: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -94,6 +94,10 @@ impl Module {
         &self.slot.library().info.sha256
     }
 
+    pub fn config_sha256(&self) -> &str {
+        self.slot.config_sha256()
+    }
+
     /// Why it takes no calls any more, if so.
     pub fn disabled(&self) -> Option<String> {
         self.slot.disabled()

@@ -14,6 +14,7 @@ use super::call::{CallState, CancelOnDrop};
 use super::direct::Direct;
 use super::engine::Engine;
 use super::error::CallError;
+use super::file;
 use super::health::{Blame, Health};
 use super::host_api::{Context, Daemon, Services};
 use super::instance::{Frame, Instance, Live};
@@ -38,6 +39,7 @@ pub(super) struct Slot {
     /// In a process of its own, if so.
     process: Option<ProcessSettings>,
     config_json: Vec<u8>,
+    config_sha256: String,
     services: Arc<Services>,
     /// Calls on the instance at a time: one if it is serial, else never all threads.
     turns: Turns,
@@ -101,6 +103,15 @@ impl fmt::Debug for Slot {
     }
 }
 
+/// Of JSON, sorted by key.
+fn sha256_of(json: &[u8]) -> String {
+    let sorted = serde_json::from_slice(json).map(|mut value: serde_json::Value| {
+        value.sort_all_objects();
+        value.to_string()
+    });
+    file::hex_sha256(sorted.as_ref().map_or(json, String::as_bytes))
+}
+
 impl Slot {
     pub(super) fn new(
         name: &str,
@@ -124,6 +135,7 @@ impl Slot {
             component,
             required,
             process: place.process.clone(),
+            config_sha256: sha256_of(&config_json),
             config_json,
             services: services.clone(),
             turns: Turns::new(turns),
@@ -131,6 +143,11 @@ impl Slot {
             standing: Arc::default(),
             health: Mutex::default(),
         }
+    }
+
+    /// Hex. The order of keys does not matter.
+    pub(super) fn config_sha256(&self) -> &str {
+        &self.config_sha256
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -492,4 +509,19 @@ impl Slot {
 /// No plugin runs while it is held.
 fn lock(mutex: &Mutex<Health>) -> MutexGuard<'_, Health> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_another_one_if_a_value_is_not_if_lines_have_moved() {
+        let of = |json: &str| sha256_of(json.as_bytes());
+        let before = of(r#"{"fee": "0.25", "limits": {"a": 1, "b": [2, 3]}}"#);
+
+        assert_eq!(of(r#"{"limits": {"b": [2, 3], "a": 1}, "fee": "0.25"}"#), before);
+        assert_ne!(of(r#"{"fee": "0.30", "limits": {"a": 1, "b": [2, 3]}}"#), before);
+        assert_ne!(of(r#"{"fee": "0.25", "limits": {"a": 1, "b": [3, 2]}}"#), before);
+    }
 }

@@ -22,6 +22,16 @@ impl KeptChain {
         let used = self.chain.rated_by();
         self.kept.iter().zip(used.iter()).all(|(kept, used)| kept.library == used.library)
     }
+
+    /// Whether each module is told by `rated.toml` what it was told then, as far as that was kept:
+    /// only then do other prices prove anything.
+    pub fn is_of_same_configuration(&self) -> bool {
+        let used = self.chain.rated_by();
+        let is_same = |(kept, used): (&RatedBy, &RatedBy)| {
+            kept.config.is_empty() || kept.config == used.config
+        };
+        self.kept.iter().zip(used.iter()).all(is_same)
+    }
 }
 
 impl Rating {
@@ -51,7 +61,9 @@ impl Rating {
                 .await
                 .map_err(|failure| RatingError::Call { module: by.module.clone(), failure })?;
             raters.push((by.module.clone(), rater));
-            used.push(RatedBy { library: module.library_sha256().to_owned(), ..by.clone() });
+            let library = module.library_sha256().to_owned();
+            let config = module.config_sha256().to_owned();
+            used.push(RatedBy { library, config, ..by.clone() });
         }
         let chain = Arc::new(Chain { raters, rated_by: used.into() });
         Ok(KeptChain { chain, kept: Arc::clone(kept) })

@@ -51,6 +51,7 @@ impl Chain {
                 module: name.clone(),
                 revision: *revision,
                 library: module.library_sha256().to_owned(),
+                config: module.config_sha256().to_owned(),
             });
         }
         Ok(Chain { raters, rated_by: rated_by.into() })

@@ -56,6 +56,10 @@ impl RatingModule for plugin::Module {
         self.library_sha256()
     }
 
+    fn config_sha256(&self) -> &str {
+        self.config_sha256()
+    }
+
     fn prepare(&self, as_of: AsOf) -> BoxFuture<'_, Result<Arc<dyn Rater>, CallFailure>> {
         let prepare = async move {
             let rater: Arc<dyn Rater> = Arc::new(self.prepare(as_of).await?);

@@ -47,6 +47,8 @@ pub trait RatingModule: fmt::Debug + Send + Sync + 'static {
     fn is_always_on(&self) -> bool;
     /// SHA-256, hex.
     fn library_sha256(&self) -> &str;
+    /// SHA-256, hex, of what the module is told by its section of `rated.toml`.
+    fn config_sha256(&self) -> &str;
     fn prepare(&self, as_of: AsOf) -> BoxFuture<'_, Result<Arc<dyn Rater>, CallFailure>>;
 }
 

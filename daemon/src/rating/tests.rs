@@ -57,6 +57,10 @@ impl RatingModule for Linear {
         "ab"
     }
 
+    fn config_sha256(&self) -> &'static str {
+        "cd"
+    }
+
     fn prepare(&self, as_of: AsOf) -> BoxFuture<'_, Result<Arc<dyn Rater>, CallFailure>> {
         self.prepared.lock().unwrap().push(as_of);
         let rater: Arc<dyn Rater> = Arc::new(self.clone());

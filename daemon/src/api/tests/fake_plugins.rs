@@ -114,6 +114,10 @@ impl RatingModule for FakeModule {
         "00"
     }
 
+    fn config_sha256(&self) -> &'static str {
+        "cd"
+    }
+
     fn prepare(&self, _: AsOf) -> BoxFuture<'_, Result<Arc<dyn Rater>, CallFailure>> {
         let rater: Arc<dyn Rater> = Arc::new(FakeRater { prices: self.name == "hashmap" });
         async move { Ok(rater) }.boxed()

@@ -3,6 +3,9 @@
 //! Rows are rated again as they were rated, and every step that is told was computed again: what
 //! does not lead to the price is not told as its reason.
 
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
 use serde_json::{Map, Value, json};
 use tokio::runtime::Handle;
 
@@ -16,7 +19,7 @@ use crate::api::failure::Failure;
 use crate::api::openapi::{Input, Kind};
 use crate::audit::{
     EXPLAINED_ROWS_MAX, ExplainError, ExplainRequest, ExplainedGroup, ExplainedPage, ExplainedRow,
-    KEY_NOT_KEPT, Verdict, Way, explain as explain_rows,
+    Verdict, Way, explain as explain_rows,
 };
 use crate::ledger::Origin;
 use crate::rating::{ModuleReasons, Told};
@@ -24,7 +27,7 @@ use crate::report::{AttributeKind, Rows, text::plain_decimal};
 use crate::usage::ScopeId;
 
 const PARAMETERS: &[Input] = &[
-    Input::name("scope_id", "Whose rows; a caller who sees one scope only need not say it."),
+    Input::name("scope_id", "Whose rows; a caller who sees one scope only is told of that one."),
     Input::date("begin", "Periods that begin then or later; default: this month's begin."),
     Input::date("end", "Periods that begin before; default: the next month's begin."),
     Input::list("type", "These metric types only."),
@@ -32,9 +35,15 @@ const PARAMETERS: &[Input] = &[
     OFFSET,
 ];
 
-const LIMIT: Input =
-    Input::new("limit", Kind::Integer { min: 1, max: 1000 }, "How many results at most.")
-        .default("100");
+/// A page that takes longer to compute ends with the period that was begun: others wait.
+const TIME_MAX: Duration = Duration::from_secs(10);
+
+const LIMIT: Input = Input::new(
+    "limit",
+    Kind::Integer { min: 1, max: 1000 },
+    "How many results at most; fewer come when they take more than 10 seconds: go on behind them.",
+)
+.default("100");
 const _: () = assert!(EXPLAINED_ROWS_MAX == 1000);
 
 pub(crate) async fn explain(context: &Context, call: &Call) -> Result<Answer, Failure> {
@@ -54,9 +63,14 @@ pub(crate) async fn explain(context: &Context, call: &Call) -> Result<Answer, Fa
         offset,
         limit,
     };
+    // Nothing is computed for a caller who has gone.
+    let waits = Arc::new(());
+    let caller = Arc::downgrade(&waits);
     let (rating, runtime, sight) = (context.rating.clone(), Handle::current(), call.sight.clone());
     let job = context.ledger_for_long(LongCall::Explains, move |ledger| {
-        let page = explain_rows((ledger, &rating, &runtime), &request)?;
+        let begun = Instant::now();
+        let goes_on = || begun.elapsed() < TIME_MAX && Weak::strong_count(&caller) > 0;
+        let page = explain_rows((ledger, &rating, &runtime), &request, &goes_on)?;
         show(&page, &sight)
     });
     Ok(Answer::document(job.await?))
@@ -140,7 +154,7 @@ fn attributes(rows: &Rows<'_>, place: usize, kind: AttributeKind) -> Value {
 /// The chain that rated the row, as the ledger kept it.
 fn modules(group: &ExplainedGroup, row: &ExplainedRow, sight: &Sight) -> Vec<Value> {
     let used = match &group.way {
-        Way::Again { used } => Some(used),
+        Way::Again { used, .. } => Some(used),
         Way::Pushed | Way::Lost { .. } => None,
     };
     let module = |(index, by): (usize, &crate::ledger::RatedBy)| {
@@ -195,18 +209,18 @@ impl Verdict {
                  reasons of the price that was kept"
                     .to_owned()
             }
-            (Verdict::EqualByOtherLibrary, Way::Again { used }) => {
+            (Verdict::EqualByOtherLibrary, Way::Again { used, .. }) => {
                 format!("{}: the same price comes out", by_other(group, used))
             }
-            (Verdict::DifferentByOtherLibrary, Way::Again { used }) => {
+            (Verdict::DifferentByOtherLibrary, Way::Again { used, .. }) => {
                 format!(
                     "{}: another price comes out, so these are not the reasons of the price that \
                      was kept",
                     by_other(group, used)
                 )
             }
-            (Verdict::NotComputed, Way::Again { .. }) => {
-                format!("cannot be computed again: {KEY_NOT_KEPT}")
+            (Verdict::NotComputed, Way::Again { doubt: Some(doubt), .. }) => {
+                format!("cannot be computed again: {doubt}")
             }
             (_, Way::Lost { reason }) if *sight == Sight::Everything => {
                 format!("cannot be computed again: {reason}")

@@ -137,8 +137,12 @@ fn a_module_that_fails_leaves_its_rows_out() {
     fixture.store(0, TWO, "0");
     let revision = fixture.ledger.kv_revision("rating/per-unit").unwrap();
     fixture.set_price("13");
-    let by =
-        RatedBy { module: "per-unit".to_owned(), revision: revision + 1, library: "ab".to_owned() };
+    let by = RatedBy {
+        module: "per-unit".to_owned(),
+        revision: revision + 1,
+        library: "ab".to_owned(),
+        config: String::new(),
+    };
     let prices = decimal_column(&[Decimal::ONE; 3]).unwrap();
     let rows = vec![with_decimals(&batch(TWO), "price", prices).unwrap()];
     fixture.ledger.commit(vec![slice(1, rows, Arc::new([by]))]).unwrap();
@@ -187,6 +191,55 @@ fn where_the_scope_key_was_not_kept_another_price_is_no_difference() {
     assert_eq!(told.reason, KEY_NOT_KEPT);
     let page = fixture.explain("a", 0, 10);
     assert!(page.groups[0].rows.iter().all(|row| row.verdict == Verdict::NotComputed));
+}
+
+/// `fee = "0.25"` then, `fee = "0.30"` now.
+#[test]
+fn where_a_module_was_configured_otherwise_another_price_is_no_difference() {
+    let fixture = Fixture::new();
+    fixture.set_price("0.1");
+    fixture.store(0, TWO, "0");
+    fixture.store(1, TWO, "0.05");
+    fixture.change(|module| module.config = "ef");
+
+    let (counts, findings) = fixture.audit();
+
+    // What comes out equal is proved all the same.
+    let expected = AuditCounts { rows: 6, equal: 3, not_compared: 3, ..AuditCounts::default() };
+    assert_eq!(counts, expected);
+    let [Finding::NotCompared(told)] = &findings[..] else { panic!("{findings:?}") };
+    assert_eq!(told.reason, OTHER_CONFIGURATION);
+    let page = fixture.explain("a", 0, 10);
+    let verdicts: Vec<Verdict> =
+        page.groups.iter().flat_map(|group| &group.rows).map(|row| row.verdict).collect();
+    assert!(verdicts.contains(&Verdict::Equal) && verdicts.contains(&Verdict::NotComputed));
+    fixture.change(|module| module.config = "cd");
+    assert_eq!(fixture.audit().0.different, 3);
+}
+
+#[test]
+fn a_page_of_reasons_ends_early_and_goes_on_behind_what_came() {
+    let fixture = Fixture::new();
+    fixture.set_price("0.1");
+    for hour in 0..3 {
+        fixture.store(hour, TWO, "0");
+    }
+    let whole = fixture.explain("a", 0, 10);
+
+    let mut groups = Vec::new();
+    let mut offset = 0;
+    while offset < whole.total {
+        let page = fixture.explain_while("a", (offset, 10), &|| false);
+        assert_eq!((page.total, page.groups.len()), (whole.total, 1));
+        offset += page.groups[0].rows.len();
+        groups.extend(page.groups);
+    }
+
+    assert_eq!(groups.len(), 3);
+    let rows = |groups: &[ExplainedGroup]| -> Vec<ExplainedRow> {
+        groups.iter().flat_map(|group| group.rows.clone()).collect()
+    };
+    assert_eq!(rows(&groups), rows(&whole.groups));
 }
 
 /// A push of a metric that is called like its type stands beside what is collected of it.

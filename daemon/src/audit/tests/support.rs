@@ -30,6 +30,7 @@ use crate::usage::{MetricId, Period, ScopeId, with_decimals};
 pub(super) struct PerUnit {
     ledger: Arc<SledLedger>,
     pub(super) library: &'static str,
+    pub(super) config: &'static str,
     pub(super) shares: bool,
     pub(super) lies: bool,
     pub(super) sees: Option<&'static str>,
@@ -81,6 +82,10 @@ impl RatingModule for PerUnit {
 
     fn library_sha256(&self) -> &str {
         self.library
+    }
+
+    fn config_sha256(&self) -> &str {
+        self.config
     }
 
     fn prepare(&self, as_of: AsOf) -> BoxFuture<'_, Result<Arc<dyn Rater>, CallFailure>> {
@@ -184,6 +189,7 @@ impl Fixture {
         let module = PerUnit {
             ledger: ledger.clone(),
             library: "ab",
+            config: "cd",
             shares: false,
             lies: false,
             sees: None,
@@ -281,6 +287,15 @@ impl Fixture {
     }
 
     pub(super) fn explain(&self, id: &str, offset: usize, limit: usize) -> ExplainedPage {
+        self.explain_while(id, (offset, limit), &|| true)
+    }
+
+    pub(super) fn explain_while(
+        &self,
+        id: &str,
+        (offset, limit): (usize, usize),
+        goes_on: &dyn Fn() -> bool,
+    ) -> ExplainedPage {
         let request = ExplainRequest {
             scope: scope(id),
             begin: at(0),
@@ -289,7 +304,7 @@ impl Fixture {
             offset,
             limit,
         };
-        explain((&*self.ledger, &self.rating, &self.handle()), &request).unwrap()
+        explain((&*self.ledger, &self.rating, &self.handle()), &request, goes_on).unwrap()
     }
 
     pub(super) fn handle(&self) -> Handle {

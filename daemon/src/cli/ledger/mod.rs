@@ -53,6 +53,7 @@ pub(super) enum LedgerCommand {
     /// by the libraries that rated it. 1 = a difference, or damage. 2 = nothing wrong was found,
     /// but not all was proved: there are no such rows, or they are not kept any more, or could not
     /// be compared, or were compared by another library only; or the audit could not be done.
+    /// 75 = it could not be done because a disk is full.
     Audit {
         #[command(flatten)]
         arguments: audit::AuditArguments,

@@ -118,9 +118,10 @@
 //! sums                                    see `sums`
 //! seals; in meta "root" and "lost/"       see `seal`; beside sled: see `marks`
 //! texts                                   see `texts`
-//! chains   chain:u32be                    frame('H',2) ( 0 | 1 scope_key:text )
-//!                                         { module:text revision:uint library:text }
-//!                                         (version 1 has no scope key: it is not known)
+//! chains   chain:u32be                    frame('H',3) ( 0 | 1 scope_key:text )
+//!                                         { module:text revision:uint library:text config:text }
+//!                                         (version 1 has no scope key, neither 1 nor 2 has
+//!                                         `config`: it is not known)
 //! notes    metric:u32be note:u64be        frame('N',1) begin:int end:int attempts:uint at:int
 //!                                         reason:text { gap:uint more:uint }
 //!                                         (runs of scope numbers, each `more` + 1 long)

@@ -11,7 +11,7 @@ use crate::usage::{MetricId, ScopeId};
 
 const SCOPE: Kind = Kind(b'S', 2);
 const METRIC: Kind = Kind(b'M', 1);
-const CHAIN: Kind = Kind(b'H', 2);
+const CHAIN: Kind = Kind(b'H', 3);
 const NOTE: Kind = Kind(b'N', 1);
 const MODULE: Kind = Kind(b'U', 1);
 const COLLECTOR: Kind = Kind(b'V', 1);
@@ -109,6 +109,7 @@ pub(super) fn encode_chain(chain: &ChainEntry) -> Vec<u8> {
         writer.text(&module.module);
         writer.uint(module.revision);
         writer.text(&module.library);
+        writer.text(&module.config);
     }
     writer.seal()
 }
@@ -121,7 +122,9 @@ pub(super) fn decode_chain(bytes: &[u8]) -> Result<ChainEntry, Damage> {
     while !reader.is_empty() {
         let module = reader.text()?.to_owned();
         let revision = reader.uint()?;
-        rated_by.push(RatedBy { module, revision, library: reader.text()?.to_owned() });
+        let library = reader.text()?.to_owned();
+        let config = if version > 2 { reader.text()?.to_owned() } else { String::new() };
+        rated_by.push(RatedBy { module, revision, library, config });
     }
     Ok(ChainEntry { rated_by: rated_by.into(), scope_key })
 }
@@ -270,17 +273,32 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_of_version_1_has_no_scope_key() {
-        let by = RatedBy { module: "m".to_owned(), revision: 3, library: "ab".to_owned() };
-        let mut old = Writer::framed(Kind(b'H', 1));
-        old.text(&by.module);
-        old.uint(by.revision);
-        old.text(&by.library);
-        let mut chain = ChainEntry { rated_by: vec![by].into(), scope_key: None };
+    fn a_chain_of_an_older_version_has_no_scope_key_and_no_configuration() {
+        let mut by = RatedBy {
+            module: "m".to_owned(),
+            revision: 3,
+            library: "ab".to_owned(),
+            config: String::new(),
+        };
+        let old = |version: u8| {
+            let mut old = Writer::framed(Kind(b'H', version));
+            if version > 1 {
+                old.u8(1);
+                old.text("project_id");
+            }
+            old.text("m");
+            old.uint(3);
+            old.text("ab");
+            old.seal()
+        };
+        let mut chain = ChainEntry { rated_by: vec![by.clone()].into(), scope_key: None };
 
-        assert_eq!(decode_chain(&old.seal()), Ok(chain.clone()));
+        assert_eq!(decode_chain(&old(1)), Ok(chain.clone()));
         assert_eq!(decode_chain(&encode_chain(&chain)), Ok(chain.clone()));
         chain.scope_key = Some("project_id".into());
+        assert_eq!(decode_chain(&old(2)), Ok(chain.clone()));
+        by.config = "cd".to_owned();
+        chain.rated_by = vec![by].into();
         assert_eq!(decode_chain(&encode_chain(&chain)), Ok(chain));
     }
 

@@ -248,7 +248,12 @@ fn what_is_staged_stays_and_can_be_finished() {
 fn rows_rated_by_different_rules_stay_apart() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = open(folder.path());
-    let chain = |revision| RatedBy { module: "a".into(), revision, library: "b".into() };
+    let chain = |revision| RatedBy {
+        module: "a".into(),
+        revision,
+        library: "b".into(),
+        config: "c".into(),
+    };
     for index in 0..40 {
         let mut slice = pushed("cpu", hour(0), &["ann"], &[("ann", index, 1, None, None)]);
         slice.rated_by = vec![chain(u64::from(index >= 20))].into();

@@ -151,6 +151,7 @@ fn rated(index: i64, price: i128, revision: u64) -> RatedSlice {
         module: module.to_owned(),
         revision,
         library: "ab".repeat(32),
+        config: "cd".repeat(32),
     };
     let rated_by = [by("noop", 0), by("hashmap", revision)].into();
     RatedSlice { rated_by, ..priced(index, &["ann"], price) }

@@ -109,6 +109,7 @@ pub(super) fn slice(name: &str, period: Period, scopes: &[&str], rows: &[Row<'_>
             module: "hashmap".to_owned(),
             revision: 3,
             library: "ab".repeat(32),
+            config: "cd".repeat(32),
         }]
         .into(),
         rated_scope_key: Some("project_id".into()),
