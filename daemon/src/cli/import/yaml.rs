@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, StrInput};
 
 /// Deepest nesting.
 const DEPTH_MAX: usize = 32;
@@ -50,14 +50,33 @@ pub(super) struct YamlError {
     pub(super) reason: String,
 }
 
-fn error(span: Span, reason: impl Into<String>) -> YamlError {
-    YamlError { line: span.start.line(), reason: reason.into() }
+/// Where lines begin: the parser counts some lines twice, and no character.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Lines {
+        let mut begins = vec![0];
+        let mut characters = (1..).zip(text.chars()).peekable();
+        while let Some((next, character)) = characters.next() {
+            let is_pair = character == '\r' && characters.peek().is_some_and(|(_, c)| *c == '\n');
+            if matches!(character, '\n' | '\r') && !is_pair {
+                begins.push(next);
+            }
+        }
+        Lines(begins)
+    }
+
+    /// Counted from 1.
+    fn at(&self, place: &Marker) -> usize {
+        self.0.partition_point(|begin| *begin <= place.index())
+    }
 }
 
 /// The one document of a text; a text without one is null.
 pub(super) fn parse(text: &str) -> Result<Node, YamlError> {
     let parser = Parser::new_from_str(text);
-    let mut reader = Reader { parser, anchors: HashMap::new(), nodes: 0 };
+    let lines = Lines::of(text);
+    let mut reader = Reader { parser, lines, anchors: HashMap::new(), nodes: 0 };
     let mut document = None;
     loop {
         let (event, span) = reader.next()?;
@@ -67,7 +86,7 @@ pub(super) fn parse(text: &str) -> Result<Node, YamlError> {
                 return Ok(document.unwrap_or(nothing));
             }
             Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd | Event::Nothing => {}
-            _ if document.is_some() => return Err(error(span, "a second document")),
+            _ if document.is_some() => return Err(reader.error(span, "a second document")),
             event => document = Some(reader.node(event, span, 0)?),
         }
     }
@@ -75,6 +94,7 @@ pub(super) fn parse(text: &str) -> Result<Node, YamlError> {
 
 struct Reader<'a> {
     parser: Parser<'a, StrInput<'a>>,
+    lines: Lines,
     /// What aliases may stand for.
     anchors: HashMap<usize, Node>,
     nodes: usize,
@@ -85,18 +105,23 @@ impl<'a> Reader<'a> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
             Some(Err(error)) => {
-                Err(YamlError { line: error.marker().line(), reason: error.info().to_owned() })
+                let line = self.lines.at(error.marker());
+                Err(YamlError { line, reason: error.info().to_owned() })
             }
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
 
+    fn error(&self, span: Span, reason: impl Into<String>) -> YamlError {
+        YamlError { line: self.lines.at(&span.start), reason: reason.into() }
+    }
+
     fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, YamlError> {
         if depth > DEPTH_MAX {
-            return Err(error(span, format!("nested deeper than {DEPTH_MAX}")));
+            return Err(self.error(span, format!("nested deeper than {DEPTH_MAX}")));
         }
         self.count(span, 1)?;
-        let line = span.start.line();
+        let line = self.lines.at(&span.start);
         let (anchor, value) = match event {
             Event::Scalar(text, style, anchor, _) => {
                 let text = text.into_owned();
@@ -107,11 +132,12 @@ impl<'a> Reader<'a> {
             Event::MappingStart(anchor, _) => (anchor, Yaml::Map(self.map(depth)?)),
             Event::Alias(anchor) => {
                 let node = self.anchors.get(&anchor).cloned();
-                let node = node.ok_or_else(|| error(span, "an alias for nothing before it"))?;
+                let node =
+                    node.ok_or_else(|| self.error(span, "an alias for nothing before it"))?;
                 self.count(span, size(&node))?;
                 return Ok(Node { line, ..node });
             }
-            _ => return Err(error(span, "an end without a begin")),
+            _ => return Err(self.error(span, "an end without a begin")),
         };
         let node = Node { line, value };
         if anchor > 0 {
@@ -139,13 +165,13 @@ impl<'a> Reader<'a> {
             }
             let key = self.node(event, span, depth + 1)?;
             let Some(text) = key.text() else {
-                return Err(error(span, "a key that is no text"));
+                return Err(self.error(span, "a key that is no text"));
             };
             if key.value == Yaml::Plain("<<".to_owned()) {
-                return Err(error(span, "a merge key (`<<`): write out what it stands for"));
+                return Err(self.error(span, "a merge key (`<<`): write out what it stands for"));
             }
             if map.iter().any(|(known, _)| known.text() == Some(text)) {
-                return Err(error(span, format!("`{text}` is set twice")));
+                return Err(self.error(span, format!("`{text}` is set twice")));
             }
             let (event, span) = self.next()?;
             let value = self.node(event, span, depth + 1)?;
@@ -156,7 +182,7 @@ impl<'a> Reader<'a> {
     fn count(&mut self, span: Span, nodes: usize) -> Result<(), YamlError> {
         self.nodes += nodes;
         if self.nodes > NODES_MAX {
-            return Err(error(span, format!("more than {NODES_MAX} values")));
+            return Err(self.error(span, format!("more than {NODES_MAX} values")));
         }
         Ok(())
     }
@@ -203,6 +229,8 @@ mod tests {
         refused("a: 1\na: 2\n", 2, "set twice");
         refused("a: &x {b: 1}\nc:\n  <<: *x\n", 3, "merge key");
         refused("a: [1\n", 2, "");
+        refused("a: |\n  x\n  y\nb: 1\nb: 2\n", 5, "set twice");
+        refused("a: 1\r\nb: 1\rb: 2\r\n", 3, "set twice");
         refused("--- 1\n--- 2\n", 2, "second document");
         refused(&"[".repeat(100), 1, "nested deeper");
         assert!(parse("").unwrap().is_null());
