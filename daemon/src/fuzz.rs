@@ -34,6 +34,8 @@ fuzz! {
     runner_messages => crate::plugin::fuzz::messages,
     backup => crate::cli::fuzz::backup,
     cloudkitty_metrics => crate::cli::fuzz::cloudkitty_metrics,
+    cloudkitty_answers => crate::cli::fuzz::cloudkitty_answers,
+    prices => crate::cli::fuzz::prices,
 }
 
 #[cfg(test)]
@@ -88,5 +90,8 @@ mod tests {
         any_runner_messages_are_taken_or_refused: runner_messages, 10_000, 80 * MIB;
         any_backup_is_read_or_refused: backup, 5_000, 16 * MIB;
         any_cloudkitty_metrics_are_converted_or_refused: cloudkitty_metrics, 2_000, 64 * MIB;
+        any_cloudkitty_answers_are_copied_as_they_are_or_refused: cloudkitty_answers, 2_000,
+            16 * MIB;
+        any_prices_are_sent_as_they_are_or_refused: prices, 2_000, 16 * MIB;
     }
 }

@@ -88,7 +88,7 @@ impl Site {
 
     fn status(&self, daemon: &Daemon, path: &str) -> u16 {
         let separator = if path.contains('?') { '&' } else { '?' };
-        let range = if path == "/v2/scope" { String::new() } else { self.range() };
+        let range = if path.starts_with("/v2/scope") { String::new() } else { self.range() };
         let path = format!("{path}{separator}{range}");
         daemon.call(&Method::GET, &path, None).status
     }
@@ -159,6 +159,19 @@ fn a_damaged_scope_costs_its_figures_and_nobody_elses() {
     for path in ["/v1/report/total", "/v2/summary?groupby=type"] {
         assert_eq!(site.status(&daemon, path), 200, "{path}");
     }
+    // Who is named and known is not the damaged one; who is not known may be.
+    let of = |path: &str, scope: &str| site.status(&daemon, &format!("{path}?scope_id={scope}"));
+    for path in ["/v2/scope", "/v2/completeness"] {
+        assert_eq!(of(path, &site.scopes[0]), 200, "{path}");
+        assert_eq!(of(path, &damaged), 503, "{path}");
+        assert_eq!(of(path, "unknown"), 503, "{path}");
+        let both = format!("{damaged}&scope_id={}", site.scopes[0]);
+        assert_eq!(of(path, &both), 503, "{path}");
+    }
+    let path = format!("/v2/completeness?scope_id={}&{}", site.scopes[0], site.range());
+    let told = daemon.get(&path);
+    assert_eq!(told["counts"]["collected"], json!(METRICS * HOURS));
+    assert_eq!(told["counts"]["pending"], 0);
     let log = daemon.process.output();
     assert!(log.contains(&format!("scopes 1, perhaps `{damaged}`")), "{log}");
     assert!(log.contains("`rated ledger restore`"), "{log}");

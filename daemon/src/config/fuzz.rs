@@ -110,7 +110,8 @@ fn check_problems(problems: Problems, text: &str) {
     check_error(&into_error(vec![problems]), text);
 }
 
-fn check_error(error: &ConfigError, text: &str) {
+/// Every problem is on a line there is.
+pub(crate) fn check_error(error: &ConfigError, text: &str) {
     assert!(!error.to_string().is_empty());
     // The line behind the last break counts.
     let lines = text.matches('\n').count() + 1;

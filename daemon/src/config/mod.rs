@@ -90,6 +90,24 @@ pub(crate) fn read_toml(
 ) -> Result<(serde_json::Value, BTreeMap<String, usize>), ConfigError> {
     let problems = Problems::new(path);
     let table = source::read(path, &problems).unwrap_or_default();
+    in_json(table, problems)
+}
+
+/// The same of a text; problems name `path`.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn parse_toml(
+    text: &str,
+    path: &Path,
+) -> Result<(serde_json::Value, BTreeMap<String, usize>), ConfigError> {
+    let problems = Problems::new(path);
+    let table = document::parse(text, &problems);
+    in_json(table, problems)
+}
+
+fn in_json(
+    table: Table,
+    problems: Problems,
+) -> Result<(serde_json::Value, BTreeMap<String, usize>), ConfigError> {
     let mut lines = BTreeMap::new();
     for (name, entry) in &table {
         let Value::List(list) = &entry.value else { continue };

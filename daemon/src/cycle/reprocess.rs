@@ -20,13 +20,14 @@ use tracing::{error, info, warn};
 
 use super::collect::{WorkFailure, Worked, Worker};
 use super::failure::Verdict;
+use super::failure::text_of;
 use super::hold::{Failed, Holds, PANIC_DELAY, Reaction, Subject};
 use super::plan::Slice;
 use super::settle::{retry_text, source};
 use super::staging::{Answer, Ask, AskFailure, Seen, ask};
 use crate::config::CollectConfig;
 use crate::fault::{Step, passed};
-use crate::ledger::{Ledger, RatedSlice, Reprocessing};
+use crate::ledger::{Held, Ledger, RatedSlice, Reprocessing};
 use crate::metrics::{Metrics, ReprocessingOutcome, SliceOutcome, Stage};
 use crate::usage::{Period, ScopeId};
 
@@ -215,8 +216,14 @@ impl Reprocess {
     fn answered(&mut self, answer: Answer, now: DateTime<Utc>) {
         match answer {
             Answer::Seen(seen) => {
-                self.metrics.set_reprocessings_unfinished(seen.unfinished.len());
-                self.seen = *seen;
+                let before = std::mem::replace(&mut self.seen, *seen);
+                let count = self.seen.unfinished.len() + self.seen.held.len();
+                self.metrics.set_reprocessings_unfinished(count);
+                let is_new = |(id, _): &(&u64, &Held)| !before.held.contains_key(id);
+                for (id, held) in self.seen.held.iter().filter(is_new) {
+                    let reason = text_of(&held.clone().error());
+                    warn!(id, reason, "A reprocessing waits until a damaged record is restored.");
+                }
                 let is_gone = |job: &Job| !self.seen.unfinished.iter().any(|one| one.id == job.id);
                 if self.job.as_ref().is_some_and(is_gone) {
                     self.give_up();

@@ -1,6 +1,6 @@
 //! What a reprocessing asks of the ledger; every call blocks.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
@@ -9,7 +9,9 @@ use super::failure::text_of;
 use super::world::{Routes, routes};
 use crate::config::CollectConfig;
 use crate::fault::{Step, passed};
-use crate::ledger::{Cursors, Ledger, LedgerError, RatedSlice, Reprocessing};
+use crate::ledger::{
+    Cursors, Held, Ledger, LedgerError, OpenReprocessings, RatedSlice, Reprocessing,
+};
 use crate::usage::ScopeId;
 
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(super) enum Answer {
 pub(super) struct Seen {
     /// In order of creation.
     pub(super) unfinished: Vec<Reprocessing>,
+    /// Ids of those that wait beside damage.
+    pub(super) held: BTreeMap<u64, Held>,
     pub(super) active: HashSet<ScopeId>,
     pub(super) routes: Routes,
 }
@@ -71,16 +75,16 @@ pub(super) fn ask(
 fn answer(ledger: &dyn Ledger, collect: &CollectConfig, ask: Ask) -> Result<Answer, LedgerError> {
     match ask {
         Ask::Look => {
-            let unfinished = ledger.open_reprocessings()?;
+            let OpenReprocessings { open: unfinished, held } = ledger.open_reprocessings()?;
             // Without work nobody needs the rest.
             if unfinished.is_empty() {
-                return Ok(Answer::Seen(Box::default()));
+                return Ok(Answer::Seen(Box::new(Seen { held, ..Seen::default() })));
             }
             let Cursors { scopes, active, .. } = ledger.cursors()?;
             let active = scopes.into_iter().zip(active).filter(|(_, active)| *active);
             let active = active.map(|(id, _)| id).collect();
             let routes = routes(ledger, collect)?;
-            Ok(Answer::Seen(Box::new(Seen { unfinished, active, routes })))
+            Ok(Answer::Seen(Box::new(Seen { unfinished, held, active, routes })))
         }
         Ask::Stage { id, slices } => {
             ledger.stage_reprocessed(id, slices)?;

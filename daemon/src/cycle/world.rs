@@ -78,6 +78,7 @@ fn world(ledger: &dyn Ledger, collect: &CollectConfig) -> Result<(World, Vec<Hel
     let next_begin =
         |metric: &Metric| cursors.next_begin_secs.get(&metric.id).cloned().unwrap_or_default();
     let next_begin = collect.metrics.iter().map(next_begin).collect();
-    let Cursors { scopes, active, held, .. } = cursors;
-    Ok((World { scopes, active, next_begin, collectors, disabled }, held))
+    let Cursors { scopes, active, mut held_scopes, held, .. } = cursors;
+    held_scopes.extend(held);
+    Ok((World { scopes, active, next_begin, collectors, disabled }, held_scopes))
 }

@@ -1,8 +1,10 @@
 //! What operators and clients change in a ledger, beside what the cycle adds.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 
-use super::contract::RatedSlice;
+use super::contract::{Held, RatedSlice};
 use crate::usage::ScopeId;
 
 /// What is to be another; `None` = stays.
@@ -97,4 +99,13 @@ pub struct Reprocessing {
     /// Begin of the last period that is staged; `None` = not begun.
     pub current: Option<DateTime<Utc>>,
     pub finished: bool,
+}
+
+/// Those that are not finished.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OpenReprocessings {
+    /// In order of creation.
+    pub open: Vec<Reprocessing>,
+    /// Ids of those that wait, because the record of one of their scopes is damaged.
+    pub held: BTreeMap<u64, Held>,
 }

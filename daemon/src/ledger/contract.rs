@@ -9,7 +9,8 @@ use chrono::{DateTime, Utc};
 
 use super::care::{BackupPlan, BackupRead, VerifyStep};
 use super::changes::{
-    NewReprocessing, Origin, Push, PushOutcome, Reprocessing, Reset, ResetOutcome, ScopeChange,
+    NewReprocessing, OpenReprocessings, Origin, Push, PushOutcome, Reprocessing, Reset,
+    ResetOutcome, ScopeChange,
 };
 use super::differences::{DifferencePage, DifferenceQuery, Generation};
 use super::pages::{PageOf, SummaryPage};
@@ -31,6 +32,10 @@ pub trait Ledger: Send + Sync + 'static {
     /// In order of creation. Scopes that are only known from pushed rows are not among them. From
     /// memory.
     fn scopes(&self) -> Result<Vec<Scope>, LedgerError>;
+
+    /// Those of these ids, in the same order. Damage of the record of another scope does not
+    /// matter here; an id that is not known may be that of a damaged one.
+    fn scopes_of(&self, ids: &[ScopeId]) -> Result<Vec<Scope>, LedgerError>;
 
     /// Adds the scopes that are not there yet; the others stay as they are. How many were added.
     fn add_scopes(&self, scopes: &[NewScope]) -> Result<usize, LedgerError>;
@@ -83,8 +88,8 @@ pub trait Ledger: Send + Sync + 'static {
     /// In order of creation, the finished ones too.
     fn reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError>;
 
-    /// Those that are not finished, in order of creation.
-    fn open_reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError>;
+    /// Those that are not finished.
+    fn open_reprocessings(&self) -> Result<OpenReprocessings, LedgerError>;
 
     /// Its id. [`LedgerError::Overlaps`] when one that is not finished covers a period of one of
     /// the scopes.
@@ -297,11 +302,17 @@ pub struct Cursors {
     pub scopes: Vec<ScopeId>,
     /// For each scope.
     pub active: Vec<bool>,
-    /// For each metric one entry for each scope, seconds since the epoch.
+    /// For each metric one entry for each scope, seconds since the epoch; [`NEVER_SECS`] where it
+    /// is not known.
     pub next_begin_secs: BTreeMap<MetricId, Vec<i64>>,
-    /// Scopes and metrics that are not among these because their records are damaged.
+    /// Scopes that are not among these because their records are damaged.
+    pub held_scopes: Vec<Held>,
+    /// What else keeps metrics from being among these.
     pub held: Vec<Held>,
 }
+
+/// Begin of a period that never comes.
+pub const NEVER_SECS: i64 = i64::MAX / 2;
 
 /// As [`LedgerError::Damaged`].
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -30,7 +30,8 @@ use tracing::{error, info};
 
 use super::care::{BackupPlan, BackupRead, VerifyStep};
 use super::changes::{
-    NewReprocessing, Push, PushOutcome, Reprocessing, Reset, ResetOutcome, ScopeChange,
+    NewReprocessing, OpenReprocessings, Push, PushOutcome, Reprocessing, Reset, ResetOutcome,
+    ScopeChange,
 };
 use super::contract::{
     Ailment, CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery,
@@ -266,6 +267,10 @@ impl<O: Opener> Ledger for ReopeningLedger<O> {
         self.ask(Ledger::scopes)
     }
 
+    fn scopes_of(&self, ids: &[ScopeId]) -> Result<Vec<Scope>, LedgerError> {
+        self.ask(|ledger| ledger.scopes_of(ids))
+    }
+
     fn add_scopes(&self, scopes: &[NewScope]) -> Result<usize, LedgerError> {
         self.ask(|ledger| ledger.add_scopes(scopes))
     }
@@ -306,7 +311,7 @@ impl<O: Opener> Ledger for ReopeningLedger<O> {
         self.ask(Ledger::reprocessings)
     }
 
-    fn open_reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError> {
+    fn open_reprocessings(&self) -> Result<OpenReprocessings, LedgerError> {
         self.ask(Ledger::open_reprocessings)
     }
 

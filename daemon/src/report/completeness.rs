@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::ledger::{
     Completeness, CompletenessQuery, CompletenessState, Cursors, Fact, Ledger, LedgerError,
+    NEVER_SECS, Scope,
 };
 use crate::usage::{MetricId, Period, ScopeId, last_due_begin_secs};
 
@@ -55,6 +56,8 @@ pub struct GapsRequest {
     pub now: DateTime<Utc>,
     pub period_secs: u32,
     pub wait_periods: u32,
+    /// The metrics that the configuration has.
+    pub configured: Vec<MetricId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,15 +95,15 @@ pub fn gaps(ledger: &dyn Ledger, request: &GapsRequest) -> Result<Gaps, GapsErro
     if request.begin >= request.end {
         return Ok(Gaps::default());
     }
-    let mut scopes = ledger.scopes()?;
-    if let Some(wanted) = &request.scopes {
-        scopes.retain(|scope| wanted.contains(scope.id.as_str()));
-    }
-    let mut cursors = ledger.cursors()?;
-    if let Some(held) = cursors.held.pop() {
-        // Gaps would be missing.
-        return Err(held.error().into());
-    }
+    let scopes = match &request.scopes {
+        None => ledger.scopes()?,
+        Some(wanted) => {
+            let ids = wanted.iter().filter_map(|id| ScopeId::new(id).ok());
+            ledger.scopes_of(&ids.collect::<Vec<_>>())?
+        }
+    };
+    let cursors = ledger.cursors()?;
+    check_held(request, &cursors, &scopes)?;
     check_size(request, scopes.len(), cursors.next_begin_secs.len())?;
     let (begin, end) = (request.begin, request.end);
     let asked = request.scopes.is_some();
@@ -129,6 +132,27 @@ pub fn gaps(ledger: &dyn Ledger, request: &GapsRequest) -> Result<Gaps, GapsErro
     let total = rows.len();
     let rows = rows.into_iter().skip(request.offset).take(request.limit).collect();
     Ok(Gaps { total, counts, rows })
+}
+
+/// Whether no gap would be missing beside what is damaged.
+fn check_held(
+    request: &GapsRequest,
+    cursors: &Cursors,
+    scopes: &[Scope],
+) -> Result<(), LedgerError> {
+    let held = cursors.held_scopes.first().or(cursors.held.first());
+    let Some(held) = held.cloned() else { return Ok(()) };
+    let wanted: HashSet<&ScopeId> = scopes.iter().map(|scope| &scope.id).collect();
+    let is_known = |next_begins: &Vec<i64>| {
+        let mut of_scopes = cursors.scopes.iter().zip(next_begins);
+        of_scopes.all(|(scope, begin)| *begin != NEVER_SECS || !wanted.contains(scope))
+    };
+    // A metric that is new to the configuration is not taken up beside damage.
+    let begins = |metric: &MetricId| cursors.next_begin_secs.get(metric);
+    let is_whole = request.scopes.is_some()
+        && cursors.held.is_empty()
+        && request.configured.iter().all(|metric| begins(metric).is_some_and(is_known));
+    if is_whole { Ok(()) } else { Err(held.error()) }
 }
 
 fn check_size(request: &GapsRequest, scopes: usize, metrics: usize) -> Result<(), GapsError> {
@@ -208,7 +232,7 @@ mod tests {
 
     use super::*;
     use crate::ledger::sled::{SledLedger, SledOptions};
-    use crate::ledger::{Failure, NewScope, RatedSlice, SliceScope};
+    use crate::ledger::{Failure, Held, NewScope, RatedSlice, SliceScope};
 
     fn at(hour: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::hours(hour)
@@ -239,6 +263,7 @@ mod tests {
             now: at(5),
             period_secs: 3600,
             wait_periods: 1,
+            configured: vec![metric("cpu"), metric("ram")],
         }
     }
 
@@ -339,6 +364,30 @@ mod tests {
         assert!(shown(&ledger, &nobody).is_empty());
         let backwards = GapsRequest { begin: at(9), end: at(1), ..request() };
         assert!(shown(&ledger, &backwards).is_empty());
+    }
+
+    #[test]
+    fn beside_a_damaged_scope_others_are_told_of_when_no_gap_can_be_missing() {
+        let (_folder, ledger) = ledger();
+        let sound = ledger.cursors().unwrap();
+        let held = Held { place: "scopes 7".to_owned(), detail: "torn".to_owned() };
+        let damaged = Cursors { held_scopes: vec![held.clone()], ..sound.clone() };
+        let mut never = damaged.clone();
+        never.next_begin_secs.get_mut(&metric("ram")).unwrap()[0] = NEVER_SECS;
+        let of = |name: &str| GapsRequest { scopes: Some([name.to_owned()].into()), ..request() };
+        let check = |request: &GapsRequest, cursors: &Cursors| {
+            let name = request.scopes.iter().flatten().next().map(|name| id(name));
+            let scopes = ledger.scopes_of(&name.into_iter().collect::<Vec<_>>()).unwrap();
+            check_held(request, cursors, &scopes).is_ok()
+        };
+
+        assert!(check(&request(), &sound) && check(&of("a"), &damaged));
+        assert!(!check(&request(), &damaged));
+        assert!(!check(&of("a"), &never) && check(&of("b"), &never));
+        assert!(!check(&of("a"), &Cursors { held: vec![held], ..sound.clone() }));
+        let mut configured = request().configured;
+        configured.push(metric("new"));
+        assert!(!check(&GapsRequest { configured, ..of("a") }, &damaged));
     }
 
     #[test]

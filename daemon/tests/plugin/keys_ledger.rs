@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use rated::ledger::{
     CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery, Cursors,
     Enabled, Failure, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing,
-    NewScope, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, RowsGroup,
-    RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryQuery,
+    NewScope, OpenReprocessings, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome,
+    RowsGroup, RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryQuery,
 };
 use rated::usage::{MetricId, ScopeId};
 
@@ -198,13 +198,16 @@ impl Ledger for KeysLedger {
     fn reprocessings(&self) -> Result<Vec<Reprocessing>> {
         unreachable!("plugins reach keys only")
     }
+    fn scopes_of(&self, _: &[ScopeId]) -> Result<Vec<Scope>> {
+        unreachable!("plugins reach keys only")
+    }
     fn add_reprocessing(&self, _: &NewReprocessing) -> Result<u64> {
         unreachable!("plugins reach keys only")
     }
     fn stage_reprocessed(&self, _: u64, _: Vec<RatedSlice>) -> Result<()> {
         unreachable!("plugins reach keys only")
     }
-    fn open_reprocessings(&self) -> Result<Vec<Reprocessing>> {
+    fn open_reprocessings(&self) -> Result<OpenReprocessings> {
         unreachable!("plugins reach keys only")
     }
     fn advance_reprocessing(&self, _: u64, _: DateTime<Utc>, _: &[ScopeId]) -> Result<Option<u64>> {

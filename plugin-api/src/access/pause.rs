@@ -15,6 +15,10 @@ pub const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What one server has asked for with `Retry-After`, for all threads that ask it.
 ///
+/// It holds for whatever the instance asks that server: after a 429 to the question of one metric
+/// all its metrics wait, because the limit is mostly the server's and not the question's. Another
+/// instance has a pause of its own.
+///
 /// ```
 /// use rated_plugin::access::Pause;
 /// use rated_plugin::{Call, Host, HttpRequest, HttpResponse, Result};

@@ -106,6 +106,11 @@ impl Ledger for FakeLedger {
         Ok(self.scopes.clone())
     }
 
+    fn scopes_of(&self, ids: &[ScopeId]) -> Result<Vec<Scope>, LedgerError> {
+        self.check()?;
+        Ok(self.scopes.iter().filter(|scope| ids.contains(&scope.id)).cloned().collect())
+    }
+
     fn summarize(&self, query: &SummaryQuery) -> Result<Vec<SummaryGroup>, LedgerError> {
         self.check()?;
         let mut groups: BTreeMap<_, Vec<(Sum, Sum)>> = BTreeMap::new();
@@ -335,7 +340,7 @@ impl Ledger for FakeLedger {
         unreachable!("tests of this use the real ledger")
     }
 
-    fn open_reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError> {
+    fn open_reprocessings(&self) -> Result<OpenReprocessings, LedgerError> {
         unreachable!("tests of this use the real ledger")
     }
 

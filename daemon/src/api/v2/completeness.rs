@@ -47,6 +47,7 @@ pub(crate) async fn completeness(context: &Context, call: &Call) -> Result<Answe
         now,
         period_secs: collect.period_secs,
         wait_periods: collect.wait_periods,
+        configured: collect.metrics.iter().map(|metric| metric.id.clone()).collect(),
     };
     let ledger = Arc::clone(&context.ledger);
     let gaps = context.block(move || report::gaps(&*ledger, &request)).await?;

@@ -11,6 +11,7 @@ use warp::http::StatusCode;
 use super::schema::{Body, LIMIT, OFFSET, Parameters};
 use crate::api::answer::{Answer, AnswerBody};
 use crate::api::call::Call;
+use crate::api::caller::Sight;
 use crate::api::context::Context;
 use crate::api::dates;
 use crate::api::failure::Failure;
@@ -96,7 +97,11 @@ pub(crate) async fn scopes(context: &Context, call: &Call) -> Result<Answer, Fai
     };
     let question = Question::Scopes { query: call.query.clone(), sight: call.sight.clone() };
     let make = async || {
-        let scopes = context.ledger.scopes()?;
+        // Who is named is shown beside damage of others.
+        let scopes = match named(&call.sight, ids.as_ref()) {
+            Some(ids) => context.ledger.scopes_of(&ids)?,
+            None => context.ledger.scopes()?,
+        };
         let shown: Vec<Value> =
             scopes.iter().filter(is_wanted).skip(offset).take(limit).map(show).collect();
         if shown.is_empty() {
@@ -106,6 +111,18 @@ pub(crate) async fn scopes(context: &Context, call: &Call) -> Result<Answer, Fai
     };
     let shown = context.remembered.answer(&*context.ledger, question, make).await?;
     Ok(Answer::with_status(StatusCode::OK, AnswerBody::Json(shown)))
+}
+
+/// Whose scopes they can be at all; `None` = anybody's.
+fn named(sight: &Sight, ids: Option<&HashSet<&str>>) -> Option<Vec<ScopeId>> {
+    match (sight.scopes(), ids) {
+        (Some(mut own), ids) => {
+            own.retain(|id| has(ids, id.as_str()));
+            Some(own)
+        }
+        // What no scope can be called, none is.
+        (None, ids) => Some(ids?.iter().filter_map(|id| ScopeId::new(id).ok()).collect()),
+    }
 }
 
 /// A scope that somebody else has processed up to some moment; the period after the one that
@@ -133,7 +150,7 @@ pub(crate) async fn create(context: &Context, call: &Call) -> Result<Answer, Fai
     let (added, scope) = context
         .ledger(move |ledger| {
             let added = ledger.add_scopes(&[new])?;
-            Ok((added, find(ledger.scopes()?, &id)))
+            Ok((added, ledger.scopes_of(&[id])?.pop()))
         })
         .await?;
     let scope = scope.ok_or_else(|| Failure::internal("a scope is gone after it was added"))?;
@@ -246,10 +263,6 @@ fn name(body: &Body, member: &str) -> Result<Option<String>, Failure> {
     let reason =
         format!("must be between 1 and {NAME_SIZE_MAX} bytes long, without control characters");
     Err(body.refuse(member, &reason))
-}
-
-fn find(scopes: Vec<Scope>, id: &ScopeId) -> Option<Scope> {
-    scopes.into_iter().find(|scope| scope.id == *id)
 }
 
 /// Values of which one is to be met; `None` = any.

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+pub(crate) use super::cloudkitty::fuzz::answers as cloudkitty_answers;
 use super::metrics::{ImportError, convert};
 use crate::config;
 

@@ -8,9 +8,11 @@ const LEFT_MAX: usize = 50;
 /// Of one kind of thing.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    copied: Vec<(String, usize)>,
+    /// What there is to be shown of it, a line each.
+    pub(super) lines: Vec<String>,
+    pub(super) copied: Vec<(String, usize)>,
     pub(super) known: usize,
-    left: Vec<String>,
+    pub(super) left: Vec<String>,
 }
 
 impl Report {
@@ -35,12 +37,14 @@ impl Report {
         let copied: Vec<String> = self.copied.iter().map(counted).collect();
         let copied = if copied.is_empty() { "nothing".to_owned() } else { copied.join(", ") };
         let (known, left) = (self.known, self.left.len());
+        let copied = printable(&copied);
         let head = format!("{kind}: {verb} {copied}; as it was: {known}; left: {left}");
         let shown = self.left.iter().take(LEFT_MAX).map(|line| printable(line));
         let more = left.saturating_sub(LEFT_MAX);
         let more = (more > 0).then(|| format!("{more} more"));
         let lines = shown.chain(more).map(|line| ["  left: ", &line].concat());
-        std::iter::once(head).chain(lines).map(|line| line + "\n").collect()
+        let all = self.lines.iter().cloned().chain([head]).chain(lines);
+        all.map(|line| line + "\n").collect()
     }
 }
 

@@ -19,7 +19,7 @@ const HEAD: &str = "\
 ";
 
 /// What stands in a rule, in this order.
-const MEMBERS: [&str; 12] = [
+pub(super) const MEMBERS: [&str; 12] = [
     "service",
     "field",
     "value",
@@ -102,6 +102,12 @@ pub(super) struct PriceFile {
 impl PriceFile {
     pub(super) fn read(path: &Path) -> Result<PriceFile, ConfigError> {
         let (list, lines) = config::read_toml(path)?;
+        Ok(PriceFile { list, lines })
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn parse(text: &str, path: &Path) -> Result<PriceFile, ConfigError> {
+        let (list, lines) = config::parse_toml(text, path)?;
         Ok(PriceFile { list, lines })
     }
 

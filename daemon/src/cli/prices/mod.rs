@@ -5,6 +5,8 @@
 
 mod difference;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 
 pub(in crate::cli) use self::file::quoted;
 

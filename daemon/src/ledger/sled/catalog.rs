@@ -273,6 +273,19 @@ impl Catalog {
         Ok(self.listed.iter().map(|number| self.scope(*number)).collect())
     }
 
+    /// The same of some, beside damage of others.
+    pub(super) fn list_scopes_of(&self, ids: &[ScopeId]) -> Result<Vec<Scope>, LedgerError> {
+        super::states::check_lists(&self.holes)?;
+        self.holes.check(Table::Cursors)?;
+        let numbers: Vec<ScopeNumber> = self.numbers_of(ids)?;
+        let mut listed = BTreeMap::new();
+        for number in numbers {
+            self.check_scope(number)?;
+            listed.extend(self.scopes[number as usize].rank.map(|rank| (rank, number)));
+        }
+        Ok(listed.into_values().map(|number| self.scope(number)).collect())
+    }
+
     pub(super) fn scope(&self, number: ScopeNumber) -> Scope {
         let entry = &self.scopes[number as usize];
         Scope {

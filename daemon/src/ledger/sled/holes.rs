@@ -7,8 +7,10 @@
 //! the hole is as wide as the table.
 //!
 //! - *A scope.* Not answered: the list of scopes; figures that tell it apart from others, or that
-//!   pick scopes by an id, attribute or key that may be its own. It is not rated, no scope is
-//!   added, no rows are pushed for an unknown one, none is reset.
+//!   pick scopes by an id, attribute or key that may be its own. Its id is nowhere else, so any
+//!   that is not known may be its own; one that is known is another's, and what is asked of that
+//!   scope alone is answered. It is not rated, no scope is added, no rows are pushed for an unknown
+//!   one, none is reset.
 //! - *A metric.* Not answered: whatever is of a period with a slice of it. It is not rated, and no
 //!   metric is added.
 //! - *Cursors of a metric.* Not answered: the list of scopes, gaps. The metric is not rated, no
@@ -17,7 +19,8 @@
 //! - *A file.* Nothing is written into files that were there.
 //! - *A state.* Not answered: states of its kind, rules of its instance. Without a module's or
 //!   collector's state nothing is rated; without the lists of metrics no scope or metric is added.
-//! - *A scope in a reprocessing that is not finished.* All of them wait.
+//! - *A scope in a reprocessing that is not finished.* That one waits, and the list of
+//!   reprocessings is not answered.
 //! - *A reprocessing.* Not answered: reprocessings, differences. None begins or ends, and no scope
 //!   is reset.
 //!

@@ -34,9 +34,9 @@ use crate::ledger::{
     Ailment, BackupPlan, BackupRead, CollectorMapping, CommitOutcome, CompactionStep, Completeness,
     CompletenessQuery, Cursors, DifferencePage, DifferenceQuery, Enabled, Failure, Finding,
     Generation, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing, NewScope,
-    PageOf, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, Retained, Retention,
-    RowsGroup, RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryPage, SummaryQuery,
-    VerifyStep, Visited,
+    OpenReprocessings, PageOf, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome,
+    Retained, Retention, RowsGroup, RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup,
+    SummaryPage, SummaryQuery, VerifyStep, Visited,
 };
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
@@ -346,6 +346,11 @@ impl Ledger for SledLedger {
         self.inner.current.load().list_scopes()
     }
 
+    fn scopes_of(&self, ids: &[ScopeId]) -> Result<Vec<Scope>, LedgerError> {
+        seal::check_lost_of(&self.inner.store, &[Table::Scopes])?;
+        self.inner.current.load().list_scopes_of(ids)
+    }
+
     fn add_scopes(&self, scopes: &[NewScope]) -> Result<usize, LedgerError> {
         let catalog = self.inner.catalog();
         let is_new = |scope: &&NewScope| catalog.listed_number(&scope.id).is_none();
@@ -427,7 +432,7 @@ impl Ledger for SledLedger {
         reprocessing::list(&self.inner.catalog())
     }
 
-    fn open_reprocessings(&self) -> Result<Vec<Reprocessing>, LedgerError> {
+    fn open_reprocessings(&self) -> Result<OpenReprocessings, LedgerError> {
         reprocessing::list_open(&self.inner.catalog())
     }
 

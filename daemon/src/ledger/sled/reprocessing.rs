@@ -27,7 +27,9 @@ use super::slice::{Slice, SliceKey};
 use super::store::{Store, Table, Write};
 use super::{generations, load, records, states};
 use crate::fault::{Step, passed};
-use crate::ledger::{Fact, LedgerError, NewReprocessing, Origin, RatedSlice, Reprocessing};
+use crate::ledger::{
+    Fact, Held, LedgerError, NewReprocessing, OpenReprocessings, Origin, RatedSlice, Reprocessing,
+};
 use crate::usage::ScopeId;
 
 const REPROCESSING: Kind = Kind(b'T', 1);
@@ -136,10 +138,21 @@ pub(super) fn list(catalog: &Catalog) -> Result<Vec<Reprocessing>, LedgerError> 
     all.map(|(id, entry)| describe(catalog, *id, entry)).collect()
 }
 
-pub(super) fn list_open(catalog: &Catalog) -> Result<Vec<Reprocessing>, LedgerError> {
+/// Beside damage of a scope those go on that do not have it: no two that are open have a period of
+/// a scope in common (`add`), so none can overtake one that waits.
+pub(super) fn list_open(catalog: &Catalog) -> Result<OpenReprocessings, LedgerError> {
     catalog.holes.check(Table::Reprocessings)?;
-    let open = catalog.reprocessings.iter().filter(|(_, entry)| !entry.finished);
-    open.map(|(id, entry)| describe(catalog, *id, entry)).collect()
+    let mut list = OpenReprocessings::default();
+    for (id, entry) in catalog.reprocessings.iter().filter(|(_, entry)| !entry.finished) {
+        match describe(catalog, *id, entry) {
+            Ok(one) => list.open.push(one),
+            Err(LedgerError::Damaged { place, detail }) => {
+                list.held.insert(*id, Held { place, detail });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(list)
 }
 
 pub(super) fn describe(

@@ -10,7 +10,7 @@ use super::records;
 use super::states;
 use super::store::{Table, Write};
 use crate::fault::{Step, passed};
-use crate::ledger::{Cursors, Held, LedgerError, NewScope, Scope, ScopeChange};
+use crate::ledger::{Cursors, Held, LedgerError, NEVER_SECS, NewScope, Scope, ScopeChange};
 use crate::usage::{MetricId, ScopeId};
 
 /// A scope that is known from pushed rows only is listed by this.
@@ -159,9 +159,6 @@ pub(super) fn number_of(stage: &mut Stage, metric: &MetricId) -> MetricNumber {
     number
 }
 
-/// Begin of a period that never comes.
-const NEVER_SECS: i64 = i64::MAX / 2;
-
 /// Of what is whole: the others are held.
 pub(super) fn cursors(catalog: &Catalog) -> Result<Cursors, LedgerError> {
     // Whoever is active, or by which rules prices are made, would be guessed.
@@ -191,16 +188,19 @@ pub(super) fn cursors(catalog: &Catalog) -> Result<Cursors, LedgerError> {
         scopes: entries().map(|scope| scope.id.clone()).collect(),
         active: entries().map(|scope| scope.active).collect(),
         next_begin_secs,
-        held: held(&catalog.holes),
+        held_scopes: held(catalog.holes.errors_of(Table::Scopes)),
+        held: held(errors_of_metrics(&catalog.holes)),
     })
 }
 
-/// What keeps scopes and metrics from being rated.
-fn held(holes: &Holes) -> Vec<Held> {
-    let tables = [Table::Scopes, Table::Metrics, Table::Cursors].into_iter();
-    let found = tables.flat_map(|table| holes.errors_of(table));
-    let found = found.chain(states::check_lists(holes).err());
-    let held = found.filter_map(|error| match error {
+/// What keeps metrics from being rated.
+fn errors_of_metrics(holes: &Holes) -> impl Iterator<Item = LedgerError> {
+    let tables = [Table::Metrics, Table::Cursors].into_iter();
+    tables.flat_map(|table| holes.errors_of(table)).chain(states::check_lists(holes).err())
+}
+
+pub(super) fn held(errors: impl Iterator<Item = LedgerError>) -> Vec<Held> {
+    let held = errors.filter_map(|error| match error {
         LedgerError::Damaged { place, detail } => Some(Held { place, detail }),
         _ => None,
     });

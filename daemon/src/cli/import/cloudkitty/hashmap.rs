@@ -1,12 +1,12 @@
 //! The price list: services, fields, groups, mappings and thresholds, as one change.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
 
 use serde_json::{Map, Value, json};
 
 use super::{Copying, Kind, Mode, Report, SourceError, is_nowhere};
-use crate::cli::{prices, terminal, text};
+use crate::cli::{prices, text};
 
 const HASHMAP: [&str; 4] = ["v1", "rating", "module_config", "hashmap"];
 
@@ -35,6 +35,9 @@ impl Copying<'_> {
             }
             list => list?,
         };
+        for name in ["services", "groups", "rules"] {
+            self.target.list(&list, name)?;
+        }
         add(&mut list, "services", theirs.services, &["name"]);
         add(&mut list, "groups", theirs.groups, &[]);
         let rules = self.rules_to_add(&list, theirs.rules, &mut report);
@@ -46,9 +49,8 @@ impl Copying<'_> {
             query.push(("dry_run", "true".to_owned()));
         }
         let answer = prices::put(&self.target, &list, &query)?;
-        let lines = prices::describe(&answer, self.style);
-        if self.mode == Mode::Look && !lines.is_empty() {
-            terminal::print(&(lines.join("\n") + "\n"))?;
+        if self.mode == Mode::Look {
+            report.lines = prices::describe(&answer, self.style);
         }
         for change in answer["changes"].as_array().into_iter().flatten() {
             let kind = text(&change["change"]);
@@ -85,34 +87,61 @@ impl Copying<'_> {
         let read = |name: &'static str, query: &[(&str, String)]| {
             self.read(Kind::Hashmap, &below(name), query, name)
         };
-        let groups = read("groups", &[])?;
-        let group_names: BTreeMap<String, Value> =
-            groups.iter().map(|it| (text(&it["group_id"]), it["name"].clone())).collect();
+        let groups = self.named(&read("groups", &[])?, "group_id", &mut HashSet::new())?;
+        let group_names: BTreeMap<String, Value> = groups.iter().cloned().collect();
+        let (mut service_ids, mut field_ids) = (HashSet::new(), HashSet::new());
         let mut theirs = Theirs::default();
-        for service in read("services", &[])? {
-            let of_service = [("service_id", text(&service["service_id"]))];
-            let mut parents = vec![(of_service.clone(), json!({"service": service["name"]}))];
+        let services = self.named(&read("services", &[])?, "service_id", &mut service_ids)?;
+        for (service_id, service) in services {
+            let of_service = [("service_id", service_id)];
+            let mut parents = vec![(of_service.clone(), json!({"service": service}))];
             let mut fields = Vec::new();
-            for field in read("fields", &of_service)? {
-                fields.push(field["name"].clone());
-                let names = json!({"service": service["name"], "field": field["name"]});
-                parents.push(([("field_id", text(&field["field_id"]))], names));
+            let list = read("fields", &of_service)?;
+            for (field_id, field) in self.named(&list, "field_id", &mut field_ids)? {
+                parents
+                    .push(([("field_id", field_id)], json!({"service": service, "field": field})));
+                fields.push(field);
             }
             for (query, names) in parents {
                 let mut rules = read("mappings", &query)?;
                 rules.extend(read("thresholds", &query)?);
-                let rules = rules.iter().map(|rule| by_names(rule, &names, &group_names));
-                theirs.rules.extend(rules);
+                let [(parent, id)] = &query;
+                for rule in &rules {
+                    let is_of_parent = rule[*parent].as_str() == Some(id);
+                    let named = by_names(rule, &names, &group_names).filter(|_| is_of_parent);
+                    theirs.rules.push(named.ok_or_else(|| self.strange(rule))?);
+                }
             }
-            theirs.services.push(json!({"name": service["name"], "fields": fields}));
+            theirs.services.push(json!({"name": service, "fields": fields}));
         }
-        theirs.groups = groups.into_iter().map(|group| group["name"].clone()).collect();
+        theirs.groups = groups.into_iter().map(|(_, name)| name).collect();
         Ok(theirs)
+    }
+
+    /// The ids of entries and their names. What has none, or that of another, says nothing of what
+    /// a rule is for.
+    fn named(
+        &self,
+        list: &[Value],
+        id_name: &str,
+        seen: &mut HashSet<String>,
+    ) -> Result<Vec<(String, Value)>, SourceError> {
+        let mut named = |entry: &Value| {
+            let id = entry[id_name].as_str().filter(|id| !id.is_empty())?;
+            seen.insert(id.to_owned()).then(|| (id.to_owned(), entry["name"].clone()))
+        };
+        list.iter().map(|entry| named(entry).ok_or_else(|| self.strange(entry))).collect()
+    }
+
+    fn strange(&self, entry: &Value) -> SourceError {
+        let error = self.source.strange(&entry.to_string());
+        SourceError { kind: Kind::Hashmap.name(), error }
     }
 }
 
-/// A mapping or threshold of the API as a rule of a price list.
-fn by_names(rule: &Value, parent: &Value, groups: &BTreeMap<String, Value>) -> Value {
+/// A mapping or threshold of the API as a rule of a price list; `None` = its group is not among
+/// them: without it the rule would make another price.
+fn by_names(rule: &Value, parent: &Value, groups: &BTreeMap<String, Value>) -> Option<Value> {
     let mut named = parent.as_object().cloned().unwrap_or_default();
     let mut put = |name: &str, value: &Value| {
         if !value.is_null() && value.as_str() != Some("") {
@@ -127,15 +156,16 @@ fn by_names(rule: &Value, parent: &Value, groups: &BTreeMap<String, Value>) -> V
         // Older ones know no times: such a mapping has always been.
         put("start", &json!(ALWAYS));
     }
-    if let Some(group) = groups.get(&text(&rule["group_id"])) {
-        put("group", group);
+    let group_id = text(&rule["group_id"]);
+    if !group_id.is_empty() {
+        put("group", groups.get(&group_id)?);
     }
     // A name that nobody gave is none.
     let is_given = |name: &&str| name.len() != 32 || !name.bytes().all(|it| it.is_ascii_hexdigit());
     if let Some(name) = rule["name"].as_str().filter(is_given) {
         put("name", &json!(name));
     }
-    Value::Object(named)
+    Some(Value::Object(named))
 }
 
 /// Adds what is not there; `key` is what tells one from another, nothing the whole.
@@ -180,7 +210,8 @@ fn says_the_same(a: &Value, b: &Value) -> bool {
 fn plain(number: &Value) -> Option<String> {
     let text = Some(text(number)).filter(|text| !text.is_empty())?;
     let (digits, _) = text.split_once(['e', 'E']).unwrap_or((&text, ""));
-    if digits.bytes().all(|byte| matches!(byte, b'0' | b'.' | b'-' | b'+')) {
+    let is_zero = |byte| matches!(byte, b'0' | b'.' | b'-' | b'+');
+    if digits.contains('0') && digits.bytes().all(is_zero) {
         return Some("0".to_owned());
     }
     if !text.contains('.') || text.contains(['e', 'E']) {
@@ -207,7 +238,16 @@ mod tests {
 
         let expected = json!({"service": "s", "field": "f", "value": "m1", "type": "flat",
             "cost": "0.10", "start": "2026-01-01T00:00:00", "group": "group"});
-        assert_eq!(rule, expected);
+        assert_eq!(rule, Some(expected));
+    }
+
+    #[test]
+    fn a_rule_is_never_taken_out_of_its_group() {
+        let mapping = json!({"type": "rate", "cost": "1", "group_id": "g2"});
+
+        let parent = json!({"service": "s"});
+        let groups = BTreeMap::from([("g1".to_owned(), json!("group"))]);
+        assert_eq!(by_names(&mapping, &parent, &groups), None);
     }
 
     #[test]
@@ -220,6 +260,7 @@ mod tests {
         check("0.3000", "0.3");
         check("50.00000000", "50");
         check("100", "100");
+        check("-", "-");
         assert_eq!(plain(&Value::Null), None);
     }
 

@@ -3,10 +3,14 @@
 //! Prices first, scopes last: nothing is rated by half a list. What is there already is never
 //! changed, and what can't be copied is said.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod hashmap;
 mod scopes;
 mod scripts;
 mod states;
+
+use std::error::Error;
 
 use reqwest::header::{HeaderMap, HeaderName};
 use reqwest::{Method, StatusCode};
@@ -134,15 +138,18 @@ pub(super) fn run(
 impl Copying<'_> {
     fn run(&self, verb: &str) -> Outcome {
         for kind in self.kinds {
-            let report = match kind {
-                Kind::Hashmap => self.hashmap()?,
-                Kind::Pyscripts => self.scripts()?,
-                Kind::Modules => self.states()?,
-                Kind::Scopes => self.scopes()?,
-            };
-            terminal::print(&report.text(kind.name(), verb))?;
+            terminal::print(&self.copy(*kind)?.text(kind.name(), verb))?;
         }
         Ok(())
+    }
+
+    fn copy(&self, kind: Kind) -> Result<Report, Box<dyn Error + Send + Sync>> {
+        match kind {
+            Kind::Hashmap => self.hashmap(),
+            Kind::Pyscripts => self.scripts(),
+            Kind::Modules => self.states(),
+            Kind::Scopes => self.scopes(),
+        }
     }
 
     /// A list of the source.

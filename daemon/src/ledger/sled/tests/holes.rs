@@ -9,8 +9,8 @@ use super::support::*;
 use crate::ledger::sled::store::{Store, Table};
 use crate::ledger::sled::{SledLedger, SledOptions, accept};
 use crate::ledger::{
-    Enabled, Filters, GroupKey, Ledger, LedgerError, ModuleState, NewScope, Remedy, ScopeChange,
-    SummaryQuery,
+    Enabled, Filters, GroupKey, Ledger, LedgerError, ModuleState, NewScope, OpenReprocessings,
+    Remedy, ScopeChange, SummaryQuery,
 };
 
 const OPTIONS: SledOptions =
@@ -73,6 +73,9 @@ fn a_damaged_scope_is_held_and_never_begun_anew() {
         // What needs it is an error, what does not is whole.
         assert_eq!(summary(&ledger, &everything(&[])), [" 10x 10 1.4"]);
         assert!(is_damaged(ledger.scopes()));
+        assert_eq!(ledger.scopes_of(&[scope("ann")]).unwrap()[0].id, scope("ann"));
+        assert!(is_damaged(ledger.scopes_of(&[scope("ann"), scope("bob")])));
+        assert!(is_damaged(ledger.scopes_of(&[scope("unknown")])));
         assert!(is_damaged(ledger.summarize(&everything(&[GroupKey::Scope]))));
         assert!(is_damaged(ledger.rows(&all_rows(0, 99))));
         let of = |name: &str| {
@@ -85,7 +88,7 @@ fn a_damaged_scope_is_held_and_never_begun_anew() {
         ledger.set_metrics(&[metric("cpu"), metric("disk")]).unwrap();
         let cursors = ledger.cursors().unwrap();
         assert_eq!(cursors.scopes, [scope("ann")]);
-        assert_eq!(cursors.held.len(), 1);
+        assert_eq!((cursors.held_scopes.len(), cursors.held.len()), (1, 0));
         assert!(is_damaged(ledger.add_scopes(&[new_scope("bob")])));
         assert!(is_damaged(ledger.change_scope(&scope("bob"), &ScopeChange::default())));
         assert!(is_damaged(ledger.reset(&reset_of(&["bob"], at(0)))));
@@ -126,6 +129,7 @@ fn where_cursors_are_damaged_no_period_is_rated_again() {
         ledger.commit(vec![slice("disk", hour(next), &["ann"], &rows)]).unwrap();
         assert!(is_damaged(ledger.reset(&reset_of(&["ann"], at(0)))));
         assert!(is_damaged(ledger.scopes()));
+        assert!(is_damaged(ledger.scopes_of(&[scope("ann")])));
         let sums = [" 11x 11 1.7", " 12x 12 2"][round];
         assert_eq!(summary(&ledger, &everything(&[])), [sums]);
     }
@@ -150,6 +154,32 @@ fn a_reprocessing_does_not_end_where_cursors_are_damaged() {
     assert!(is_damaged(ledger.finish_reprocessing(1)));
     assert!(!ledger.reprocessings().unwrap()[0].finished);
     assert_eq!(summary(&ledger, &everything(&[])), [" 10x 10 1.4"]);
+}
+
+#[test]
+fn a_reprocessing_with_a_damaged_scope_waits_and_others_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    at_rest(path);
+    {
+        let ledger = open(path);
+        ledger.add_reprocessing(&reprocessing_of(&["bob"], (1, 2))).unwrap();
+        ledger.add_reprocessing(&reprocessing_of(&["ann"], (1, 1))).unwrap();
+        ledger.set_module_state("x", ModuleState { enabled: true, priority: 2 }).unwrap();
+    }
+    flip(path, Table::Scopes, 1);
+
+    let ledger = open(path);
+    let OpenReprocessings { open: able, held } = ledger.open_reprocessings().unwrap();
+    ledger.stage_reprocessed(2, vec![priced(1, &["ann"], 70)]).unwrap();
+    ledger.finish_reprocessing(2).unwrap();
+
+    assert_eq!(able.iter().map(|one| one.id).collect::<Vec<_>>(), [2]);
+    assert_eq!(held.keys().collect::<Vec<_>>(), [&1]);
+    assert!(held[&1].place.contains("perhaps `bob`"), "{held:?}");
+    assert_eq!(summary(&ledger, &everything(&[])), [" 10x 10 2"]);
+    // Nobody overtakes the one that waits.
+    assert!(is_damaged(ledger.add_reprocessing(&reprocessing_of(&["bob"], (1, 2)))));
 }
 
 #[test]

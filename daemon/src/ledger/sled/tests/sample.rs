@@ -1,17 +1,23 @@
 //! Every stored format that was ever released is still read.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rated_plugin::Edit;
 
 use super::reprocessing::reprocessing_of;
 use super::reset::reset_of;
 use super::support::*;
-use crate::ledger::sled::SledLedger;
+use crate::ledger::sled::codec::{Kind, Reader};
+use crate::ledger::sled::data::HEADER_SIZE;
+use crate::ledger::sled::slice::Slice;
+use crate::ledger::sled::store::{Store, Table};
+use crate::ledger::sled::{SledLedger, SledOptions};
 use crate::ledger::{
     CollectorMapping, CompletenessQuery, Enabled, Fact, Failure, GroupKey, KvEdit, Ledger,
-    ModuleState, NewScope, PushOutcome, Retention, ScopeChange, SliceScope, SummaryQuery,
+    ModuleState, NewScope, Origin, PushOutcome, Retention, ScopeChange, SliceScope, SummaryQuery,
 };
 use crate::usage::ScopeId;
 
@@ -109,7 +115,8 @@ fn write_sample_4(ledger: &SledLedger) {
 }
 
 /// And of what format 5 added: seals, old figures of a reprocessing that is finished and of one
-/// that is not. `daemon/tests/data/ledger-5` was written by this.
+/// that is not. `daemon/tests/data/ledger-5` was written by this before chains had a scope key,
+/// `daemon/tests/data/ledger-5-scope-keys` since.
 pub(super) fn write_sample_5(ledger: &SledLedger) {
     write_sample_4(ledger);
     let rows = [("cid", 100, 7, Some("vm-1"), None)];
@@ -122,6 +129,19 @@ pub(super) fn write_sample_5(ledger: &SledLedger) {
         }
     }
     ledger.finish_reprocessing(3).unwrap();
+}
+
+/// One that has lost the end of its log, and knows it. `daemon/tests/data/ledger-5-lost` was
+/// written by this.
+fn write_sample_of_loss(path: &Path) {
+    let log = path.join("db");
+    let ledger = super::reprocessing::ledger_of_two(path);
+    let length = fs::metadata(&log).unwrap().len();
+    let slices = vec![pushed("net", hour(2), &["ann"], &[("ann", 1, 1, None, None)])];
+    ledger.push(push_of(slices, Some(("a", 1)))).unwrap();
+    drop(ledger);
+    fs::OpenOptions::new().write(true).open(&log).unwrap().set_len(length).unwrap();
+    drop(open(path));
 }
 
 /// All that can be read, as text.
@@ -225,9 +245,19 @@ fn format_4_is_still_read() {
 
 #[test]
 fn format_5_is_still_read() {
+    check_format_5("ledger-5");
+}
+
+#[test]
+fn format_5_with_scope_keys_is_still_read() {
+    check_format_5("ledger-5-scope-keys");
+}
+
+#[track_caller]
+fn check_format_5(name: &str) {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (folder.path().join("old"), folder.path().join("new"));
-    super::crash::copy(&sample("ledger-5"), &old);
+    super::crash::copy(&sample(name), &old);
     write_sample_5(&open(&new));
     let differences = |path: &Path| {
         let query = super::generations::all_of(None);
@@ -252,6 +282,123 @@ fn format_5_is_still_read() {
     super::compaction::assert_nothing_is_left_over(&old);
 }
 
+#[test]
+fn a_loss_that_was_noted_is_still_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    super::crash::copy(&sample("ledger-5-lost"), &old);
+    fs::create_dir(&new).unwrap();
+    write_sample_of_loss(&new);
+    let told = |path: &Path| {
+        // The note alone says it.
+        fs::remove_file(path.join("marks")).unwrap();
+        let ledger = open(path);
+        let hour = |index| SummaryQuery { begin: at(index), end: at(index + 1), ..everything(&[]) };
+        let answers = (0..4).map(|index| ledger.summarize(&hour(index)).is_ok());
+        (ledger.troubles().to_vec(), answers.collect::<Vec<bool>>())
+    };
+
+    let expected = told(&new);
+
+    assert_eq!(told(&old), expected);
+    assert_eq!(expected.1, [true, true, false, true]);
+}
+
+/// What was not kept at first is not known of it, and is not taken for anything.
+#[test]
+fn the_scope_key_of_a_chain_is_known_since_it_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = |name: &str| {
+        let path = folder.path().join(name);
+        super::crash::copy(&sample(name), &path);
+        let page = open(&path).rows(&all_rows(0, 100)).unwrap();
+        let collected = page.groups.into_iter().filter(|group| group.origin == Origin::Collected);
+        let keys: BTreeSet<Option<Arc<str>>> =
+            collected.map(|group| group.rated_scope_key).collect();
+        Vec::from_iter(keys)
+    };
+
+    assert_eq!(keys("ledger-5"), [None]);
+    assert_eq!(keys("ledger-5-scope-keys"), [Some("project_id".into())]);
+}
+
+/// Whoever raises the version of a record writes a sample anew.
+#[test]
+fn every_record_of_today_is_in_a_sample() {
+    let mut found = BTreeSet::new();
+    for name in ["ledger-5-scope-keys", "ledger-5-lost"] {
+        find_records(name, &mut found);
+    }
+
+    let missing: Vec<String> = kinds_of_today()
+        .into_iter()
+        .filter(|(_, kind)| !found.contains(kind))
+        .map(|(file, (kind, version))| format!("{file}: {} {version}", char::from(kind)))
+        .collect();
+
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Kinds and versions.
+fn find_records(name: &str, found: &mut BTreeSet<(u8, u8)>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger");
+    super::crash::copy(&sample(name), &path);
+    let mut find = |record: &[u8]| {
+        let Some([kind, version]) = record.first_chunk::<2>() else { return };
+        if Reader::framed(Kind(*kind, *version), record).is_ok() {
+            found.insert((*kind, *version));
+        }
+    };
+    let store = Store::open(&path, SledOptions::default()).unwrap();
+    for table in Table::all() {
+        for entry in store.prefix(table, &[]) {
+            let (key, record) = entry.unwrap();
+            find(&record);
+            // A long one begins with the number of its parts.
+            find(record.get(2..).unwrap_or_default());
+            if table != Table::Slices {
+                continue;
+            }
+            let slice = Slice::decode(&key, &record).unwrap();
+            let file = fs::read(path.join("data").join(slice.data_file().to_string())).unwrap();
+            find(&file[..usize::try_from(HEADER_SIZE).unwrap()]);
+            let mut rest = &file[usize::try_from(slice.offset).unwrap()..];
+            for part in slice.rollups.iter().chain(&slice.blocks) {
+                let (now, later) = rest.split_at(part.size as usize);
+                find(now);
+                rest = later;
+            }
+        }
+    }
+}
+
+/// As the sources say them: `const CHAIN: Kind = Kind(b'H', 2);`
+fn kinds_of_today() -> Vec<(String, (u8, u8))> {
+    let sources = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/ledger/sled");
+    let mut kinds = Vec::new();
+    for source in fs::read_dir(sources).unwrap() {
+        let source = source.unwrap();
+        if !source.file_type().unwrap().is_file() {
+            continue;
+        }
+        let text = fs::read_to_string(source.path()).unwrap();
+        // Without indentation: those of tests have one.
+        let said = |line: &str| {
+            let is_item = line.starts_with("const ") || line.starts_with("pub");
+            let (_, kind) = line.split_once(": Kind = Kind(b'").filter(|_| is_item)?;
+            kind.strip_suffix(");").map(str::to_owned)
+        };
+        for kind in text.lines().filter_map(said) {
+            let (letter, version) = kind.split_once("', ").unwrap();
+            let name = source.file_name().to_string_lossy().into_owned();
+            kinds.push((name, (letter.as_bytes()[0], version.parse().unwrap())));
+        }
+    }
+    assert!(kinds.len() > 20, "{kinds:?}");
+    kinds
+}
+
 /// What older formats have left behind is compacted like anything.
 #[test]
 fn older_formats_are_compacted() {
@@ -271,8 +418,6 @@ fn older_formats_are_compacted() {
 /// An older program must not read what this one writes.
 #[test]
 fn a_start_raises_the_version() {
-    use crate::ledger::sled::SledOptions;
-    use crate::ledger::sled::store::{Store, Table};
     let folder = tempfile::tempdir().unwrap();
     super::crash::copy(&sample("ledger-1"), folder.path());
     let header = || {
@@ -287,8 +432,7 @@ fn a_start_raises_the_version() {
 
 #[test]
 fn who_looks_begins_no_ledger_and_raises_none() {
-    use crate::ledger::sled::store::Store;
-    use crate::ledger::sled::{OpenError, SledOptions};
+    use crate::ledger::sled::OpenError;
     let folder = tempfile::tempdir().unwrap();
     let look = |path: &Path| SledLedger::open_as_it_is(path, SledOptions::default());
     let none = folder.path().join("none");
