@@ -75,8 +75,9 @@
 //!
 //! - A panic ends at the edge of the call, as [`Status::Panic`]: the daemon abandons the instance
 //!   and makes a new one. It is no way to report errors.
-//! - Components are called from several threads at once, one [`Batches`] from one thread at a time.
-//!   No thread of the daemon is asynchronous: blocking is fine.
+//! - Components are called from several threads at once (but those in C that are marked
+//!   `RATED_COMPONENT_SERIAL`), one [`Batches`] from one thread at a time. No call comes from an
+//!   asynchronous thread: blocking is fine.
 //! - A library is never unloaded; statics and threads' locals stay valid.
 //! - Whether a plugin runs in the daemon or in a process of its own is the operator's choice, and
 //!   the answers are the same.

@@ -321,3 +321,34 @@ fn an_audit_that_cannot_be_done_says_so() {
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.err.contains("the audit could not be done"), "{ended:?}");
 }
+
+/// A ledger of another time: old months have no rows any more, and nobody has the library that
+/// rated the others.
+#[test]
+fn an_audit_of_rows_that_are_gone_or_of_another_library_proves_nothing() {
+    let folder = TempDir::new().unwrap();
+    let data = DataSet::ending_lately(1, 1, 1, 2);
+    let config = Config::prometheus("http://127.0.0.1:1", data.begin).without_scopes();
+    std::fs::write(folder.path().join("metrics.toml"), data.metrics_toml()).unwrap();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../daemon/tests/data/ledger-5");
+    let state = folder.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let copy = Command::new("cp").arg("-r").arg(sample).arg(state.join("ledger")).status();
+    assert!(copy.unwrap().success());
+    let daemon = Daemon::start(&config.write(folder.path()));
+    let time = |text: &str| DateTime::parse_from_rfc3339(text).unwrap().to_utc();
+    let days = |month: u32| {
+        let begin = format!("2026-{month:02}-01T00:00:00Z");
+        (time(&begin), time(&begin) + chrono::TimeDelta::days(3))
+    };
+
+    let gone = audit_between(&daemon, days(9), &[]);
+    let foreign = audit_between(&daemon, days(11), &["--type", "disk"]);
+
+    assert_eq!(gone.code, Some(2), "{gone:?}");
+    assert!(gone.err.contains("days whose rows are not kept any more: 3"), "{gone:?}");
+    assert_eq!(foreign.code, Some(2), "{foreign:?}");
+    let why = "rows compared by another library than rated them: 1";
+    assert!(foreign.err.contains(why), "{foreign:?}");
+    daemon.stop();
+}

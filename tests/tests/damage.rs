@@ -109,14 +109,26 @@ fn open(ledger: &Path) -> sled::Db {
 
 /// Flips a bit in the middle of the record with that number.
 fn flip(ledger: &Path, table: &str, number: u32) {
+    flip_first(ledger, table, &number.to_be_bytes());
+}
+
+/// The same of the first record whose key begins so; a second time it is as it was.
+fn flip_first(ledger: &Path, table: &str, key: &[u8]) {
     let store = open(ledger);
     let tree = store.open_tree(table).unwrap();
-    let (key, value) = tree.scan_prefix(number.to_be_bytes()).next().unwrap().unwrap();
+    let (key, value) = tree.scan_prefix(key).next().unwrap().unwrap();
     let mut value = value.to_vec();
     let middle = value.len() / 2;
     value[middle] ^= 1;
     tree.insert(&key, value).unwrap();
     store.flush().unwrap();
+}
+
+/// Whatever would be rated is rated by then.
+fn wait_for_two_cycles(daemon: &Daemon) {
+    wait_until("two cycles have ended", || {
+        (daemon.metric("rated_cycle_duration_seconds_count") >= 2.0).then_some(())
+    });
 }
 
 fn verify(file: &Path) -> String {
@@ -209,9 +221,73 @@ fn damaged_cursors_hold_their_metric_and_no_hour_is_billed_twice() {
     daemon.stop();
     // Neither does another start.
     let daemon = Daemon::start(&site.file);
+    wait_for_two_cycles(&daemon);
     assert_eq!(site.price(&daemon, &filter(held)), price(held, &half));
     daemon.stop();
     assert!(verify(&site.file).contains("cursors"));
+}
+
+/// Whether a module or a collector is enabled cannot be read: neither is taken for sure.
+#[test]
+fn where_a_state_is_damaged_nothing_is_rated_until_it_is_said_anew() {
+    let say_module = |daemon: &Daemon, priority: u32| {
+        let body = json!({"module_id": "hashmap", "enabled": true, "priority": priority});
+        daemon.set_module("hashmap", &body);
+    };
+    let say_collector = |daemon: &Daemon| {
+        let path = "/v1/collector/states/prometheus";
+        daemon.call(&Method::PUT, path, Some(&json!({"enabled": true}))).expect(200);
+    };
+    for damaged in ["module/hashmap", "collector/prometheus"] {
+        let mut site = Site::new();
+        let daemon = Daemon::start(&site.file);
+        say_collector(&daemon);
+        say_module(&daemon, 8);
+        // The last change is of neither.
+        let mapping = format!("/v1/collector/mappings/prometheus/{}", DataSet::metric_name(1));
+        daemon.post(&mapping, &json!({})).expect(200);
+        daemon.stop();
+        flip_first(&site.ledger(), "states", damaged.as_bytes());
+        let half = part(&expected_bill(&site.data, 0..MIDDLE), |_, _| true);
+
+        let daemon = site.start();
+
+        wait_for_two_cycles(&daemon);
+        assert_eq!(site.price(&daemon, ""), half, "{damaged}");
+        if damaged.starts_with("module") {
+            say_module(&daemon, 9);
+        } else {
+            say_collector(&daemon);
+        }
+        let all = part(&expected_bill(&site.data, 0..HOURS), |_, _| true);
+        site.wait_for_price(&daemon, "", all);
+        daemon.stop();
+    }
+}
+
+/// A rule that cannot be read is not left out.
+#[test]
+fn where_a_rule_is_damaged_nothing_is_rated_nor_quoted() {
+    let mut site = Site::new();
+    let rule = b"rating/hashmap\0mapping";
+    flip_first(&site.ledger(), "kv", rule);
+    let half = part(&expected_bill(&site.data, 0..MIDDLE), |_, _| true);
+    let service = DataSet::metric_name(0);
+    let quote = json!({"resources": [{"service": service, "volume": "1", "desc": {}}]});
+
+    let daemon = site.start();
+
+    wait_for_two_cycles(&daemon);
+    assert_eq!(site.price(&daemon, ""), half);
+    let refused = daemon.post("/v1/rating/quote", &quote);
+    assert!(refused.status >= 500, "{refused:?}");
+    daemon.stop();
+    flip_first(&site.ledger(), "kv", rule);
+    let daemon = Daemon::start(&site.file);
+    let all = part(&expected_bill(&site.data, 0..HOURS), |_, _| true);
+    site.wait_for_price(&daemon, "", all);
+    daemon.post("/v1/rating/quote", &quote).expect(200);
+    daemon.stop();
 }
 
 /// A row of price 1 on a day of July 2019, which nobody collects.

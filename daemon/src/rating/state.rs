@@ -102,7 +102,8 @@ impl Rating {
     }
 
     /// `None` leaves as it is. A module that is always on keeps its state, whatever is asked. One
-    /// that is not there can still be disabled.
+    /// that is not there can still be disabled. A state that cannot be read is whole again when all
+    /// of it is said.
     pub async fn set_module(
         &self,
         name: &str,
@@ -110,21 +111,24 @@ impl Rating {
         priority: Option<i64>,
     ) -> Result<(), RatingError> {
         let set = self.plugins.modules();
-        let states = self.states(&set).await?;
         let old = match (find(&set, name), enabled) {
             (Ok(module), _) if module.is_always_on() => return Ok(()),
-            (Ok(_), _) => states[name],
+            (Ok(_), _) => self.states(&set).await.map(|states| states[name]),
             (Err(error), Some(false)) => {
                 let missing = self.missing(&set)?.remove(name);
-                missing.ok_or(error)?
+                Ok(missing.ok_or(error)?)
             }
             (Err(error), _) => return Err(error),
         };
-        let new = ModuleState {
-            enabled: enabled.unwrap_or(old.enabled),
-            priority: priority.unwrap_or(old.priority),
+        let new = match (enabled, priority, &old) {
+            (Some(enabled), Some(priority), _) => ModuleState { enabled, priority },
+            (_, _, Ok(old)) => ModuleState {
+                enabled: enabled.unwrap_or(old.enabled),
+                priority: priority.unwrap_or(old.priority),
+            },
+            (_, _, Err(_)) => return old.map(drop),
         };
-        if new == old {
+        if old.is_ok_and(|old| old == new) {
             return Ok(());
         }
         let name = name.to_owned();

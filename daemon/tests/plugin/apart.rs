@@ -149,7 +149,7 @@ fn one_that_speaks_nonsense_is_killed() {
     dies("/huge-frame", "its process was killed: a frame of 4294967295 bytes");
 }
 
-/// Calls get 100 ms and 100 ms of grace; but starting a process may take longer than that.
+/// Calls get 2 s, for starting a process may take as long, and 100 ms of grace.
 fn hangs(path: &str) {
     let world = World::new();
     let moment = Duration::from_secs(2);

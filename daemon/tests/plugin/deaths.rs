@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use futures_util::future::{join, join_all};
+use futures_util::future::{Either, join, join_all, select};
 use rated::ledger::Ledger as _;
 use rated::plugin::{InstanceConfig, Isolation, Module, PluginConfig, PluginHost};
 use rated_plugin::Status;
@@ -38,8 +38,9 @@ impl Fault {
         let file = world.dir.path().join("armed");
         let settings = json!({"does": does, "while": file}).as_object().unwrap().clone();
         let instance = InstanceConfig { isolation, config: settings, ..apart("faults") };
-        let rating = [("one".to_owned(), instance)].into();
-        let host = PluginHost::start(PluginConfig { rating, ..config }, world.services()).unwrap();
+        let mut config = config;
+        config.rating.insert("one".to_owned(), instance);
+        let host = PluginHost::start(config, world.services()).unwrap();
         assert!(host.generation().refused().is_empty(), "{:?}", host.generation().refused());
         Fault { host, file }
     }
@@ -139,13 +140,25 @@ fn a_call_that_may_not_be_made_twice_is_told_that_it_may_not_be_to_blame() {
 #[test]
 fn an_instance_that_is_not_made_in_time_costs_no_thread_and_nobody_elses_calls() {
     let world = World::new();
-    let fault = Fault::start(&world, hasty(&world), Isolation::Process, "hang in create");
-    let one = fault.module();
+    let mut config = hasty(&world);
+    config.rating.insert("other".to_owned(), apart("faults"));
+    let fault = Fault::start(&world, config, Isolation::Process, "hang in create");
+    let (one, other) = (fault.module(), fault.host.generation().module("other").unwrap().clone());
 
     world.wait(async {
         get(&one, "/abort").await.unwrap_err();
         fault.arm();
-        for failure in join_all((0..3).map(|_| get(&one, "/fine"))).await {
+        let hanging = join_all((0..3).map(|_| get(&one, "/fine")));
+        // Many, so that some of them are made while it hangs.
+        let beside = Box::pin(async {
+            for _ in 0..100 {
+                assert_eq!(get(&other, "/fine").await.unwrap().status, 200);
+            }
+        });
+        let Either::Left(((), hanging)) = select(beside, hanging).await else {
+            panic!("the other one has waited for it")
+        };
+        for failure in hanging.await {
             let failure = failure.unwrap_err();
             assert!(!failure.stopped && failure.error.retryable, "{failure}");
         }

@@ -1,6 +1,6 @@
 //! Sources of batches, made in C, that break the rules of their interface.
 
-use rated::plugin::{Fetcher, InstanceConfig, Isolation, PluginConfig, PluginHost};
+use rated::plugin::{Fetcher, InstanceConfig, Isolation, PluginHost};
 use rated_plugin::Status;
 use serde_json::json;
 
@@ -19,8 +19,12 @@ fn start(world: &World, isolation: Isolation, gives: u32) -> (PluginHost, Fetche
     }
     let settings = json!({"gives": gives.to_string()}).as_object().unwrap().clone();
     let instance = InstanceConfig { isolation, config: settings, ..apart("batches") };
-    let fetchers = [("finder".to_owned(), instance)].into();
-    let config = PluginConfig { fetchers, ..config(world) };
+    let mut config = config(world);
+    config.fetchers.insert("finder".to_owned(), instance);
+    if isolation == Isolation::Process {
+        // In a thread what it gives would be what this one gives, too.
+        config.fetchers.insert("other".to_owned(), apart("batches"));
+    }
     let host = PluginHost::start(config, world.services()).unwrap();
     let finder = host.generation().fetcher("finder").unwrap().clone();
     (host, finder)
@@ -53,11 +57,17 @@ fn sources_that_break_the_rules_are_the_same_error_here_and_apart() {
 fn a_source_that_points_to_nothing_costs_its_call() {
     for gives in LETHAL {
         let world = World::new();
-        let (_host, finder) = start(&world, Isolation::Process, gives);
+        let (host, finder) = start(&world, Isolation::Process, gives);
+        let other = host.generation().fetcher("other").unwrap().clone();
 
         let failure = world.wait(finder.scopes()).unwrap_err();
 
         assert_eq!(failure.status(), Status::Panic, "{gives}: {failure}");
         assert!(failure.to_string().contains("SIGSEGV"), "{gives}: {failure}");
+        let deaths = "rated_plugin_process_deaths_total";
+        let of = |name: &str| world.metric(&format!("{deaths}{{instance=\"fetcher/{name}\"}}"));
+        assert_eq!((of("finder"), of("other")), ("1".to_owned(), "0".to_owned()), "{gives}");
+        assert_eq!(world.wait(other.scopes()).unwrap(), ["a"], "{gives}");
+        assert_eq!((of("finder"), of("other")), ("1".to_owned(), "0".to_owned()), "{gives}");
     }
 }

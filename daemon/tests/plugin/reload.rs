@@ -9,7 +9,7 @@ use rated::plugin::{
 use rated_plugin::AsOf;
 
 use crate::fixture::build;
-use crate::support::{World, at, get};
+use crate::support::{World, at, get, price, rate_request, rows};
 
 /// Puts a library there as an installer does: whole, under another name first.
 fn install(path: &Path, macros: &[&str]) {
@@ -19,10 +19,14 @@ fn install(path: &Path, macros: &[&str]) {
 }
 
 fn start(world: &World) -> (PluginHost, PathBuf) {
+    start_with(world, &["ANSWER=\"1\""])
+}
+
+fn start_with(world: &World, macros: &[&str]) -> (PluginHost, PathBuf) {
     let dir = world.dir.path().join("plugins");
     fs::create_dir_all(&dir).unwrap();
     let path = dir.join("libfixture.so");
-    install(&path, &["ANSWER=\"1\""]);
+    install(&path, macros);
     let config = PluginConfig { plugin_dirs: vec![dir], ..world.config() };
     (PluginHost::start(config, world.services()).unwrap(), path)
 }
@@ -36,11 +40,12 @@ fn answer(world: &World, host: &PluginHost) -> String {
 #[test]
 fn a_changed_library_is_swapped_in_and_work_in_flight_ends_on_the_old_one() {
     let world = World::new();
-    let (host, path) = start(&world);
+    // The new one gives no prices that can be read.
+    let (host, path) = start_with(&world, &["ANSWER=\"1\"", "GIVES=0"]);
     let old = host.generation();
     let rater = old.module("fixture").unwrap().prepare(AsOf { at: at(0), revision: 0 });
     let rater = world.wait(rater).unwrap();
-    install(&path, &["ANSWER=\"2\""]);
+    install(&path, &["ANSWER=\"2\"", "GIVES=1"]);
 
     let report = host.reload().unwrap();
 
@@ -51,8 +56,10 @@ fn a_changed_library_is_swapped_in_and_work_in_flight_ends_on_the_old_one() {
     assert_eq!(still.body, b"1");
     drop(old);
     // The rater keeps its instance and its code.
-    let request = crate::support::rate_request();
-    world.wait(rater.rate(request, crate::support::rows(1))).unwrap_err();
+    let prices = world.wait(rater.rate(rate_request(), rows(1))).unwrap();
+    assert_eq!(prices.num_rows(), 1);
+    let new = host.generation();
+    world.wait(price(new.module("fixture").unwrap(), rows(1))).unwrap_err();
     assert_eq!(world.metric("rated_plugin_generations"), "2");
 }
 

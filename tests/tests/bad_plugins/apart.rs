@@ -2,14 +2,19 @@
 //! runs it in threads. `plugin-api/ISOLATION.md` has the table.
 
 use std::fs;
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, ExitStatus};
 
 use rated_tests::{
-    Config, Daemon, DataSet, Prometheus, enter_price_list, rated, run, summary, wait_until,
+    Config, Daemon, DataSet, PATIENCE, Prometheus, enter_price_list, rated, run, summary,
+    wait_until,
 };
 use tempfile::TempDir;
 
 use super::site::{HOURS, Site, pairs};
+
+const SIGABRT: i32 = 6;
+const SIGSEGV: i32 = 11;
 
 /// What a collector does, and whether its process dies of it.
 const SET: [(&str, Fate); 17] = [
@@ -121,23 +126,24 @@ fn processes_of(instance: &str) -> Vec<String> {
     found.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-/// The same in a thread: the daemon is gone.
-fn kills_the_daemon(does: &str) {
+/// The same in a thread: the daemon is gone, and in that way; one that refuses to start is not.
+fn kills_the_daemon(does: &str, ended: impl Fn(ExitStatus) -> bool) {
     let site = Site::new();
     let plugins = format!("[collectors.bad]\nplugin = \"hostile\"\ndoes = \"{does}\"\n");
     let config = site.config(&[("good", "sound"), ("evil", "bad")], &plugins);
 
     let mut process = Daemon::spawn(&config);
 
-    wait_until(&format!("the daemon died of `{does}`"), || (!process.is_running()).then_some(()));
+    let status = process.wait(PATIENCE);
+    assert!(ended(status), "`{does}`: {status}\n{}", process.output());
 }
 
 /// That is why the other mode is there.
 #[test]
 fn in_a_thread_an_abort_a_fault_or_an_exit_ends_the_daemon() {
-    for does in ["abort", "segfault", "exit"] {
-        kills_the_daemon(does);
-    }
+    kills_the_daemon("abort", |status| status.signal() == Some(SIGABRT));
+    kills_the_daemon("segfault", |status| status.signal() == Some(SIGSEGV));
+    kills_the_daemon("exit", |status| status.code() == Some(3));
 }
 
 /// Processes that a process has started and that still run.

@@ -161,6 +161,7 @@ fn a_killed_backup_leaves_the_one_before_and_goes_on() {
         must(&copies.backup(&backup, None));
         let config = copies.nothing(&format!("{step}.new"));
         must(&copies.restore(&backup, &config, None));
+        assert!(copies.picture_in(&config) == copies.new, "{step}, then again");
         let names = fs::read_dir(&backup).unwrap().map(|entry| entry.unwrap().file_name());
         let records = names.filter(|name| name.to_string_lossy().starts_with("records."));
         assert_eq!(records.count(), 1, "{step}: nothing of the one before is left");

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::client::{Client, Driven};
-use crate::picture::picture;
+use crate::picture::{list, picture};
 use crate::site::{Acknowledged, Scenario, Site, copy_tree};
 
 pub(crate) const STEPS: [&str; 4] = [
@@ -19,6 +19,8 @@ pub(crate) const STEPS: [&str; 4] = [
 ];
 
 const RANGE: &str = "begin=2026-10-01&end=2026-12-31";
+/// A scope that was rated again.
+const OF: &str = "scope_id=cid";
 
 pub(crate) struct Forgetting;
 
@@ -33,6 +35,13 @@ impl Forgetting {
         let config = crate::config((now, now), 0, &format!("\n[ledger]\n{ledger}"));
         config.replace("period_secs = 3600", "period_secs = 86400\nwait_periods = 10000")
     }
+}
+
+/// Of how many reprocessings there are figures from before, and how many.
+fn old_figures(client: &mut Client) -> Driven<(usize, usize)> {
+    let generations = list(&client.get("/v2/ledger/generations")?["results"]);
+    let differences = list(&client.get("/v2/ledger/differences?limit=10000")?["results"]);
+    Ok((generations.len(), differences.len()))
 }
 
 impl Scenario for Forgetting {
@@ -51,7 +60,10 @@ impl Scenario for Forgetting {
         site.on_template(&Forgetting::config_with("compaction_percent = 0\n"), |client| {
             client.wait_until("both are reprocessed that were not", |client| {
                 Ok(client.output().matches("Reprocessing finished").count() >= 2)
-            })
+            })?;
+            let (reprocessings, rows) = old_figures(client)?;
+            assert!(reprocessings > 1 && rows > 1, "{reprocessings}, {rows}");
+            Ok(())
         });
     }
 
@@ -68,9 +80,14 @@ impl Scenario for Forgetting {
         1
     }
 
-    /// As a caller sees it: a key that is gone takes another body.
+    /// As a caller sees it: no old figures are left, rows are explained as before, and a key that
+    /// is gone takes another body.
     fn picture(&self, client: &mut Client) -> Driven<String> {
-        let lines = picture(client, RANGE)?;
+        let mut lines = picture(client, RANGE)?;
+        assert_eq!(old_figures(client)?, (0, 0));
+        let explained = list(&client.get(&format!("/v2/explain?{RANGE}&{OF}"))?["results"]);
+        assert!(!explained.is_empty());
+        lines.extend(explained.iter().map(|row| format!("\nexplained {row}")));
         let point = json!({
             "vol": {"unit": "u", "qty": 1}, "rating": {"price": 1},
             "groupby": {"project_id": "late"}, "metadata": {},
@@ -79,6 +96,7 @@ impl Scenario for Forgetting {
         let body = json!({"dataframes": [{"period": period, "usage": {"late": [point]}}]});
         let key = [("Idempotency-Key", "a")];
         let answer = client.call_with(&Method::POST, "/v2/dataframes", &key, Some(&body))?;
-        Ok(format!("{lines}\npush with a key of before: {}", answer.status))
+        assert_eq!(answer.status, 204, "{}", answer.text);
+        Ok(lines)
     }
 }

@@ -64,7 +64,7 @@ proptest! {
         prop_assert_eq!(found.schema_ref(), batch.schema_ref());
     }
 
-    /// Whatever comes out of it is an error or a sound batch; memory stays within what was sent.
+    /// Whatever comes out of it is an error or a sound batch.
     #[test]
     fn damaged_columns_are_an_error_or_a_sound_batch(
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),

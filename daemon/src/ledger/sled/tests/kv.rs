@@ -94,7 +94,8 @@ fn long_values_come_back_and_endless_ones_are_refused() {
     assert!(matches!(refused, Err(LedgerError::KvKey { .. })));
 }
 
-/// Whatever bit of a value goes: whoever reads it is told which key, of which revision.
+/// Whatever bit of a value goes, but for its first two bytes: whoever reads it is told which key,
+/// of which revision.
 #[test]
 fn a_flipped_bit_is_found_and_its_key_is_named() {
     let folder = tempfile::tempdir().unwrap();
