@@ -8,11 +8,12 @@ use super::backend::{CycleReport, CycleView, ModuleRoute, Plugins};
 use super::dates;
 use crate::cycle::{Cycle, Trouble};
 use crate::plugin::{PathMatch, PluginHost};
+use super::failure::chain;
 use crate::rating::CallFailure;
 
 impl Plugins for PluginHost {
     fn reload(&self) -> Result<(), String> {
-        PluginHost::reload(self).map(drop).map_err(|error| error.to_string())
+        PluginHost::reload(self).map(drop).map_err(|error| chain(&error))
     }
 
     fn find_route(&self, module: &str, method: Method, path: &str) -> ModuleRoute {

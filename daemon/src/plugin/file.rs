@@ -14,7 +14,7 @@ use nix::unistd::geteuid;
 use sha2::{Digest, Sha256};
 
 use super::elf;
-use super::error::{LoadError, LoadErrorKind};
+use super::error::{CopyError, LoadError, LoadErrorKind};
 use crate::config::LibraryConfig;
 use crate::fault::{Step, passed};
 
@@ -94,10 +94,20 @@ pub(super) struct Copies {
 }
 
 impl Copies {
+    /// Those of a state folder; they need not be there yet.
+    pub(super) fn of(state_dir: &Path) -> Copies {
+        Copies { dir: state_dir.join("plugins") }
+    }
+
     /// Makes the folder, for the daemon's user alone.
+    pub(super) fn make_folder(&self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)
+    }
+
     pub(super) fn open(dir: PathBuf) -> io::Result<Copies> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        Ok(Copies { dir })
+        let copies = Copies { dir };
+        copies.make_folder()?;
+        Ok(copies)
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -110,16 +120,15 @@ impl Copies {
     }
 
     /// The copy of a library that was found at `source`, durable; made when it is not there yet.
-    pub(super) fn keep(&self, source: &Path, content: &Content) -> Result<PathBuf, LoadError> {
+    pub(super) fn keep(&self, source: &Path, content: &Content) -> Result<PathBuf, CopyError> {
         let copy = self.path(source, &content.sha256);
         if fs::read(&copy).is_ok_and(|bytes| bytes == content.bytes) {
             return Ok(copy);
         }
-        self.write(&copy, &content.bytes).map_err(|error| {
-            let reason = LoadErrorKind::Copy { copy: copy.clone(), reason: error.to_string() };
-            LoadError::new(source, reason)
-        })?;
-        Ok(copy)
+        match self.write(&copy, &content.bytes) {
+            Ok(()) => Ok(copy),
+            Err(error) => Err(CopyError { copy, error }),
+        }
     }
 
     /// Under another name first: a copy is whole as soon as it has its name.

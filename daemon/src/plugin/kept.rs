@@ -86,7 +86,7 @@ impl PluginHost {
         }
         let settings = self.config.process_settings();
         let (source, apart) = (source_of(&copy), (&settings, &self.services));
-        let library = load::describe(&source, &content, copies, &LibraryConfig::default(), apart)
+        let library = load::describe(&source, &content, &copy, &LibraryConfig::default(), apart)
             .map_err(|error| error.to_string())?;
         let library = &Arc::new(library);
         let config = self.config.rating.get(name);

@@ -57,7 +57,8 @@ pub use check::ABI;
 pub use collector::{COLLECT_ROWS_MAX, Collector};
 pub use config::{HostServices, PluginConfig};
 pub use error::{
-    AbiVersion, CallError, LoadError, LoadErrorKind, PluginHostError, Refusal, RefusedSubject,
+    AbiVersion, CallError, CopyError, KeysError, LoadError, LoadErrorKind, PluginHostError,
+    Refusal, RefusedSubject,
 };
 pub use fetcher::{Fetcher, SCOPES_MAX};
 pub use generation::{Checked, Generation};
