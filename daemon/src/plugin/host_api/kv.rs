@@ -11,8 +11,8 @@ use crate::plugin::ffi::borrow;
 
 /// Longest key, bytes.
 const KEY_SIZE_MAX: usize = 1024;
-/// Longest value, bytes.
-const VALUE_SIZE_MAX: usize = 4 * 1024 * 1024;
+/// Longest value, bytes; the ledger takes no longer one.
+const VALUE_SIZE_MAX: usize = 1024 * 1024;
 /// Most edits in one revision.
 const EDITS_MAX: usize = 100_000;
 
