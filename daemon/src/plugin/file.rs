@@ -19,7 +19,7 @@ use crate::config::LibraryConfig;
 use crate::fault::{Step, passed};
 
 /// Longest library, bytes.
-const FILE_SIZE_MAX: u64 = 512 * 1024 * 1024;
+pub(super) const FILE_SIZE_MAX: u64 = 512 * 1024 * 1024;
 /// Hex digits of the hash in a copy's name.
 const NAME_HASH_LEN: usize = 16;
 /// What a file's owner alone may do with a copy: read and map it.
@@ -178,7 +178,7 @@ impl Copies {
 }
 
 /// `<name>-<first 16 of sha256>.so`.
-fn copy_name(source: &Path, sha256: &str) -> String {
+pub(super) fn copy_name(source: &Path, sha256: &str) -> String {
     let stem = source.file_stem().unwrap_or_default().to_string_lossy();
     let stem = stem.strip_prefix("lib").unwrap_or(&stem);
     let name: String = stem
@@ -189,7 +189,7 @@ fn copy_name(source: &Path, sha256: &str) -> String {
     format!("{name}-{}.so", &sha256[..NAME_HASH_LEN])
 }
 
-fn is_copy(path: &Path) -> bool {
+pub(super) fn is_copy(path: &Path) -> bool {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
     let name = name.strip_suffix(".new").unwrap_or(name);
     name.strip_suffix(".so").and_then(|stem| stem.rsplit_once('-')).is_some_and(|(_, hash)| {

@@ -107,7 +107,7 @@ impl PluginHost {
 }
 
 /// What a copy was made of, as far as its name says it.
-fn source_of(copy: &std::path::Path) -> PathBuf {
+pub(super) fn source_of(copy: &std::path::Path) -> PathBuf {
     let stem = copy.file_stem().unwrap_or_default().to_string_lossy();
     let name = stem.rsplit_once('-').map_or(stem.as_ref(), |(name, _)| name);
     PathBuf::from(format!("{name}.so"))

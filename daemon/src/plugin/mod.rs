@@ -19,6 +19,7 @@
     reason = "the interface is made of C tables; each use says who keeps which promise"
 )]
 
+mod backup;
 mod batches;
 mod call;
 mod check;
@@ -53,6 +54,7 @@ mod standing;
 mod turns;
 mod validate;
 
+pub use backup::KeptLibrary;
 pub use check::ABI;
 pub use collector::{COLLECT_ROWS_MAX, Collector};
 pub use config::{HostServices, PluginConfig};
