@@ -16,7 +16,7 @@ use super::file::{self, Content, Copies};
 use super::find;
 use super::generation::{self, CheckFailed, Generation};
 use super::host_api::Services;
-use super::kept::{KeptModules, LIBRARIES_KEPT_MAX};
+use super::kept::KeptModules;
 use super::library::{Declaration, Library};
 use super::load;
 use super::pool::{Pool, PoolLimits};
@@ -380,7 +380,8 @@ impl PluginHost {
                 return;
             }
         };
-        let kept = rated.iter().take(LIBRARIES_KEPT_MAX).filter_map(|sha256| copies.find(sha256));
+        let kept = rated.iter().take(self.config.keep_libraries);
+        let kept = kept.filter_map(|sha256| copies.find(sha256));
         let used = used.chain(kept).collect();
         if let Err(error) = copies.remove_unused(&used) {
             let dir = copies.dir().display();
@@ -389,7 +390,6 @@ impl PluginHost {
     }
 }
 
-/// The library, or what is refused.
 /// The private copy of each library that can be had.
 fn copied<'a>(
     copies: &Copies,
@@ -412,6 +412,7 @@ fn copied<'a>(
     Ok(made)
 }
 
+/// The library, or what is refused.
 fn keep(
     opened: Result<Library, LoadError>,
     sha256: Option<&String>,

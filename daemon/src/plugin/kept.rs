@@ -22,8 +22,6 @@ use super::module::Module;
 use super::slot::{Duty, Place, Slot};
 use crate::config::LibraryConfig;
 
-/// Most libraries whose copies are kept because they rated something: the newest.
-pub(super) const LIBRARIES_KEPT_MAX: usize = 32;
 /// How long a library that cannot be had is not tried again.
 const RETRY_DELAY: TimeDelta = TimeDelta::minutes(1);
 
