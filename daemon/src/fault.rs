@@ -129,6 +129,7 @@ steps! {
     BackupOldRemoved = "backup.old_removed",
     RestoreChecked = "restore.checked",
     RestorePartCopied = "restore.part_copied",
+    RestoreLibrariesCopied = "restore.libraries_copied",
     RestoreFilesCopied = "restore.files_copied",
     RestoreRecordsWritten = "restore.records_written",
     RestoreBuilt = "restore.built",

@@ -86,7 +86,8 @@ impl Host {
 
     /// All edits, durably, if the keys are still at `revision` (else `Conflict`); the new revision.
     ///
-    /// `revision` is the one that [`Host::kv_scan`] said.
+    /// `revision` is the one that [`Host::kv_scan`] said. It takes 100,000 edits at most;
+    /// a key has 1 to 1024 bytes, a value 1 MiB at most.
     pub fn kv_apply(&self, revision: u64, edits: &[Edit]) -> Result<u64> {
         self.require_kv()?;
         self.handle.kv_apply(revision, edits)

@@ -3,13 +3,16 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use chrono::{DateTime, Utc};
 use rated_tests::{
-    Config, Daemon, DataSet, Exact, Point, Prometheus, SPECIAL_SCOPE, build_folder,
-    enter_price_list, get, wait_until,
+    Config, Daemon, DataSet, Exact, Point, Process, Prometheus, SPECIAL_SCOPE, build_folder,
+    enter_price_list, get, rated_asks, wait_until,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -61,7 +64,7 @@ impl Month {
         let folder = TempDir::new().unwrap();
         let data = DataSet::ending_lately(1, 4, 2, HOURS);
         let prometheus = Prometheus::start(folder.path(), &data.open_metrics());
-        std::fs::write(folder.path().join("metrics.toml"), data.metrics_toml()).unwrap();
+        fs::write(folder.path().join("metrics.toml"), data.metrics_toml()).unwrap();
         Month { folder, data, prometheus }
     }
 
@@ -301,7 +304,7 @@ fn an_audit_that_cannot_be_done_says_so() {
     let folder = TempDir::new().unwrap();
     let data = DataSet::ending_lately(1, 1, 1, 2);
     let config = Config::prometheus("http://127.0.0.1:1", data.begin).without_scopes();
-    std::fs::write(folder.path().join("metrics.toml"), data.metrics_toml()).unwrap();
+    fs::write(folder.path().join("metrics.toml"), data.metrics_toml()).unwrap();
     let daemon = Daemon::start(&config.write(folder.path()));
 
     let nothing = audit(&daemon, &data, &["--json"]);
@@ -351,4 +354,131 @@ fn an_audit_of_rows_that_are_gone_or_of_another_library_proves_nothing() {
     let why = "rows compared by another library than rated them: 1";
     assert!(foreign.err.contains(why), "{foreign:?}");
     daemon.stop();
+}
+
+/// The program with plugins of its own: what stands behind them makes them others, which do the
+/// same.
+fn program(folder: &Path, version: &str) -> PathBuf {
+    for name in ["rated", "librated_hashmap.so", "librated_prometheus.so"] {
+        fs::copy(build_folder().join(name), folder.join(name)).unwrap();
+        if name != "rated" {
+            let mut library = fs::File::options().append(true).open(folder.join(name)).unwrap();
+            library.write_all(version.as_bytes()).unwrap();
+        }
+    }
+    folder.join("rated")
+}
+
+fn start(program: &Path, config: &Path) -> Daemon {
+    let mut command = Command::new(program);
+    Daemon::serving(Process::start("rated", command.args(["serve", "--config"]).arg(config)))
+}
+
+/// Another machine, with a newer version of everything, onto which a backup is restored.
+struct Elsewhere<'a> {
+    data: &'a DataSet,
+    config: &'a Config,
+    program: &'a Path,
+    backup: &'a Path,
+}
+
+impl Elsewhere<'_> {
+    fn restore(&self, folder: &Path, more: &[&str]) -> (PathBuf, Ended) {
+        fs::write(folder.join("metrics.toml"), self.data.metrics_toml()).unwrap();
+        let file = self.config.write(folder);
+        let mut command = Command::new(self.program);
+        command.args(["ledger", "restore", "--from"]).arg(self.backup).args(more);
+        let output = command.arg("--config").arg(&file).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (out, err) = (text(output.stdout), text(output.stderr));
+        (file, Ended { code: output.status.code(), out, err })
+    }
+
+    /// What a restore says, and an audit after it.
+    fn audit(&self, more: &[&str]) -> (Ended, Ended) {
+        let folder = TempDir::new().unwrap();
+        let (file, restored) = self.restore(folder.path(), more);
+        assert_eq!(restored.code, Some(0), "{restored:?}");
+        let copies = folder.path().join("state/plugins");
+        if copies.exists() {
+            assert_eq!(fs::metadata(&copies).unwrap().permissions().mode() & 0o7777, 0o700);
+            for copy in fs::read_dir(&copies).unwrap() {
+                let found = copy.unwrap().metadata().unwrap();
+                assert_eq!(found.permissions().mode() & 0o7777, 0o500);
+            }
+        }
+        let daemon = start(self.program, &file);
+        let audited = audit(&daemon, self.data, &[]);
+        daemon.stop();
+        (restored, audited)
+    }
+}
+
+#[test]
+fn what_libraries_of_old_have_rated_is_proved_after_a_restore_elsewhere() {
+    let folders = [(); 3].map(|()| TempDir::new().unwrap());
+    let [folder, old, new] = folders.each_ref().map(TempDir::path);
+    let (old, new) = (program(old, "old"), program(new, "new"));
+    let data = DataSet::ending_lately(1, 4, 2, 24);
+    let prometheus = Prometheus::start(folder, &data.open_metrics());
+    fs::write(folder.join("metrics.toml"), data.metrics_toml()).unwrap();
+    let config = Config::prometheus(&prometheus.url, data.begin);
+    let daemon = start(&old, &config.clone().without_scopes().write(folder));
+    enter_price_list(&daemon, &data);
+    daemon.stop();
+    let daemon = start(&old, &config.write(folder));
+    daemon.wait_until_processed(data.scopes, data.end(), 3600);
+    let backup = folder.join("backup");
+    let take = ["ledger", "backup", "--to", backup.to_str().unwrap()];
+
+    let (done, said) = rated_asks(&daemon.url, &take);
+    assert!(done && said.contains("1 of them libraries"), "{said}");
+    // Once more, with half of the library there.
+    let library = fs::read_dir(backup.join("libraries")).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&library).unwrap();
+    for wrong in [&whole[..whole.len() / 2], b"something else"] {
+        fs::write(&library, wrong).unwrap();
+        let (done, said) = rated_asks(&daemon.url, &take);
+        assert!(done, "{said}");
+        assert!(fs::read(&library).unwrap() == whole, "it is whole again");
+    }
+    daemon.stop();
+
+    let (data, config, program, backup) = (&data, &config, new.as_path(), backup.as_path());
+    let elsewhere = Elsewhere { data, config, program, backup };
+    let (restored, audited) = elsewhere.audit(&[]);
+    assert!(restored.out.contains("without 1 library that rated rows: "), "{restored:?}");
+    assert_eq!(audited.code, Some(2), "{audited:?}");
+
+    let (restored, audited) = elsewhere.audit(&["--with-libraries"]);
+    assert!(restored.out.contains("with 1 library that rated rows"), "{restored:?}");
+    let rows = data.points().count();
+    let proved = format!("rows looked at: {rows}\nequal: {rows}\ndifferent: 0\n");
+    assert_eq!((audited.code, audited.out), (Some(0), proved), "{}", audited.err);
+
+    a_spoiled_library_is_not_restored(&elsewhere, &library);
+}
+
+fn a_spoiled_library_is_not_restored(elsewhere: &Elsewhere<'_>, library: &Path) {
+    let mut bytes = fs::read(library).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(library, &bytes).unwrap();
+    let folder = TempDir::new().unwrap();
+
+    let (_, refused) = elsewhere.restore(folder.path(), &["--with-libraries"]);
+
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.err.contains("its checksum does not fit"), "{refused:?}");
+    assert!(!folder.path().join("state").exists());
+    // The ledger does not need it, nor does one of a backup that has none.
+    elsewhere.audit(&[]);
+    let manifest = elsewhere.backup.join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let mut format_1: Value = serde_json::from_str(&text).unwrap();
+    format_1["format"] = json!(1);
+    format_1.as_object_mut().unwrap().remove("libraries").unwrap();
+    fs::write(&manifest, format_1.to_string()).unwrap();
+    let (restored, _) = elsewhere.audit(&["--with-libraries"]);
+    assert!(!restored.out.contains("librar"), "{restored:?}");
 }

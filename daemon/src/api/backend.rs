@@ -1,9 +1,11 @@
 use std::fmt;
+use std::io;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use rated_plugin::{Method, Request, Response};
 
+use crate::plugin::KeptLibrary;
 use crate::rating::CallFailure;
 
 /// The plugins, as far as the API speaks of them.
@@ -27,6 +29,15 @@ pub trait Plugins: fmt::Debug + Send + Sync + 'static {
     fn api_schemas(&self) -> Vec<(String, String)>;
     /// Is there a collector of that name?
     fn has_collector(&self, name: &str) -> bool;
+    /// Of these libraries, by their checksums, those that can be copied. Blocks.
+    fn kept_libraries(&self, sha256s: &[String]) -> Vec<KeptLibrary>;
+    /// Some bytes of one of them, fewer at its end; `None` = there is none. Blocks.
+    fn read_kept_library(
+        &self,
+        sha256: &str,
+        offset: u64,
+        size: usize,
+    ) -> Option<io::Result<Vec<u8>>>;
 }
 
 /// What a module says to a method and a path.

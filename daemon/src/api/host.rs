@@ -1,18 +1,21 @@
 //! The plugin host and the cycle as the API sees them.
 
+use std::io;
+
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use rated_plugin::{Error, Method, Request, Response};
 
 use super::backend::{CycleReport, CycleView, ModuleRoute, Plugins};
 use super::dates;
+use super::failure::chain;
 use crate::cycle::{Cycle, Trouble};
-use crate::plugin::{PathMatch, PluginHost};
+use crate::plugin::{KeptLibrary, PathMatch, PluginHost};
 use crate::rating::CallFailure;
 
 impl Plugins for PluginHost {
     fn reload(&self) -> Result<(), String> {
-        PluginHost::reload(self).map(drop).map_err(|error| error.to_string())
+        PluginHost::reload(self).map(drop).map_err(|error| chain(&error))
     }
 
     fn find_route(&self, module: &str, method: Method, path: &str) -> ModuleRoute {
@@ -53,6 +56,19 @@ impl Plugins for PluginHost {
 
     fn has_collector(&self, name: &str) -> bool {
         self.generation().collector(name).is_some()
+    }
+
+    fn kept_libraries(&self, sha256s: &[String]) -> Vec<KeptLibrary> {
+        PluginHost::kept_libraries(self, sha256s)
+    }
+
+    fn read_kept_library(
+        &self,
+        sha256: &str,
+        offset: u64,
+        size: usize,
+    ) -> Option<io::Result<Vec<u8>>> {
+        PluginHost::read_kept_library(self, sha256, offset, size)
     }
 }
 

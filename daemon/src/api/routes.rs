@@ -174,6 +174,7 @@ pub(crate) static ROUTES: &[Route] = &[
     route!("/v2/ledger/backups/{id}/digest", GET => ledger::digest if BACK_UP_LEDGER),
     route!("/v2/ledger/backups/{id}/records", GET => ledger::records if BACK_UP_LEDGER),
     route!("/v2/ledger/backups/{id}/files/{name}", GET => ledger::file if BACK_UP_LEDGER),
+    route!("/v2/ledger/backups/{id}/libraries/{sha256}", GET => ledger::library if BACK_UP_LEDGER),
     route!("/v2/rating/modules", GET => modules::modules if V2_LIST_MODULES),
     route!("/v2/rating/modules/{id}",
         GET => modules::module if V2_GET_MODULE,

@@ -39,7 +39,7 @@ use serde_json::Value;
 use self::client::{ClientError, Server};
 use crate::clock::SystemClock;
 use crate::config::ConfigError;
-use crate::ledger::sled::is_disk_full;
+use crate::ledger::is_disk_full;
 use crate::plugin::RUNNER_COMMAND;
 
 /// How a subcommand ends; an error is printed once, as its chain.

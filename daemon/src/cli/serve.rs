@@ -18,7 +18,8 @@ use tracing::{error, info, warn};
 
 use super::ledger::FileError;
 use super::service::ServiceManager;
-use super::{Environment, Outcome, PrintBill, bill, chain, logging, waiting};
+use super::waiting::Waiting;
+use super::{Environment, Outcome, PrintBill, bill, chain, logging};
 use crate::api;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Auth, Config};
@@ -196,20 +197,18 @@ impl Daemon {
         let config = Arc::new(config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new());
-        let policy = api::Policy::load(config.api.policy.as_deref());
-        let policy = policy.map_err(ServeError::Policy)?;
-        let tls = config.api.tls.as_ref().map(|tls| api::Tls::load(tls, Arc::clone(&clock)));
-        let tls = tls.transpose().map_err(ServeError::Tls)?;
-        let authentication = api::Authentication::load(&config.api, &clock, &metrics);
-        let authentication = authentication.map_err(ServeError::Authentication)?;
-        let ledger = waiting::open_ledger(&config, &listener, manager).await?;
+        let Doors { policy, tls, authentication } = Doors::load(&config, &clock, &metrics)?;
+        let waiting = Waiting { config: &config, listener: &listener, manager };
+        let ledger = waiting.open_ledger().await?;
         let services = HostServices {
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
             runtime: tokio::runtime::Handle::current(),
             metrics: Arc::clone(&metrics),
         };
-        let plugins = start_plugins(PluginConfig::from(&*config), services).await?;
+        let plugins = PluginHost::new(PluginConfig::from(&*config), services);
+        let plugins = Arc::new(plugins.map_err(ServeError::Plugins)?);
+        waiting.load_plugins(&plugins).await?;
         passed(Step::StartPluginsLoaded);
         let rating = Rating::new(Arc::clone(&ledger), plugins.clone(), module_defaults(&config));
         let parts = CycleParts {
@@ -363,13 +362,27 @@ impl Daemon {
     }
 }
 
-async fn start_plugins(
-    config: PluginConfig,
-    services: HostServices,
-) -> Result<Arc<PluginHost>, ServeError> {
-    let start = tokio::task::spawn_blocking(move || PluginHost::start(config, services));
-    let host = start.await.map_err(|_| ServeError::Panicked)?;
-    Ok(Arc::new(host.map_err(ServeError::Plugins)?))
+/// Who may come in, and what for.
+struct Doors {
+    policy: api::Policy,
+    tls: Option<api::Tls>,
+    authentication: api::Authentication,
+}
+
+impl Doors {
+    fn load(
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Doors, ServeError> {
+        let policy = api::Policy::load(config.api.policy.as_deref());
+        let policy = policy.map_err(ServeError::Policy)?;
+        let tls = config.api.tls.as_ref().map(|tls| api::Tls::load(tls, Arc::clone(clock)));
+        let tls = tls.transpose().map_err(ServeError::Tls)?;
+        let authentication = api::Authentication::load(&config.api, clock, metrics);
+        let authentication = authentication.map_err(ServeError::Authentication)?;
+        Ok(Doors { policy, tls, authentication })
+    }
 }
 
 fn module_defaults(config: &Config) -> BTreeMap<String, ModuleState> {

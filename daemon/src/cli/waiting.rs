@@ -1,8 +1,9 @@
-//! Opens the ledger, and waits for room when its disk is full: a start that gives up does not come
-//! back when there is room again, and whoever started it gives up after some attempts.
+//! Opens the ledger and loads the plugins, and waits for room when the disk is full: a start that
+//! gives up does not come back when there is room again, and whoever started it gives up after some
+//! attempts.
 //!
 //! While it waits, the log and the service manager say so, and callers are answered 503 (or, with
-//! encryption, cut off), never a figure. Whatever else is wrong with the ledger ends the start.
+//! encryption, cut off), never a figure. Whatever else is wrong ends the start.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,8 +18,9 @@ use super::ledger::{LEDGER_DIR, unfinished_restore};
 use super::serve::ServeError;
 use super::service::ServiceManager;
 use crate::config::Config;
-use crate::ledger::sled::{SledOpener, is_disk_full};
-use crate::ledger::{Ledger, ReopeningLedger};
+use crate::ledger::sled::SledOpener;
+use crate::ledger::{Ledger, ReopeningLedger, is_disk_full};
+use crate::plugin::PluginHost;
 
 /// The first pause, and by how much each one is longer than the one before.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -35,43 +37,68 @@ const ANSWER: &str = concat!(
     "{\"message\":\"the daemon's disk is full; it starts as soon as there is room again\"}"
 );
 
-/// The ledger, as soon as it can be opened.
-pub(super) async fn open_ledger(
-    config: &Arc<Config>,
-    listener: &TcpListener,
-    manager: &ServiceManager,
-) -> Result<Arc<dyn Ledger>, ServeError> {
-    let mut attempts = 0;
-    loop {
-        let asked = Arc::clone(config);
-        let opened = tokio::task::spawn_blocking(move || open(&asked)).await;
-        let failure = match opened.map_err(|_| ServeError::Panicked)? {
-            Ok(ledger) => {
-                if attempts > 0 {
-                    info!(attempts, "There is room on the disk again, the start goes on.");
+/// What a start can wait with.
+pub(super) struct Waiting<'a> {
+    pub(super) config: &'a Arc<Config>,
+    pub(super) listener: &'a TcpListener,
+    pub(super) manager: &'a ServiceManager,
+}
+
+impl Waiting<'_> {
+    /// The ledger, as soon as it can be opened.
+    pub(super) async fn open_ledger(&self) -> Result<Arc<dyn Ledger>, ServeError> {
+        let config = Arc::clone(self.config);
+        self.for_room(move || open(&config)).await
+    }
+
+    /// Returns as soon as the plugins are loaded.
+    pub(super) async fn load_plugins(&self, host: &Arc<PluginHost>) -> Result<(), ServeError> {
+        let host = Arc::clone(host);
+        self.for_room(move || host.load().map_err(ServeError::Plugins)).await
+    }
+
+    /// Tries again what finds no room.
+    async fn for_room<T: Send + 'static>(
+        &self,
+        attempt: impl Fn() -> Result<T, ServeError> + Clone + Send + 'static,
+    ) -> Result<T, ServeError> {
+        let mut attempts = 0;
+        loop {
+            let made = tokio::task::spawn_blocking(attempt.clone()).await;
+            let failure = match made.map_err(|_| ServeError::Panicked)? {
+                Ok(made) => {
+                    if attempts > 0 {
+                        info!(attempts, "There is room on the disk again, the start goes on.");
+                    }
+                    return Ok(made);
                 }
-                return Ok(ledger);
+                Err(failure) => failure,
+            };
+            if !is_disk_full(&failure) {
+                return Err(failure);
             }
-            Err(failure) => failure,
-        };
-        if !is_disk_full(&failure) {
-            return Err(failure);
+            attempts += 1;
+            self.say(attempts, &failure);
+            let pause = (PAUSE * attempts).min(PAUSE_MAX);
+            self.manager.waiting("Waiting for room on the disk, which is full.", pause);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = refuse_callers(self.config, self.listener) => {}
+            }
         }
-        attempts += 1;
+    }
+
+    /// Not each time.
+    fn say(&self, attempts: u32, failure: &ServeError) {
         if u32::is_power_of_two(attempts) {
-            let listen = listener.local_addr().map_or(config.api.listen, |address| address);
+            let listen = self.listener.local_addr();
+            let listen = listen.map_or(self.config.api.listen, |address| address);
             error!(
                 attempts,
                 %listen,
-                error = chain(&failure),
+                error = chain(failure),
                 "The disk is full, the start waits until there is room."
             );
-        }
-        let pause = (PAUSE * attempts).min(PAUSE_MAX);
-        manager.waiting("Waiting for room on the disk, which is full.", pause);
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = refuse_callers(config, listener) => {}
         }
     }
 }
@@ -118,6 +145,8 @@ async fn refuse(mut caller: TcpStream) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::LedgerError;
+    use crate::plugin::{KeysError, PluginHostError};
 
     #[test]
     fn the_answer_says_how_long_it_is() {
@@ -133,15 +162,28 @@ mod tests {
             path: PathBuf::from("/state"),
             error: kind.into(),
         };
+        let plugins = |kind: ErrorKind| {
+            let (path, error) = (PathBuf::from("/state/plugins"), kind.into());
+            ServeError::Plugins(PluginHostError::StateDir { path, error })
+        };
+        let keys = |error: LedgerError| {
+            let (kind, name) = (crate::plugin::Kind::Rating, "acme".to_owned());
+            let failed = Box::new(KeysError { kind, name, error });
+            ServeError::Plugins(PluginHostError::NoRoomForKeys(failed))
+        };
         let ledger = |error: sled::Error| {
-            let error = crate::ledger::LedgerError::Store(Box::new(error));
+            let error = LedgerError::Store(Box::new(error));
             ServeError::Open(crate::ledger::sled::OpenError::Read(error))
         };
 
         assert!(is_disk_full(&state(ErrorKind::StorageFull)));
         assert!(is_disk_full(&state(ErrorKind::QuotaExceeded)));
         assert!(is_disk_full(&ledger(sled::Error::Io(ErrorKind::StorageFull.into()))));
+        assert!(is_disk_full(&plugins(ErrorKind::StorageFull)));
+        assert!(is_disk_full(&plugins(ErrorKind::QuotaExceeded)));
+        assert!(is_disk_full(&keys(LedgerError::DiskFull { free_mib: 1, reserve_mib: 2 })));
         assert!(!is_disk_full(&state(ErrorKind::PermissionDenied)));
+        assert!(!is_disk_full(&plugins(ErrorKind::PermissionDenied)));
         assert!(!is_disk_full(&ledger(sled::Error::Io(ErrorKind::Other.into()))));
     }
 }

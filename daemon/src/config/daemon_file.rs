@@ -112,6 +112,8 @@ fn read_plugins(mut section: TableReader<'_>) -> PluginsConfig {
     let call_grace_secs = section.integer("call_grace_secs", 1..=600, 10, hint);
     let hint = "`process_memory_mib` is in MiB, for each plugin in a process of its own";
     let process_memory_mib = section.integer("process_memory_mib", 64..=1_048_576, 1024, hint);
+    let hint = "`keep_libraries` counts those that rated something; 0 = none that was replaced";
+    let keep_libraries = section.integer("keep_libraries", 0..=1000, 32_u32, hint);
     let mut libraries = BTreeMap::new();
     for (name, mut library) in section.table("libraries").into_tables() {
         let sha256 = library.take("sha256", |value| {
@@ -127,7 +129,15 @@ fn read_plugins(mut section: TableReader<'_>) -> PluginsConfig {
     }
     section.finish();
     let threads = usize::try_from(threads).expect("at most 1024");
-    PluginsConfig { threads, call_deadline_secs, call_grace_secs, process_memory_mib, libraries }
+    let keep_libraries = usize::try_from(keep_libraries).expect("at most 1000");
+    PluginsConfig {
+        threads,
+        call_deadline_secs,
+        call_grace_secs,
+        process_memory_mib,
+        keep_libraries,
+        libraries,
+    }
 }
 
 fn read_ledger(mut section: TableReader<'_>) -> LedgerConfig {

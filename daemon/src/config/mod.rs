@@ -7,6 +7,8 @@
 //! This module does not know what a plugin accepts; `rated check` asks the plugins themselves.
 
 mod api_section;
+#[cfg(test)]
+mod asked;
 mod auth_section;
 mod daemon_file;
 mod document;

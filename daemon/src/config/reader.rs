@@ -5,6 +5,8 @@
 
 use std::ops::RangeInclusive;
 
+#[cfg(test)]
+use super::asked;
 use super::document::{Entry, Table, Value};
 use super::problem::{Place, Problem, ProblemKind, Problems, nearest};
 use super::variables;
@@ -74,7 +76,7 @@ impl<'p> TableReader<'p> {
         key: &'static str,
         convert: impl FnOnce(Value) -> Result<T, ProblemKind>,
     ) -> Option<Field<T>> {
-        self.known.push(key);
+        self.know(key);
         let Entry { place, value } = self.table.remove(key)?;
         let name = self.name_of(key);
         match convert(value) {
@@ -93,7 +95,7 @@ impl<'p> TableReader<'p> {
     /// Notes that it is missing, if so.
     pub(super) fn required_text(&mut self, key: &'static str) -> Option<Field<String>> {
         if !self.has(key) {
-            self.known.push(key);
+            self.know(key);
             self.fault(self.place.clone(), &self.name_of(key), ProblemKind::Missing, None);
             return None;
         }
@@ -127,6 +129,8 @@ impl<'p> TableReader<'p> {
         T: TryFrom<i128> + Into<i128> + Copy,
     {
         let (min, max) = ((*bounds.start()).into(), (*bounds.end()).into());
+        #[cfg(test)]
+        asked::note_number(self.name_of(key), asked::Number { min, max, default: default.into() });
         let convert = |value: Value| match &value {
             Value::Integer(text) => Ok(text.clone()),
             Value::Variable(text) if is_integer(text) => Ok(text.clone()),
@@ -207,7 +211,7 @@ impl<'p> TableReader<'p> {
     pub(super) fn table(&mut self, key: &'static str) -> TableReader<'p> {
         let absent = Entry { place: self.place.clone(), value: Value::Table(Table::new()) };
         let name = self.name_of(key);
-        self.known.push(key);
+        self.know(key);
         let entry = self.table.remove(key).unwrap_or(absent);
         self.inner(name, entry)
     }
@@ -217,7 +221,7 @@ impl<'p> TableReader<'p> {
         if self.has(key) {
             return Some(self.table(key));
         }
-        self.known.push(key);
+        self.know(key);
         None
     }
 
@@ -284,6 +288,12 @@ impl<'p> TableReader<'p> {
             kind,
             hint,
         });
+    }
+
+    fn know(&mut self, key: &'static str) {
+        #[cfg(test)]
+        asked::note(self.name_of(key));
+        self.known.push(key);
     }
 
     pub(super) fn name_of(&self, key: &str) -> String {

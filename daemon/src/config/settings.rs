@@ -205,6 +205,8 @@ pub struct PluginsConfig {
     pub call_grace_secs: u32,
     /// What a plugin in a process of its own may take.
     pub process_memory_mib: u32,
+    /// How many libraries that rated something are kept, the newest.
+    pub keep_libraries: usize,
     /// By file name, such as `librated_hashmap.so`.
     pub libraries: BTreeMap<String, LibraryConfig>,
 }

@@ -459,22 +459,82 @@ fn the_sample_shows_every_option_with_its_default() {
         format!("{config:#?}")
     };
     assert_eq!(debug(&full), debug(&text));
-    let known = [
-        "shutdown_grace_secs",
-        "connections_max",
-        "head_timeout_secs",
-        "body_timeout_secs",
-        "allowed_origins",
-        "allow_remote_without_auth",
-        "slice_scopes_max",
-        "slices_in_flight_max",
-        "delay_secs_max",
-        "call_grace_secs",
-        "cache_size_mib",
-    ];
-    for option in known {
-        assert!(full.contains(&format!("\n{option} = ")), "{option}");
+}
+
+/// A file with every section: whatever is looked for in it is an option.
+const EVERY_SECTION: &str = "
+[api]
+auth = [\"basic\", \"token\", \"keystone\"]
+[api.tls]
+[api.basic.users.ada]
+[api.token]
+[api.keystone]
+[collectors.host]
+[fetchers.host]
+[fetchers.static]
+[rating.hashmap]
+[plugins.libraries.\"a.so\"]
+";
+
+/// The line that shows an option, or one that lists it or names it in words.
+fn line_of(lines: &[&str], option: &str) -> Option<usize> {
+    let is_shown = |line: &&str| {
+        let shown = line.trim_start_matches('#').trim_start().strip_prefix(option);
+        shown.is_some_and(|rest| rest.starts_with(" ="))
+    };
+    let is_listed = |line: &&str| {
+        let listed = line.strip_prefix("#   ").and_then(|rest| rest.strip_prefix(option));
+        listed.is_some_and(|rest| rest.starts_with(' '))
+    };
+    let named = format!("`{option}`");
+    let is_named = |line: &&str| is_listed(line) || line.contains(&named);
+    lines.iter().position(is_shown).or_else(|| lines.iter().position(is_named))
+}
+
+/// The comment above an option, which it may share with those right above it, and its line.
+fn words_about(lines: &[&str], at: usize) -> String {
+    let is_example = |line: &str| line.starts_with("#   ") && !line.starts_with("#   # ");
+    let is_text = |line: &str| line.starts_with("# ") && !is_example(line);
+    let above = lines[..at].iter().rev();
+    let options = above.clone().take_while(|line| !line.is_empty() && !is_text(line)).count();
+    let words = above.skip(options).take_while(|line| is_text(line)).count();
+    let text = lines[at - options - words..=at].iter().map(|line| line.trim_start_matches('#'));
+    text.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_sample_shows_whatever_can_be_set_with_its_bounds() {
+    asked::take();
+    let metrics = "[[metric]]\nname = \"cpu\"\nunit = \"s\"\nmutate = \"MAP\"\n";
+    load_with(EVERY_SECTION, metrics, &[]).unwrap_err();
+    let asked = asked::take();
+    let texts = ["rated.toml", "metrics.toml"].map(|name| fs::read_to_string(samples().join(name)));
+    let text = texts.map(Result::unwrap).join("\n");
+    let lines: Vec<&str> = text.lines().collect();
+
+    let mut wrong = Vec::new();
+    for (name, number) in &asked {
+        let option = name.rsplit('.').next().unwrap();
+        let is_section = text.contains(&format!("[{name}]")) || text.contains(&format!("[{name}."));
+        let Some(at) = line_of(&lines, option) else {
+            if !is_section {
+                wrong.push(format!("{name}: is not shown"));
+            }
+            continue;
+        };
+        let Some(asked::Number { min, max, default }) = number else { continue };
+        let words = words_about(&lines, at);
+        if !words.contains(&format!("{min} to {max}")) {
+            wrong.push(format!("{name}: no `{min} to {max}` in: {words}"));
+        }
+        let is_default = format!("{option} = {default}");
+        if !words.contains(&is_default) && !words.contains(&format!("Default: {default}.")) {
+            wrong.push(format!("{name}: no default {default} in: {words}"));
+        }
     }
+
+    assert!(asked.len() > 80, "{asked:?}");
+    assert_eq!(wrong, [""; 0]);
 }
 
 #[test]

@@ -26,7 +26,7 @@ use super::world::{Synced, read_world};
 use crate::clock::Clock;
 use crate::config::CollectConfig;
 use crate::fault::{Step, passed};
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, is_disk_full};
 use crate::metrics::Metrics;
 use crate::rating::{ChainKey, Rating};
 use crate::usage::{MetricId, ScopeId};
@@ -80,7 +80,7 @@ impl Cycle {
         let is_announced = match announcement.make().await {
             Ok(()) => true,
             // What is there can be read; the first cycle waits for room.
-            Err(LedgerError::DiskFull { .. }) => false,
+            Err(error) if is_disk_full(&error) => false,
             Err(error) => return Err(error),
         };
         passed(Step::StartMetricsSet);

@@ -17,3 +17,4 @@ pub use contract::*;
 pub use differences::*;
 pub use pages::*;
 pub use reopening::{Opener, ReopeningLedger};
+pub use sled::is_disk_full;

@@ -21,6 +21,8 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 const REPLAY_IDLE: Duration = Duration::from_secs(30);
 /// As `process_memory_mib` of the configuration.
 const PROCESS_MEMORY_DEFAULT: u64 = 1 << 30;
+/// As `keep_libraries`.
+const KEEP_LIBRARIES_DEFAULT: usize = 32;
 
 /// What the host lends to plugins, kept by the daemon.
 #[derive(Clone)]
@@ -58,6 +60,8 @@ pub struct PluginConfig {
     pub runner: PathBuf,
     /// What each of those processes may take, bytes.
     pub process_memory_bytes: u64,
+    /// How many private copies are kept because their libraries rated something, the newest.
+    pub keep_libraries: usize,
     /// How long an instance that rates again what was rated, or says why, is kept when nobody asks.
     pub replay_idle: Duration,
     /// By file name.
@@ -82,6 +86,7 @@ impl PluginConfig {
             call_grace: Duration::from_secs(10),
             runner: PathBuf::from(OWN_PROGRAM),
             process_memory_bytes: PROCESS_MEMORY_DEFAULT,
+            keep_libraries: KEEP_LIBRARIES_DEFAULT,
             replay_idle: REPLAY_IDLE,
             libraries: BTreeMap::new(),
             collectors: BTreeMap::new(),
@@ -102,6 +107,7 @@ impl From<&Config> for PluginConfig {
             call_grace: Duration::from_secs(config.plugins.call_grace_secs.into()),
             runner: PathBuf::from(OWN_PROGRAM),
             process_memory_bytes: u64::from(config.plugins.process_memory_mib) << 20,
+            keep_libraries: config.plugins.keep_libraries,
             replay_idle: REPLAY_IDLE,
             libraries: config.plugins.libraries.clone(),
             collectors: config.collectors.clone(),

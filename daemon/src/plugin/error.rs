@@ -2,12 +2,14 @@
 //! nothing.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rated_plugin::{Error, Status};
 
 use super::library::Kind;
+use crate::ledger::LedgerError;
 
 /// A library that is not loaded, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -157,13 +159,53 @@ impl CallError {
     }
 }
 
+/// A private copy of a library that could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep a private copy `{}`", copy.display())]
+pub struct CopyError {
+    pub(super) copy: PathBuf,
+    #[source]
+    pub(super) error: io::Error,
+}
+
+impl CopyError {
+    /// The library is not loaded.
+    pub(super) fn into_load_error(self, path: &Path) -> LoadError {
+        let (copy, reason) = (self.copy, self.error.to_string());
+        LoadError::new(path, LoadErrorKind::Copy { copy, reason })
+    }
+}
+
+/// An instance that would have changed its keys, and there was no room for that.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind} `{name}` cannot be made")]
+pub struct KeysError {
+    pub kind: Kind,
+    pub name: String,
+    #[source]
+    pub error: LedgerError,
+}
+
 /// Why the plugin host does not start or does not reload.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum PluginHostError {
-    #[error("cannot use the folder `{}` for the plugins' private copies: {reason}", path.display())]
-    StateDir { path: PathBuf, reason: String },
-    #[error("cannot start the threads for plugins: {0}")]
-    Threads(String),
+    #[error("cannot use the folder `{}` for the plugins' private copies", path.display())]
+    StateDir {
+        path: PathBuf,
+        #[source]
+        error: io::Error,
+    },
+    #[error("cannot start the threads for plugins")]
+    Threads(#[source] io::Error),
+    /// For want of room alone; whatever else keeps a library from being copied refuses it.
+    #[error("plugin `{}`", path.display())]
+    Copy {
+        path: PathBuf,
+        #[source]
+        error: CopyError,
+    },
+    #[error(transparent)]
+    NoRoomForKeys(Box<KeysError>),
     #[error("{}", list(.0))]
     Refused(Vec<Refusal>),
     #[error(

@@ -14,12 +14,12 @@ use nix::unistd::geteuid;
 use sha2::{Digest, Sha256};
 
 use super::elf;
-use super::error::{LoadError, LoadErrorKind};
+use super::error::{CopyError, LoadError, LoadErrorKind};
 use crate::config::LibraryConfig;
 use crate::fault::{Step, passed};
 
 /// Longest library, bytes.
-const FILE_SIZE_MAX: u64 = 512 * 1024 * 1024;
+pub(super) const FILE_SIZE_MAX: u64 = 512 * 1024 * 1024;
 /// Hex digits of the hash in a copy's name.
 const NAME_HASH_LEN: usize = 16;
 /// What a file's owner alone may do with a copy: read and map it.
@@ -94,10 +94,20 @@ pub(super) struct Copies {
 }
 
 impl Copies {
+    /// Those of a state folder; they need not be there yet.
+    pub(super) fn of(state_dir: &Path) -> Copies {
+        Copies { dir: state_dir.join("plugins") }
+    }
+
     /// Makes the folder, for the daemon's user alone.
+    pub(super) fn make_folder(&self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)
+    }
+
     pub(super) fn open(dir: PathBuf) -> io::Result<Copies> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        Ok(Copies { dir })
+        let copies = Copies { dir };
+        copies.make_folder()?;
+        Ok(copies)
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -110,16 +120,15 @@ impl Copies {
     }
 
     /// The copy of a library that was found at `source`, durable; made when it is not there yet.
-    pub(super) fn keep(&self, source: &Path, content: &Content) -> Result<PathBuf, LoadError> {
+    pub(super) fn keep(&self, source: &Path, content: &Content) -> Result<PathBuf, CopyError> {
         let copy = self.path(source, &content.sha256);
         if fs::read(&copy).is_ok_and(|bytes| bytes == content.bytes) {
             return Ok(copy);
         }
-        self.write(&copy, &content.bytes).map_err(|error| {
-            let reason = LoadErrorKind::Copy { copy: copy.clone(), reason: error.to_string() };
-            LoadError::new(source, reason)
-        })?;
-        Ok(copy)
+        match self.write(&copy, &content.bytes) {
+            Ok(()) => Ok(copy),
+            Err(error) => Err(CopyError { copy, error }),
+        }
     }
 
     /// Under another name first: a copy is whole as soon as it has its name.
@@ -169,7 +178,7 @@ impl Copies {
 }
 
 /// `<name>-<first 16 of sha256>.so`.
-fn copy_name(source: &Path, sha256: &str) -> String {
+pub(super) fn copy_name(source: &Path, sha256: &str) -> String {
     let stem = source.file_stem().unwrap_or_default().to_string_lossy();
     let stem = stem.strip_prefix("lib").unwrap_or(&stem);
     let name: String = stem
@@ -180,7 +189,7 @@ fn copy_name(source: &Path, sha256: &str) -> String {
     format!("{name}-{}.so", &sha256[..NAME_HASH_LEN])
 }
 
-fn is_copy(path: &Path) -> bool {
+pub(super) fn is_copy(path: &Path) -> bool {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
     let name = name.strip_suffix(".new").unwrap_or(name);
     name.strip_suffix(".so").and_then(|stem| stem.rsplit_once('-')).is_some_and(|(_, hash)| {

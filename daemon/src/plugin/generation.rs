@@ -12,7 +12,9 @@ use tracing::warn;
 
 use super::collector::Collector;
 use super::config::PluginConfig;
-use super::error::{CallError, LoadError, LoadErrorKind, Refusal, RefusedSubject};
+use super::error::{
+    CallError, KeysError, LoadError, LoadErrorKind, PluginHostError, Refusal, RefusedSubject,
+};
 use super::fetcher::Fetcher;
 use super::host_api::Services;
 use super::library::{Kind, Library, LibraryInfo};
@@ -190,7 +192,7 @@ pub(super) fn build(
     refused: Vec<Refusal>,
     config: &PluginConfig,
     services: &Arc<Services>,
-) -> Generation {
+) -> Result<Generation, PluginHostError> {
     let infos = libraries.iter().map(|library| library.info.clone()).collect();
     let mut generation = Generation { number, libraries: infos, refused, ..Generation::default() };
     let wanted = wanted(libraries, config);
@@ -215,12 +217,19 @@ pub(super) fn build(
         let place = Place { library, component: index, required, process, calls_max, duty };
         let slot = Arc::new(Slot::new(&name, &place, json.clone(), services));
         let replay = Place { duty: Duty::Replay, calls_max: config.replay_calls_max(), ..place };
+        services.take_refused_for_room();
         match slot.create() {
             Ok(()) => generation.add(slot, Slot::new(&name, &replay, json, services)),
-            Err(failed) => generation.refused.push(refuse(failed.error.message)),
+            Err(failed) => match services.take_refused_for_room() {
+                Some(error) if required => {
+                    let failed = KeysError { kind, name, error };
+                    return Err(PluginHostError::NoRoomForKeys(Box::new(failed)));
+                }
+                _ => generation.refused.push(refuse(failed.error.message)),
+            },
         }
     }
-    generation
+    Ok(generation)
 }
 
 /// The configured instances, and one of every rating module that no configuration names.

@@ -16,12 +16,13 @@ use super::file::{self, Content, Copies};
 use super::find;
 use super::generation::{self, CheckFailed, Generation};
 use super::host_api::Services;
-use super::kept::{KeptModules, LIBRARIES_KEPT_MAX};
+use super::kept::KeptModules;
 use super::library::{Declaration, Library};
 use super::load;
 use super::pool::{Pool, PoolLimits};
 use super::reload::ReloadReport;
 use crate::fault::{Step, passed};
+use crate::ledger::is_disk_full;
 
 /// Most times that libraries are loaded in one process: their code stays in memory, about 1 MiB
 /// each time.
@@ -83,10 +84,18 @@ impl PluginHost {
         config: PluginConfig,
         services: HostServices,
     ) -> Result<PluginHost, PluginHostError> {
-        let dir = config.state_dir.join("plugins");
-        let copies = Copies::open(dir.clone())
-            .map_err(|error| PluginHostError::StateDir { path: dir, reason: error.to_string() })?;
-        PluginHost::first(config, services, Origin::Folders(copies))
+        let host = PluginHost::new(config, services)?;
+        host.load()?;
+        Ok(host)
+    }
+
+    /// Without any plugin yet.
+    pub fn new(
+        config: PluginConfig,
+        services: HostServices,
+    ) -> Result<PluginHost, PluginHostError> {
+        let copies = Copies::of(&config.state_dir);
+        PluginHost::of(config, services, Origin::Folders(copies))
     }
 
     /// With plugins that are part of the program, for tests: no file is looked at, a reload makes
@@ -97,10 +106,12 @@ impl PluginHost {
         services: HostServices,
     ) -> Result<PluginHost, PluginHostError> {
         let declarations = declarations.into_iter().map(Declaration).collect();
-        PluginHost::first(config, services, Origin::Embedded(declarations))
+        let host = PluginHost::of(config, services, Origin::Embedded(declarations))?;
+        host.load()?;
+        Ok(host)
     }
 
-    fn first(
+    fn of(
         config: PluginConfig,
         lent: HostServices,
         origin: Origin,
@@ -113,8 +124,8 @@ impl PluginHost {
         };
         let (metrics, replay_idle) = (lent.metrics.clone(), config.replay_idle);
         let pool = Pool::start(limits, move || metrics.plugin_thread_lost())
-            .map_err(|error| PluginHostError::Threads(error.to_string()))?;
-        let host = PluginHost {
+            .map_err(PluginHostError::Threads)?;
+        Ok(PluginHost {
             config,
             services: Arc::new(Services::new(lent, pool, replay_idle)),
             current: ArcSwap::default(),
@@ -122,11 +133,22 @@ impl PluginHost {
             loaded: Mutex::default(),
             origin,
             kept: KeptModules::default(),
-        };
-        let mut loaded = host.lock_loaded();
-        let candidates = host.candidates();
-        host.remove_unused_copies(&candidates);
-        let mut generation = host.build(candidates, &mut loaded);
+        })
+    }
+
+    /// Makes the first generation. May be tried again after an error: what is in the process
+    /// already is not started twice.
+    pub fn load(&self) -> Result<(), PluginHostError> {
+        let mut loaded = self.lock_loaded();
+        if let Origin::Folders(copies) = &self.origin {
+            copies.make_folder().map_err(|error| {
+                let path = copies.dir().to_owned();
+                PluginHostError::StateDir { path, error }
+            })?;
+        }
+        let candidates = self.candidates();
+        self.remove_unused_copies(&candidates);
+        let mut generation = self.build(candidates, &mut loaded)?;
         let (failed, _) = generation::check(&generation, CheckFailed::Tolerated, |_| true);
         generation.remove(failed);
         let refused = generation.refused.iter();
@@ -138,8 +160,7 @@ impl PluginHost {
             return Err(PluginHostError::Refused(required));
         }
         drop(loaded);
-        host.swap(generation)?;
-        Ok(host)
+        self.swap(generation)
     }
 
     /// The generation to use for new work.
@@ -233,18 +254,24 @@ impl PluginHost {
         }
     }
 
-    /// Loads the libraries and makes the instances; what cannot be is among the refused.
-    pub(super) fn build(&self, candidates: Candidates, loaded: &mut Loaded) -> Generation {
+    /// Loads the libraries and makes the instances; what cannot be is among the refused. An error
+    /// is a want of room: none of them is missing for that.
+    pub(super) fn build(
+        &self,
+        candidates: Candidates,
+        loaded: &mut Loaded,
+    ) -> Result<Generation, PluginHostError> {
         let Candidates { files, mut refused } = candidates;
         let opened: Vec<Arc<Library>> = match &self.origin {
             Origin::Embedded(declarations) => declarations
                 .iter()
                 .filter_map(|declaration| keep(load::embedded(declaration.0), None, &mut refused))
                 .collect(),
-            Origin::Folders(copies) => files
-                .iter()
-                .filter_map(|(path, content)| {
-                    let opened = self.open(path, content, copies);
+            // All of them first: nothing is mapped before there is room for the last one.
+            Origin::Folders(copies) => copied(copies, &files, &mut refused)?
+                .into_iter()
+                .filter_map(|(path, content, copy)| {
+                    let opened = self.open(path, content, &copy);
                     keep(opened, Some(&content.sha256), &mut refused)
                 })
                 .collect(),
@@ -253,17 +280,17 @@ impl PluginHost {
         let libraries = self.start_new(unique, &mut refused, loaded);
         loaded.number += 1;
         let built =
-            generation::build(loaded.number, &libraries, refused, &self.config, &self.services);
+            generation::build(loaded.number, &libraries, refused, &self.config, &self.services)?;
         passed(Step::PluginsMade);
-        built
+        Ok(built)
     }
 
     /// Maps a library, unless all that is wanted of it runs elsewhere.
-    fn open(&self, path: &Path, content: &Content, copies: &Copies) -> Result<Library, LoadError> {
+    fn open(&self, path: &Path, content: &Content, copy: &Path) -> Result<Library, LoadError> {
         let config = self.config.library(path);
         if self.config.isolated().next().is_some() {
             let apart = (&self.config.process_settings(), &self.services);
-            match load::describe(path, content, copies, &config, apart) {
+            match load::describe(path, content, copy, &config, apart) {
                 Ok(described) if generation::is_apart(&described, &self.config) => {
                     return Ok(described);
                 }
@@ -274,7 +301,7 @@ impl PluginHost {
                 Err(error) => return Err(error),
             }
         }
-        load::open(path, content, copies, &config)
+        load::open(path, content, copy, &config)
     }
 
     /// Does a library hold the name of anything that is to run in a process of its own?
@@ -288,10 +315,13 @@ impl PluginHost {
     /// Is all that is wanted of it in processes of its own? Asks such a process.
     pub(super) fn runs_apart(&self, path: &Path, content: &Content) -> bool {
         let Origin::Folders(copies) = &self.origin else { return false };
+        if self.config.isolated().next().is_none() {
+            return false;
+        }
+        let Ok(copy) = copies.keep(path, content) else { return false };
         let apart = (&self.config.process_settings(), &self.services);
-        self.config.isolated().next().is_some()
-            && load::describe(path, content, copies, &self.config.library(path), apart)
-                .is_ok_and(|described| generation::is_apart(&described, &self.config))
+        load::describe(path, content, &copy, &self.config.library(path), apart)
+            .is_ok_and(|described| generation::is_apart(&described, &self.config))
     }
 
     /// Starts the libraries that are new in this process.
@@ -350,13 +380,36 @@ impl PluginHost {
                 return;
             }
         };
-        let kept = rated.iter().take(LIBRARIES_KEPT_MAX).filter_map(|sha256| copies.find(sha256));
+        let kept = rated.iter().take(self.config.keep_libraries);
+        let kept = kept.filter_map(|sha256| copies.find(sha256));
         let used = used.chain(kept).collect();
         if let Err(error) = copies.remove_unused(&used) {
             let dir = copies.dir().display();
             error!(%dir, %error, "Cannot remove unused copies of plugins.");
         }
     }
+}
+
+/// The private copy of each library that can be had.
+fn copied<'a>(
+    copies: &Copies,
+    files: &'a [(PathBuf, Content)],
+    refused: &mut Vec<Refusal>,
+) -> Result<Vec<(&'a Path, &'a Content, PathBuf)>, PluginHostError> {
+    let mut made = Vec::new();
+    for (path, content) in files {
+        match copies.keep(path, content) {
+            Ok(copy) => made.push((path.as_path(), content, copy)),
+            Err(error) if is_disk_full(&error) => {
+                return Err(PluginHostError::Copy { path: path.clone(), error });
+            }
+            Err(error) => {
+                let error = error.into_load_error(path);
+                refused.push(Refusal::of_library(&error, Some(content.sha256.clone())));
+            }
+        }
+    }
+    Ok(made)
 }
 
 /// The library, or what is refused.

@@ -63,7 +63,8 @@ pub fn inspect_file(path: &Path) -> io::Result<Result<Inspected, LoadError>> {
 
 fn open(path: &Path, config: &LibraryConfig, copies: &Copies) -> Result<Inspected, LoadError> {
     let content = file::read(path, config)?;
-    load::open(path, &content, copies, config).map(Inspected)
+    let copy = copies.keep(path, &content).map_err(|error| error.into_load_error(path))?;
+    load::open(path, &content, &copy, config).map(Inspected)
 }
 
 /// A folder for copies that goes away; what is mapped stays.

@@ -22,8 +22,6 @@ use super::module::Module;
 use super::slot::{Duty, Place, Slot};
 use crate::config::LibraryConfig;
 
-/// Most libraries whose copies are kept because they rated something: the newest.
-pub(super) const LIBRARIES_KEPT_MAX: usize = 32;
 /// How long a library that cannot be had is not tried again.
 const RETRY_DELAY: TimeDelta = TimeDelta::minutes(1);
 
@@ -86,7 +84,7 @@ impl PluginHost {
         }
         let settings = self.config.process_settings();
         let (source, apart) = (source_of(&copy), (&settings, &self.services));
-        let library = load::describe(&source, &content, copies, &LibraryConfig::default(), apart)
+        let library = load::describe(&source, &content, &copy, &LibraryConfig::default(), apart)
             .map_err(|error| error.to_string())?;
         let library = &Arc::new(library);
         let config = self.config.rating.get(name);
@@ -107,7 +105,7 @@ impl PluginHost {
 }
 
 /// What a copy was made of, as far as its name says it.
-fn source_of(copy: &std::path::Path) -> PathBuf {
+pub(super) fn source_of(copy: &std::path::Path) -> PathBuf {
     let stem = copy.file_stem().unwrap_or_default().to_string_lossy();
     let name = stem.rsplit_once('-').map_or(stem.as_ref(), |(name, _)| name);
     PathBuf::from(format!("{name}.so"))

@@ -10,7 +10,7 @@ use rated_plugin::raw::{ENTRY_SYMBOL, EntryFn, PluginDecl};
 
 use super::check::{self, Declared};
 use super::error::{LoadError, LoadErrorKind};
-use super::file::{self, Content, Copies};
+use super::file::{self, Content};
 use super::host_api::{self, Context, Services};
 use super::library::{Declaration, Library, LibraryInfo};
 use super::process::{self, ProcessSettings};
@@ -26,18 +26,17 @@ const RTLD_NODELETE: c_int = nix::libc::RTLD_NODELETE;
 pub(super) fn open(
     path: &Path,
     content: &Content,
-    copies: &Copies,
+    copy: &Path,
     config: &LibraryConfig,
 ) -> Result<Library, LoadError> {
     let refuse = |reason| LoadError::new(path, reason);
-    let copy = copies.keep(path, content)?;
-    let declaration = map(&copy).map_err(refuse)?;
+    let declaration = map(copy).map_err(refuse)?;
     passed(Step::PluginMapped);
     // SAFETY: it comes from the entry function of a library, whose author promises what
     // `check::read` needs.
     let declared = unsafe { check::read(declaration) }.map_err(refuse)?;
     let library = library(path.to_owned(), content.sha256.clone(), config, declared);
-    Ok(Library { copy: Some(copy), ..library })
+    Ok(Library { copy: Some(copy.to_owned()), ..library })
 }
 
 /// The same for a private copy that somebody else has made and checked.
@@ -52,18 +51,17 @@ pub(super) fn open_copy(copy: &Path, config: &LibraryConfig) -> Result<Library, 
 pub(super) fn describe(
     path: &Path,
     content: &Content,
-    copies: &Copies,
+    copy: &Path,
     config: &LibraryConfig,
     (settings, services): (&ProcessSettings, &Arc<Services>),
 ) -> Result<Library, LoadError> {
-    let copy = copies.keep(path, content)?;
     let refuse = |reason| LoadError::new(path, reason);
-    let described = process::describe(&copy, settings, services).map_err(refuse)?;
+    let described = process::describe(copy, settings, services).map_err(refuse)?;
     let process::Described { name, version, built_with, components } = described;
     let shown = components.iter().map(|component| component.info.clone()).collect();
     let (path, sha256, trusted) = (path.to_owned(), content.sha256.clone(), config.trusted);
     let info = LibraryInfo { path, name, version, built_with, sha256, trusted, components: shown };
-    Ok(Library { info, components, declaration: None, copy: Some(copy) })
+    Ok(Library { info, components, declaration: None, copy: Some(copy.to_owned()) })
 }
 
 /// From tables that are in this program, for tests.

@@ -19,6 +19,7 @@
     reason = "the interface is made of C tables; each use says who keeps which promise"
 )]
 
+mod backup;
 mod batches;
 mod call;
 mod check;
@@ -53,11 +54,13 @@ mod standing;
 mod turns;
 mod validate;
 
+pub use backup::KeptLibrary;
 pub use check::ABI;
 pub use collector::{COLLECT_ROWS_MAX, Collector};
 pub use config::{HostServices, PluginConfig};
 pub use error::{
-    AbiVersion, CallError, LoadError, LoadErrorKind, PluginHostError, Refusal, RefusedSubject,
+    AbiVersion, CallError, CopyError, KeysError, LoadError, LoadErrorKind, PluginHostError,
+    Refusal, RefusedSubject,
 };
 pub use fetcher::{Fetcher, SCOPES_MAX};
 pub use generation::{Checked, Generation};

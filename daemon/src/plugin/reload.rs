@@ -49,7 +49,7 @@ pub(super) fn reload(host: &PluginHost) -> Result<ReloadReport, PluginHostError>
     if changed.is_empty() && removed.is_empty() && nothing_new && !old.is_ailing() {
         return Ok(unchanged(&old));
     }
-    let new = host.build(candidates, &mut loaded);
+    let new = host.build(candidates, &mut loaded)?;
     let known =
         |info: &super::library::LibraryInfo| host.is_started(&info.path, &info.sha256, &before);
     let (failed, warnings) = generation::check(&new, CheckFailed::Strict, known);

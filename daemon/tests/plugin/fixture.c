@@ -89,12 +89,28 @@ static RatedStatus start(const RatedHostApi *api, RatedHostRef host) {
 #ifdef UNDEFINED
   return nobody_has_this();
 #endif
+#ifdef KEEPS_A_KEY
+  /* Once in a process, and not once more. */
+  static int starts;
+  if (starts++ > 0) {
+    return 11;
+  }
+#endif
   return START_STATUS;
 }
 
 static RatedStatus create(const RatedHostApi *api, RatedHostRef host, RatedBytes config,
                           void **out, RatedError *error) {
   (void)api, (void)host, (void)config, (void)error;
+#ifdef KEEPS_A_KEY
+  const RatedEdit edit = {.key = TEXT("made"), .value = TEXT("once")};
+  uint64_t revision = 0;
+  const RatedStatus kept = api->kv_apply(host, 0, &edit, 1, &revision, error);
+  if (kept != RATED_OK) {
+    *out = NULL;
+    return kept;
+  }
+#endif
   /* Nobody takes what comes with a refusal: it would be lost. */
   *out = CREATE_STATUS == RATED_OK ? malloc(1) : NULL;
   return CREATE_STATUS;

@@ -51,7 +51,7 @@ fn keys_and_values_have_limits() {
             let failure = keys(one, "eve", json!({"revision": 0, "set": set})).await.unwrap_err();
             assert_eq!(failure, Status::InvalidRequest);
         }
-        let set = json!({"a": "x".repeat(4 * 1024 * 1024 + 1)});
+        let set = json!({"a": "x".repeat(1024 * 1024 + 1)});
         let failure = keys(one, "eve", json!({"revision": 0, "set": set})).await.unwrap_err();
         assert_eq!(failure, Status::InvalidRequest);
     });

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
 
@@ -23,6 +24,8 @@ pub(crate) struct KeysLedger {
     revisions: Mutex<BTreeMap<String, Vec<Keys>>>,
     /// Who made each revision.
     authors: Mutex<Vec<String>>,
+    /// No change finds room.
+    pub(crate) is_full: AtomicBool,
     /// What is said to have rated something.
     pub(crate) libraries: Mutex<Vec<String>>,
 }
@@ -68,6 +71,9 @@ impl Ledger for KeysLedger {
     }
 
     fn kv_apply(&self, instance: &str, edit: &KvEdit) -> Result<u64> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Err(LedgerError::DiskFull { free_mib: 1, reserve_mib: 64 });
+        }
         let (current, mut keys) = self.at(instance, u64::MAX);
         if current != edit.revision {
             return Err(LedgerError::Conflict { current });

@@ -3,8 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
-use rated::plugin::{LibraryConfig, PluginConfig, PluginHost};
+use rated::ledger::is_disk_full;
+use rated::plugin::{
+    InstanceConfig, Isolation, LibraryConfig, PluginConfig, PluginHost, PluginHostError,
+};
 use rated_plugin::{AsOf, Status};
 
 use crate::fixture::build;
@@ -296,4 +300,49 @@ fn arrow_structs_that_break_the_rules_are_errors() {
     assert_eq!(said[5], "a batch has 0 columns where its schema has 1");
     assert_eq!(said[8], "the column `price` has 0 rows, its batch needs 1");
     assert_eq!(said[11], "the plugin gave no batch");
+}
+
+/// It may be tried again as often as somebody likes: what was loaded is not started twice.
+#[test]
+fn an_instance_that_finds_no_room_for_its_keys_is_made_when_there_is_some() {
+    let world = World::new();
+    let dir = plugins_dir(&world);
+    build(&dir.join("libfixture.so"), &["KEEPS_A_KEY"]);
+    let instance = |required| {
+        let (plugin, isolation, config) = (None, Isolation::Thread, serde_json::Map::new());
+        InstanceConfig { plugin, required, isolation, config }
+    };
+    let config = |required| PluginConfig {
+        plugin_dirs: vec![dir.clone()],
+        rating: [("fixture".to_owned(), instance(required))].into(),
+        ..world.config()
+    };
+    world.ledger.is_full.store(true, Ordering::SeqCst);
+    let host = PluginHost::new(config(true), world.services()).unwrap();
+
+    for _ in 0..2 {
+        let failure = host.load().unwrap_err();
+        assert!(matches!(failure, PluginHostError::NoRoomForKeys(_)), "{failure}");
+        assert!(is_disk_full(&failure), "{failure}");
+        assert!(host.generation().module("fixture").is_none());
+    }
+    world.ledger.is_full.store(false, Ordering::SeqCst);
+    host.load().unwrap();
+
+    assert!(host.generation().module("fixture").is_some(), "{:?}", host.generation().refused());
+    assert_eq!(world.metric("rated_plugin_generations"), "1");
+}
+
+/// What is not needed is nothing to wait for.
+#[test]
+fn an_instance_that_is_not_required_holds_up_no_start_on_a_full_disk() {
+    let world = World::new();
+    let dir = plugins_dir(&world);
+    build(&dir.join("libfixture.so"), &["KEEPS_A_KEY"]);
+    world.ledger.is_full.store(true, Ordering::SeqCst);
+    let config = PluginConfig { plugin_dirs: vec![dir], ..world.config() };
+
+    let host = PluginHost::start(config, world.services()).unwrap();
+
+    assert!(host.generation().module("fixture").is_none());
 }

@@ -94,6 +94,34 @@ fn a_library_that_rated_something_is_kept_and_loaded_when_it_is_asked_for() {
     assert_eq!(world.metric("rated_plugin_generations"), "1", "nothing of it is in the daemon");
 }
 
+/// The newest stay; those in use need no leave to.
+#[test]
+fn no_more_libraries_are_kept_than_the_configuration_says() {
+    let world = World::new();
+    let (host, path) = start(&world);
+    let mut rated = Vec::new();
+    for answer in ["2", "3", "4"] {
+        rated.push(host.generation().module("fixture").unwrap().library_sha256().to_owned());
+        install(&path, &[&format!("ANSWER=\"{answer}\"")]);
+        host.reload().unwrap();
+    }
+    drop(host);
+    rated.reverse();
+    world.ledger.libraries.lock().unwrap().clone_from(&rated);
+    let config = PluginConfig {
+        plugin_dirs: vec![path.parent().unwrap().to_owned()],
+        keep_libraries: 2,
+        ..world.config()
+    };
+
+    let host = PluginHost::start(config, world.services()).unwrap();
+
+    let kept: Vec<String> =
+        host.kept_libraries(&rated).into_iter().map(|library| library.sha256).collect();
+    assert_eq!(kept, rated[..2]);
+    assert_eq!(answer(&world, &host), "4");
+}
+
 #[test]
 fn a_reload_without_changes_does_nothing() {
     let world = World::new();

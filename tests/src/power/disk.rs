@@ -152,6 +152,21 @@ impl Disk {
         files
     }
 
+    /// A folder, with all that is in it, is no more.
+    pub fn delete(&mut self, path: &str) {
+        let below = format!("{path}/");
+        let is_in = |node: &Node| node.path == path || node.path.starts_with(&below);
+        let gone = self.nodes.iter().filter(|(_, node)| is_in(node));
+        for inode in gone.map(|(inode, _)| *inode).collect::<Vec<_>>() {
+            self.unlink(inode);
+        }
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = self.nodes.values_mut().find(|node| node.path == parent && node.is_linked);
+        if let Some(Node { content: Content::Folder(folder), .. }) = parent {
+            folder.change(vec![(name.into(), None)]);
+        }
+    }
+
     pub(super) fn lookup(&self, folder: u64, name: &OsStr) -> Result<u64, DiskError> {
         self.alive()?;
         self.folder(folder)?.names.get(name).copied().ok_or(DiskError::NotFound)
@@ -196,6 +211,7 @@ impl Disk {
             return Err(DiskError::Exists);
         }
         let path = self.path_in(folder, name);
+        self.harm_at(&path, Access::Make)?;
         let content = match kind {
             Kind::File => Content::File(File::default()),
             Kind::Folder => Content::Folder(Folder::default()),
@@ -340,7 +356,11 @@ impl Disk {
     }
 
     fn harm(&mut self, inode: u64, access: Access) -> Result<Verdict, DiskError> {
-        let path = self.nodes.get(&inode).map_or("", |node| &node.path);
+        let path = self.nodes.get(&inode).map_or_else(String::new, |node| node.path.clone());
+        self.harm_at(&path, access)
+    }
+
+    fn harm_at(&mut self, path: &str, access: Access) -> Result<Verdict, DiskError> {
         for fault in &mut self.faults {
             if fault.access != access || fault.times == 0 || !path.contains(fault.path) {
                 continue;

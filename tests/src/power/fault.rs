@@ -19,6 +19,8 @@ pub enum Access {
     Sync,
     /// [`Access::Sync`] of the content alone (`fdatasync`).
     DataSync,
+    /// Of a file or a folder that is not there yet.
+    Make,
 }
 
 /// What is to go wrong, from the moment it is added on.

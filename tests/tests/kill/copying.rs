@@ -29,9 +29,10 @@ const BEFORE_ITS_NAME: [&str; 5] = [
 const AFTER_ITS_NAME: [&str; 2] = ["backup.manifest_named", "backup.old_removed"];
 /// In the daemon.
 const IN_THE_DAEMON: &str = "backup.spooled";
-const BEFORE_THERE_IS_A_LEDGER: [&str; 5] = [
+const BEFORE_THERE_IS_A_LEDGER: [&str; 6] = [
     "restore.checked",
     "restore.part_copied",
+    "restore.libraries_copied",
     "restore.files_copied",
     "restore.records_written",
     "restore.built",
@@ -106,7 +107,8 @@ impl Copies {
 
     fn restore(&self, from: &Path, config: &Path, kill_at: Option<&str>) -> Output {
         let (from, config) = (from.to_str().unwrap(), config.join("rated.toml"));
-        self.run(&["restore", "--from", from, "--config", config.to_str().unwrap()], kill_at)
+        let config = config.to_str().unwrap();
+        self.run(&["restore", "--with-libraries", "--from", from, "--config", config], kill_at)
     }
 
     /// A place for a daemon without a ledger.

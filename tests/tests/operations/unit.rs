@@ -1,13 +1,14 @@
 //! The systemd unit: sound, closed off, and told what it waits for.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use rated_tests::{DataSet, Process, build_folder, run};
+use rated_tests::{DataSet, Process, build_folder, is_root, run};
 use tempfile::TempDir;
 
 use crate::steady_config;
@@ -112,28 +113,35 @@ fn the_unit_does_not_start_a_wrong_configuration_again() {
 /// Closed to programs, as on many servers.
 #[test]
 fn a_check_loads_plugins_where_the_temporary_folder_is_mounted_noexec() {
+    if !is_root() {
+        println!("NOT RUN: only root can mount a file system, and this is not root");
+        return;
+    }
     let folder = TempDir::new().unwrap();
     let data = DataSet::ending_lately(2, 1, 1, 1);
     let file = steady_config(folder.path(), 1, (data.begin, data.end()));
     let closed = folder.path().join("closed");
     fs::create_dir(&closed).unwrap();
-    let commands = r#"
-        mount -t tmpfs -o noexec none "$TMPDIR" || exit 99
-        "$0" check --config "$1" && mount -t tmpfs -o noexec none /var/tmp
-        "$0" check --config "$1""#;
+    let checked = |folders: &str| {
+        let commands = format!(
+            r#"for folder in {folders}; do mount -t tmpfs -o noexec none "$folder" || exit 99; done
+            exec "$0" check --config "$1""#
+        );
+        let mut shell = Command::new("unshare");
+        shell.args(["--mount", "sh", "-c", &commands]).arg(build_folder().join("rated")).arg(&file);
+        run(shell.env("TMPDIR", &closed))
+    };
 
-    let mut shell = Command::new("unshare");
-    shell.args(["--mount", "sh", "-c", commands]).arg(build_folder().join("rated")).arg(&file);
-    let (_, said) = run(shell.env("TMPDIR", &closed));
-
-    if said.contains("peration not permitted") || said.contains("ermission denied") {
-        println!("NOT RUN: only root mounts: {said}");
-        return;
-    }
-    assert!(said.contains(": fine: 2 metrics"), "{said}");
+    let (succeeded, said) = checked("\"$TMPDIR\"");
+    assert!(succeeded && said.contains(": fine: 2 metrics"), "{said}");
     // With both closed it says what to do.
-    assert!(said.contains("it is mounted `noexec`\n(hint: TMPDIR names"), "{said}");
+    let (succeeded, said) = checked("\"$TMPDIR\" /var/tmp");
+    let expected = "it is mounted `noexec`\n(hint: TMPDIR names";
+    assert!(!succeeded && said.contains(expected), "{said}");
 }
+
+/// Who has no name on this machine, in the place of the user and group `rated`.
+const RATED: u32 = 61_234;
 
 /// Commands of the text that says how it is installed, in a root folder of their own.
 #[test]
@@ -149,7 +157,11 @@ fn what_is_installed_as_the_text_says_is_a_daemon_that_can_start() {
     let (outside, commands): (Vec<&str>, Vec<&str>) = block.lines().partition(is_elsewhere);
     assert_eq!(outside.len(), 4, "{outside:?}");
     let commands = commands.join("\n").replace("target/release", build_folder().to_str().unwrap());
-    let commands = commands.replace("-o root -g rated ", "");
+    // Only root can give files away; and the daemon then runs as somebody else, as it should.
+    let group = if is_root() { format!("-o root -g {RATED} ") } else { String::new() };
+    assert_eq!(commands.matches("-o root -g rated ").count(), 2, "{commands}");
+    let commands = commands.replace("-o root -g rated ", &group);
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
 
     let mut shell = Command::new("sh");
     shell.args(["-euc", &commands]).current_dir(repository()).env("ROOT", root.path());
@@ -159,22 +171,40 @@ fn what_is_installed_as_the_text_says_is_a_daemon_that_can_start() {
     let at = |path: &str| root.path().join(path);
     let installed = fs::read_to_string(at("etc/systemd/system/rated.service")).unwrap();
     assert_eq!(installed, unit());
-    for file in ["rated.toml", "metrics.toml", "policy.toml"] {
-        let mode = fs::metadata(at("etc/rated").join(file)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o7777, 0o640, "{file}");
+    let configured = ["rated.toml", "metrics.toml", "policy.toml"];
+    let configured = configured.map(|file| (format!("etc/rated/{file}"), 0o640));
+    for (file, mode) in configured.into_iter().chain([("etc/rated".to_owned(), 0o750)]) {
+        let found = fs::metadata(at(&file)).unwrap();
+        assert_eq!(found.mode() & 0o7777, mode, "{file}");
+        if is_root() {
+            assert_eq!((found.uid(), found.gid()), (0, RATED), "{file}");
+        }
+    }
+    // Plugins are for nobody but root to write.
+    let plugins: Vec<_> = fs::read_dir(at("usr/lib/rated/plugins")).unwrap().collect();
+    assert!(plugins.len() >= 6, "{plugins:?}");
+    for file in plugins.into_iter().map(|plugin| plugin.unwrap().path()) {
+        let found = fs::metadata(&file).unwrap();
+        assert_eq!(found.mode() & 0o022, 0, "{}", file.display());
+        assert!(!is_root() || found.uid() == 0, "{}", file.display());
     }
     let file = at("etc/rated/rated.toml");
     let daemon = fs::read_to_string(&file).unwrap();
     // The unit gives it this folder to write, and no other.
     assert!(daemon.lines().any(|line| line == "state_dir = \"/var/lib/rated\""), "{daemon}");
     assert!(unit().contains("\nStateDirectory=rated\n"));
-    let mut check = Command::new(at("usr/bin/rated"));
+    let mut check = as_rated(&at("usr/bin/rated"));
     check.args(["check", "--config", file.to_str().unwrap()]);
     let (succeeded, said) =
         run(check.env("RATED__DAEMON__PLUGIN_DIRS", at("usr/lib/rated/plugins")));
     assert!(succeeded && said.contains(": fine: "), "{said}");
-    // And it runs from there, with a state folder where it may write in this test.
-    let mut serve = Command::new(at("usr/bin/rated"));
+    // And it runs from there, with a state folder as the unit makes it.
+    fs::create_dir(at("var")).unwrap();
+    fs::set_permissions(at("var"), fs::Permissions::from_mode(0o700)).unwrap();
+    if is_root() {
+        chown(at("var"), Some(RATED), Some(RATED)).unwrap();
+    }
+    let mut serve = as_rated(&at("usr/bin/rated"));
     serve.args(["serve", "--config", file.to_str().unwrap()]);
     serve.env("RATED__DAEMON__PLUGIN_DIRS", at("usr/lib/rated/plugins"));
     serve.env("RATED__DAEMON__STATE_DIR", at("var")).env("RATED__API__LISTEN", "127.0.0.1:0");
@@ -182,6 +212,17 @@ fn what_is_installed_as_the_text_says_is_a_daemon_that_can_start() {
     serve.wait_for_output("it has started", |output| output.contains("Started.").then_some(()));
     serve.signal("TERM");
     assert!(serve.wait(Duration::from_secs(45)).success());
+}
+
+/// As the user that the unit names, if this is root; else as whoever this is.
+fn as_rated(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    if is_root() {
+        command.uid(RATED).gid(RATED);
+    } else {
+        println!("NOT RUN: as another user; this is not root");
+    }
+    command
 }
 
 /// What `pyscripts` puts around a script, seen with `strace`; without one of these it refuses to

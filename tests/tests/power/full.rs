@@ -1,14 +1,17 @@
 //! A start on a disk that is full: what is there can be read, or the start waits; nobody has to
 //! come and start it again.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use rated_tests::{Access, Disk, DiskError, Fault, Random, wait_until};
+use rated_tests::{Access, Disk, DiskError, Fault, MountedDisk, Random, wait_until};
 use reqwest::Method;
 use serde_json::Value;
 
 use crate::faults::{expect_exact, push, ready, said, send, settled, start, total};
-use crate::site::Site;
+use crate::site::{METRICS, Site, configuration, program};
 
 const MEBIBYTE: u64 = 1 << 20;
 const WAITS: &str = "The disk is full, the start waits until there is room.";
@@ -73,6 +76,33 @@ fn a_start_on_a_full_disk_waits_and_goes_on_when_there_is_room() {
     }
 }
 
+/// Room for the ledger, and then none for the plugins: for their folder, or for a copy.
+#[test]
+fn a_start_that_finds_no_room_for_its_plugins_waits_as_well() {
+    for access in [Access::Make, Access::Write, Access::Sync] {
+        let (mut disk, known) = disk_with_a_push();
+        disk.delete("state/plugins");
+        disk.faults.push(Fault::fails(access, "state/plugins", DiskError::Full));
+        waits(disk, &known, |disk| disk.faults.clear());
+    }
+}
+
+/// The first change of a start says what is measured.
+#[test]
+fn a_start_whose_first_change_finds_no_room_serves_and_collects_when_there_is_some() {
+    let mut disk = Disk::default();
+    disk.faults.push(Fault::fails(Access::Make, "state/plugins", DiskError::Full));
+    let mut site = Site::start_to_say(disk, WAITS);
+    let full = Fault::fails(Access::Write, "ledger/db", DiskError::Full);
+
+    site.disk.with(|disk| disk.faults = vec![full]);
+    site.serves();
+    assert_eq!(total(&site).status, 200, "nothing is nothing");
+    site.disk.with(|disk| disk.faults.clear());
+
+    expect_exact(&site, &[], &[]);
+}
+
 /// The system says that there is room, and there is none: a quota, for example.
 #[test]
 fn a_start_whose_writes_find_no_room_waits_as_well() {
@@ -106,4 +136,42 @@ fn a_first_start_on_a_nearly_full_disk_waits() {
     site.disk.with(|disk| disk.quota = 500 * MEBIBYTE);
 
     site.serves();
+}
+
+/// Exit code and what was said, with temporary files on that disk.
+fn rated(arguments: &[&str], temporary: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(program());
+    let output = command.args(arguments).env("TMPDIR", temporary).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Whoever runs it from a script can tell "later" from "never".
+#[test]
+fn commands_that_find_no_room_end_with_75() {
+    let site = settled();
+    assert_eq!(push(&site, "before").status, 204);
+    let disk = MountedDisk::mount(Disk::default());
+    let (backup, file) = (disk.path().join("backup"), disk.path().join("rated.toml"));
+    fs::write(&file, configuration(&disk.path())).unwrap();
+    fs::write(disk.path().join("metrics.toml"), METRICS).unwrap();
+    let (backup, file) = (backup.to_str().unwrap(), file.to_str().unwrap());
+    let take = ["ledger", "--url", site.url(), "backup", "--to", backup];
+    let restore = ["ledger", "restore", "--from", backup, "--config", file];
+    let check = ["check", "--config", file];
+
+    for arguments in [&take[..], &restore, &check] {
+        let mut codes = Vec::new();
+        // How much each of them needs is its own affair.
+        for free in [0, 10_000, 1_000_000, 500 * MEBIBYTE] {
+            disk.with(|disk| disk.quota = disk.used() + free);
+            let (code, said) = rated(arguments, &disk.path());
+            codes.push(code);
+            match code {
+                Some(0) => break,
+                code => assert_eq!(code, Some(75), "{arguments:?}, {free}: {said}"),
+            }
+        }
+        assert_eq!((codes[0], codes[codes.len() - 1]), (Some(75), Some(0)), "{arguments:?}");
+    }
 }

@@ -22,6 +22,7 @@ const DAYS: i64 = 24;
 const WAIT_PERIODS: i64 = 2;
 /// What the collector measures of each scope in each period.
 pub(crate) const QUANTITY: u64 = 2;
+pub(crate) const METRICS: &str = "[[metric]]\nname = \"usage\"\nunit = \"u\"\n";
 pub(crate) const SCOPES: [&str; 3] = ["scope-0", "scope-1", "scope-2"];
 
 /// The program with the plugins that it needs, small: it reads them at each start.
@@ -44,6 +45,10 @@ fn programs() -> &'static Path {
         folder
     });
     folder.path()
+}
+
+pub(crate) fn program() -> PathBuf {
+    programs().join("rated")
 }
 
 /// A source that answers at once is among the plugins of the hostile set; nobody else builds
@@ -87,9 +92,8 @@ pub(crate) struct Site {
 fn spawn(state: &Path) -> (Process, TempDir) {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("rated.toml"), configuration(state)).unwrap();
-    let metrics = "[[metric]]\nname = \"usage\"\nunit = \"u\"\n";
-    fs::write(folder.path().join("metrics.toml"), metrics).unwrap();
-    let mut command = Command::new(programs().join("rated"));
+    fs::write(folder.path().join("metrics.toml"), METRICS).unwrap();
+    let mut command = Command::new(program());
     command.arg("serve").arg("--config").arg(folder.path().join("rated.toml"));
     (Process::start("rated", command.env("RATED_LOG", "info")), folder)
 }
@@ -203,6 +207,10 @@ impl Site {
         }
     }
 
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     pub(crate) fn output(&self) -> String {
         self.process.output()
     }
@@ -224,7 +232,7 @@ pub(crate) enum Asked {
     Broken(String),
 }
 
-fn configuration(disk: &Path) -> String {
+pub(crate) fn configuration(disk: &Path) -> String {
     let plugins = programs().join("plugins");
     let (state, plugins) = (disk.join("state"), plugins.display());
     let state = state.display();

@@ -14,6 +14,7 @@ use rust_decimal::Decimal;
 use serde_json::json;
 
 use crate::api::{CycleReport, CycleView, ModuleRoute, Plugins};
+use crate::plugin::KeptLibrary;
 use crate::rating::{CallFailure, ModuleSet, Modules, Rater, RatingModule};
 
 #[derive(Debug, Default)]
@@ -71,6 +72,14 @@ impl Plugins for FakePlugins {
 
     fn has_collector(&self, name: &str) -> bool {
         name == "prometheus"
+    }
+
+    fn kept_libraries(&self, _: &[String]) -> Vec<KeptLibrary> {
+        Vec::new()
+    }
+
+    fn read_kept_library(&self, _: &str, _: u64, _: usize) -> Option<std::io::Result<Vec<u8>>> {
+        None
     }
 }
 

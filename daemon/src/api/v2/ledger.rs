@@ -4,6 +4,8 @@
 //! figures, and what is damaged is named with its scopes: both are for administrators, whatever a
 //! rule allows.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use warp::http::StatusCode;
 
@@ -16,7 +18,9 @@ use crate::api::dates;
 use crate::api::failure::Failure;
 use crate::api::openapi::{Input, Kind};
 use crate::api::policy::{self, Action};
-use crate::ledger::{BACKUP_PIECE_SIZE_MAX, BackupPart, BackupRead, Finding, hex};
+use crate::ledger::{
+    BACKUP_PIECE_SIZE_MAX, BackupPart, BackupRead, Finding, Ledger, LedgerError, hex,
+};
 
 const FROM: &[Input] = &[Input::new(
     "from",
@@ -78,8 +82,14 @@ pub(crate) fn show_finding(finding: &Finding) -> Value {
 pub(crate) async fn begin_backup(context: &Context, call: &Call) -> Result<Answer, Failure> {
     check_sight(call, &policy::BACK_UP_LEDGER)?;
     let now = context.clock.now();
-    let plan = context.ledger(move |ledger| ledger.begin_backup(now)).await?;
+    let begin = move |ledger: &dyn Ledger| Ok((ledger.begin_backup(now)?, ledger.libraries()?));
+    let (plan, rated) = context.ledger(begin).await?;
+    let plugins = Arc::clone(&context.plugins);
+    let kept = context.block(move || Ok::<_, Failure>(plugins.kept_libraries(&rated))).await?;
     let files = plan.files.iter().map(|(name, size)| json!({"name": name, "size": size}));
+    let libraries = kept.iter().map(
+        |library| json!({"name": library.name, "sha256": library.sha256, "size": library.size}),
+    );
     let plan = json!({
         "id": plan.id.to_string(),
         "taken_at": dates::zoned(now),
@@ -87,6 +97,7 @@ pub(crate) async fn begin_backup(context: &Context, call: &Call) -> Result<Answe
         "format": plan.format,
         "records_size": plan.records_size,
         "files": files.collect::<Vec<_>>(),
+        "libraries": libraries.collect::<Vec<_>>(),
     });
     Ok(Answer::with_status(StatusCode::CREATED, AnswerBody::Document(plan)))
 }
@@ -104,6 +115,27 @@ pub(crate) async fn records(context: &Context, call: &Call) -> Result<Answer, Fa
 pub(crate) async fn file(context: &Context, call: &Call) -> Result<Answer, Failure> {
     let name = call.capture(1).unwrap_or_default().to_owned();
     piece(context, call, BackupPart::File(name)).await
+}
+
+/// A library that rated something: what is rated again as it was needs it.
+pub(crate) async fn library(context: &Context, call: &Call) -> Result<Answer, Failure> {
+    let id = id(call)?;
+    let sha256 = call.capture(1).unwrap_or_default().to_owned();
+    let parameters = Parameters::read(call, PIECE)?;
+    let offset = bytes(&parameters, "offset")?.unwrap_or(0);
+    let size = bytes(&parameters, "size")?.unwrap_or(BACKUP_PIECE_SIZE_MAX);
+    let size = usize::try_from(size.min(BACKUP_PIECE_SIZE_MAX)).expect("some MiB");
+    // Nothing of the ledger, so that the backup is known to be read.
+    let (part, now) = (BackupPart::Records, context.clock.now());
+    let read = BackupRead { id, part, offset: 0, size: 0, now };
+    context.ledger(move |ledger| ledger.read_backup(&read)).await?;
+    let plugins = Arc::clone(&context.plugins);
+    let read = context.block(move || {
+        let bytes = plugins.read_kept_library(&sha256, offset, size);
+        let bytes = bytes.ok_or_else(|| Failure::not_found(format!("no library {sha256}")))?;
+        bytes.map_err(|error| Failure::from(LedgerError::Store(error.into())))
+    });
+    Ok(Answer::text(OCTETS, read.await?))
 }
 
 async fn piece(context: &Context, call: &Call, part: BackupPart) -> Result<Answer, Failure> {
@@ -145,10 +177,15 @@ pub(crate) mod describe {
     use serde_json::{Value, json};
 
     use super::{BEGINNING, FROM, OCTETS, PIECE};
-    use crate::api::openapi::{Input, Operation, named, schemas};
+    use crate::api::openapi::{Input, Kind, Operation, named, schemas};
 
     const ID: Input = Input::text("id", "What the begin of the backup gave.");
     const NAME: Input = Input::text("name", "The name of a data file.");
+    const LIBRARY: Input = Input::new("sha256", Kind::Schema(sha256), "The checksum of a library.");
+
+    fn sha256() -> Value {
+        json!({"type": "string", "pattern": "^[0-9a-f]{64}$"})
+    }
 
     fn finding() -> Value {
         let or_null = |text: &str| json!({"type": ["string", "null"], "description": text});
@@ -189,6 +226,8 @@ pub(crate) mod describe {
 
     pub(crate) fn begin_backup() -> Operation {
         let file = schemas::record(&json!({"name": {"type": "string"}, "size": size()}));
+        let library = json!({"name": {"type": "string"}, "sha256": sha256(), "size": size()});
+        let library = schemas::record(&library);
         let members = json!({
             "id": {"type": "string"},
             "taken_at": schemas::date(),
@@ -196,6 +235,7 @@ pub(crate) mod describe {
             "format": size(),
             "records_size": size(),
             "files": schemas::list(&file),
+            "libraries": schemas::list(&library),
         });
         Operation::new("Begin a backup of the ledger as it is now")
             .says(
@@ -225,6 +265,13 @@ pub(crate) mod describe {
     pub(crate) fn file() -> Operation {
         octets(Operation::new("Some bytes of a backup's file").inputs(&[ID, NAME]).inputs(PIECE))
             .refuses(404, "no such backup or file")
+    }
+
+    pub(crate) fn library() -> Operation {
+        octets(Operation::new("Some bytes of a library that rated something"))
+            .inputs(&[ID, LIBRARY])
+            .inputs(PIECE)
+            .refuses(404, "no such backup or library")
     }
 
     pub(crate) fn digest() -> Operation {

@@ -14,18 +14,18 @@ use reqwest::Method;
 use serde_json::Value;
 use sha2::Digest as _;
 
-use super::manifest::{FORMAT, Manifest, Part};
+use super::manifest::{DATA, FORMAT, LIBRARIES, Manifest, Part};
 use super::{FileError, hash_of, hex, lock, owner, readable, sync_folder};
 use crate::cli::client::{Client, ClientError, Server};
 use crate::cli::progress::Progress;
 use crate::cli::{Environment, Outcome, terminal};
 use crate::fault::{Step, passed};
 use crate::ledger::BACKUP_PIECE_SIZE_MAX;
+use crate::plugin::KeptLibrary;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 const BACKUPS: [&str; 3] = ["v2", "ledger", "backups"];
-const DATA: &str = "data";
 
 /// Says that a folder is a backup; who writes holds its lock.
 const MARKER: &str = "rated-backup";
@@ -57,10 +57,11 @@ pub(super) fn run(to: &Path, server: &Server, environment: &Environment) -> Outc
     passed(Step::BackupManifestNamed);
     remove_others(to, &manifest)?;
     terminal::print(&format!(
-        "backup of {}: {} in {} files, {} copied, {} there already\n",
+        "backup of {}: {} in {} files, {} of them libraries, {} copied, {} there already\n",
         manifest.taken_at,
-        readable(manifest.parts().map(|part| part.size).sum()),
-        manifest.files.len() + 1,
+        readable(manifest.with_libraries().map(|part| part.size).sum()),
+        manifest.with_libraries().count(),
+        manifest.libraries.len(),
         readable(copy.bytes_copied),
         readable(copy.bytes_kept),
     ))?;
@@ -76,11 +77,12 @@ fn claim(to: &Path) -> Result<File, Failed> {
     if !is_free && !to.join(MARKER).exists() && !Manifest::is_in(to) {
         return Err(NotOurs { path: to.to_owned() }.into());
     }
-    let data = to.join(DATA);
     fs::create_dir_all(to).map_err(FileError::of("make", to))?;
     let marker = lock(&to.join(MARKER))?;
     sync_folder(to)?;
-    fs::create_dir_all(&data).map_err(FileError::of("make", &data))?;
+    for folder in [to.join(DATA), to.join(LIBRARIES)] {
+        fs::create_dir_all(&folder).map_err(FileError::of("make", &folder))?;
+    }
     Ok(marker)
 }
 
@@ -101,7 +103,8 @@ impl Copying<'_> {
         let id = text(client, plan, "id")?;
         // A manifest that cannot be read is replaced.
         let before = Manifest::read(to).ok();
-        let sizes = plan["files"].as_array().into_iter().flatten().chain([plan]);
+        let lists = [&plan["files"], &plan["libraries"]].into_iter();
+        let sizes = lists.filter_map(Value::as_array).flatten().chain([plan]);
         let size = |part: &Value| part["size"].as_u64().or(part["records_size"].as_u64());
         let bytes_total = sizes.filter_map(size).sum();
         let progress = Progress::new();
@@ -130,6 +133,10 @@ impl Copying<'_> {
             let size = file["size"].as_u64().ok_or_else(|| self.client.strange(&name))?;
             files.push(self.copy_file(&name, size)?);
         }
+        let mut libraries = Vec::new();
+        for library in self.client.list(plan, "libraries")? {
+            libraries.push(self.copy_library(library)?);
+        }
         let records = Part {
             name: "records".to_owned(),
             file: format!("records.{}", self.id),
@@ -138,8 +145,41 @@ impl Copying<'_> {
         };
         let records = self.fetch(records, 0, sha2::Sha256::new(), &["records"])?;
         sync_folder(&self.to.join(DATA))?;
+        sync_folder(&self.to.join(LIBRARIES))?;
         sync_folder(self.to)?;
-        Ok(Manifest { format: FORMAT, taken_at, change, ledger_format, records, files })
+        Ok(Manifest { format: FORMAT, taken_at, change, ledger_format, records, files, libraries })
+    }
+
+    /// Its checksum tells what is there of it already, and whether all has come.
+    fn copy_library(&mut self, library: &Value) -> Result<Part, Failed> {
+        let strange = || self.client.strange(&library.to_string());
+        let size = library["size"].as_u64().ok_or_else(strange)?;
+        let name = text(self.client, library, "name")?;
+        let sha256 = text(self.client, library, "sha256")?;
+        let kept = KeptLibrary { name: name.clone(), sha256: sha256.clone(), size };
+        if !kept.is_sound() {
+            return Err(strange().into());
+        }
+        let part = Part { file: format!("{LIBRARIES}/{name}"), name, size, sha256: sha256.clone() };
+        let path = self.to.join(&part.file);
+        let (mut hasher, mut there) = (sha2::Sha256::new(), 0);
+        if path.exists() {
+            (hasher, there) = hash_of(&path, size)?;
+        }
+        let below = ["libraries", sha256.as_str()];
+        self.bytes_kept += there;
+        self.show();
+        let fetched = self.fetch(part.clone(), there, hasher, &below)?;
+        if fetched.sha256 == sha256 {
+            return Ok(fetched);
+        }
+        // What was there was torn, or of something else.
+        self.bytes_kept -= there;
+        let fetched = self.fetch(part, 0, sha2::Sha256::new(), &below)?;
+        if fetched.sha256 != sha256 {
+            return Err(self.client.strange("a library that does not fit its checksum").into());
+        }
+        Ok(fetched)
     }
 
     fn copy_file(&mut self, name: &str, size: u64) -> Result<Part, Failed> {
@@ -216,7 +256,10 @@ fn text(client: &Client, value: &Value, name: &str) -> Result<String, ClientErro
 
 /// Files of backups before, and what was interrupted. What does not have one of our names stays.
 fn remove_others(to: &Path, manifest: &Manifest) -> Result<(), FileError> {
-    let is_wanted = |file: &str| manifest.parts().any(|part| part.file == file);
+    let is_wanted = |file: &str| manifest.with_libraries().any(|part| part.file == file);
+    remove_from(&to.join(LIBRARIES), &|name| {
+        KeptLibrary::is_name(name) && !is_wanted(&format!("{LIBRARIES}/{name}"))
+    })?;
     remove_from(&to.join(DATA), &|name| is_data(name) && !is_wanted(&format!("{DATA}/{name}")))?;
     remove_from(to, &|name| is_records(name) && !is_wanted(name))
 }

@@ -61,8 +61,8 @@ pub(super) enum LedgerCommand {
     /// Copy the ledger of the running daemon into a folder
     ///
     /// What is there already is not copied again. The daemon gives one backup at a time: another
-    /// one that is begun ends the first. Files are for whoever runs this alone. Configuration, and
-    /// the libraries in `plugins` of the state folder, are not in it.
+    /// one that is begun ends the first. Files are for whoever runs this alone. In it are libraries
+    /// of plugins that rated something, too; the configuration is not.
     Backup {
         /// The folder, on this machine: a backup, an empty one, or none yet
         #[arg(long, value_name = "DIR")]
@@ -76,6 +76,10 @@ pub(super) enum LedgerCommand {
         /// A folder that `rated ledger backup` has written
         #[arg(long, value_name = "DIR")]
         from: PathBuf,
+        /// Restore the libraries of plugins, too, by which `rated ledger audit` rates old rows
+        /// again. The daemon runs them: only if nobody else could write that folder
+        #[arg(long)]
+        with_libraries: bool,
         #[command(flatten)]
         file: ConfigFile,
     },
@@ -96,7 +100,13 @@ pub(super) fn run(
         LedgerCommand::Verify { file, accept: true, .. } => verify::accept(&file.path, environment),
         LedgerCommand::Audit { arguments } => audit::run(arguments, server, clock, environment),
         LedgerCommand::Backup { to } => backup::run(to, server, environment),
-        LedgerCommand::Restore { from, file } => restore::run(from, &file.path, environment),
+        LedgerCommand::Restore { from, with_libraries, file } => {
+            let libraries = match with_libraries {
+                true => restore::Libraries::Restored,
+                false => restore::Libraries::LeftOut,
+            };
+            restore::run(from, libraries, &file.path, environment)
+        }
     }
 }
 

@@ -3,12 +3,16 @@
 //! Only where there is none. Everything is checked before anything is written; the ledger is built
 //! beside its place and moved there at the end. One that was interrupted goes on. What root has
 //! restored belongs to the owner of the state folder, so that the daemon can open it.
+//!
+//! Libraries of plugins are code that the daemon runs when it is asked to rate old rows again, and
+//! nothing in a backup proves who has written it: they are restored for those only who say that
+//! nobody else could. The daemon loads none but those that the ledger has the checksum of.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::manifest::{Manifest, Part};
+use super::manifest::{DATA, Manifest, ManifestError, Part};
 use super::owner::{Owner, make_private};
 use super::{FileError, LEDGER_DIR, hash_of, hex, lock, readable, sync_folder};
 use crate::cli::progress::Progress;
@@ -16,10 +20,17 @@ use crate::cli::{Environment, Outcome, terminal};
 use crate::config::Config;
 use crate::fault::{Step, passed};
 use crate::ledger::sled::restore_records;
+use crate::plugin::KeptLibrary;
 
 /// Where it is built.
 const STAGING_DIR: &str = "ledger.restoring";
-const DATA: &str = "data";
+
+/// What becomes of the libraries in a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Libraries {
+    Restored,
+    LeftOut,
+}
 
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -31,7 +42,12 @@ struct Occupied {
     path: PathBuf,
 }
 
-pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outcome {
+pub(super) fn run(
+    from: &Path,
+    libraries: Libraries,
+    config: &Path,
+    environment: &Environment,
+) -> Outcome {
     make_private();
     let config = Config::load(config, environment.iter().cloned())?;
     let state_dir = config.daemon.state_dir;
@@ -42,12 +58,7 @@ pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outc
     let manifest = Manifest::read(from)?;
     let total: u64 = manifest.parts().map(|part| part.size).sum();
     let mut progress = Progress::new();
-    let mut bytes_done = 0;
-    for part in manifest.parts() {
-        part.check(from)?;
-        bytes_done += part.size;
-        progress.show(|| format!("checked {} of {}", readable(bytes_done), readable(total)));
-    }
+    check(from, &manifest, libraries, &mut progress)?;
     let owner = Owner::of(&state_dir)?;
     owner.check(&state_dir)?;
     passed(Step::RestoreChecked);
@@ -57,7 +68,7 @@ pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outc
     let lock_path = state_dir.join("restore.lock");
     let lock = lock(&lock_path)?;
     owner.give(&lock_path)?;
-    bytes_done = 0;
+    let mut bytes_done = 0;
     for part in &manifest.files {
         copy(from, &data.join(&part.name), part)?;
         bytes_done += part.size;
@@ -66,6 +77,10 @@ pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outc
     }
     sync_folder(&data)?;
     passed(Step::RestoreFilesCopied);
+    if libraries == Libraries::Restored {
+        restore_libraries(from, &manifest, &state_dir, owner)?;
+        passed(Step::RestoreLibrariesCopied);
+    }
     remove_rest(&staging)?;
     let records = from.join(&manifest.records.file);
     let records = File::open(&records).map_err(FileError::of("read", &records))?;
@@ -83,12 +98,63 @@ pub(super) fn run(from: &Path, config: &Path, environment: &Environment) -> Outc
     fs::remove_file(&lock_path).map_err(FileError::of("remove", &lock_path))?;
     drop((lock, progress));
     terminal::print(&format!(
-        "restored into `{}`: the ledger as of {}, {}\n",
+        "restored into `{}`: the ledger as of {}, {}\n{}",
         ledger.display(),
         manifest.taken_at,
         readable(total),
+        said_of_libraries(&manifest, libraries),
     ))?;
     Ok(())
+}
+
+/// Before anything is written.
+fn check(
+    from: &Path,
+    manifest: &Manifest,
+    libraries: Libraries,
+    progress: &mut Progress,
+) -> Result<(), ManifestError> {
+    let parts: Vec<&Part> = match libraries {
+        Libraries::Restored => manifest.with_libraries().collect(),
+        Libraries::LeftOut => manifest.parts().collect(),
+    };
+    let total: u64 = parts.iter().map(|part| part.size).sum();
+    let mut bytes_done = 0;
+    for part in parts {
+        part.check(from)?;
+        bytes_done += part.size;
+        progress.show(|| format!("checked {} of {}", readable(bytes_done), readable(total)));
+    }
+    Ok(())
+}
+
+fn restore_libraries(
+    from: &Path,
+    manifest: &Manifest,
+    state_dir: &Path,
+    owner: Owner,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    for part in &manifest.libraries {
+        let bytes = part.read(from)?;
+        part.library().restore(state_dir, bytes)?;
+    }
+    owner.give(&KeptLibrary::folder(state_dir))?;
+    Ok(())
+}
+
+/// Nothing, when there are none.
+fn said_of_libraries(manifest: &Manifest, libraries: Libraries) -> String {
+    let count = match manifest.libraries.len() {
+        0 => return String::new(),
+        1 => "1 library that rated rows".to_owned(),
+        many => format!("{many} libraries that rated rows"),
+    };
+    match libraries {
+        Libraries::Restored => format!("with {count}\n"),
+        Libraries::LeftOut => format!(
+            "without {count}: `--with-libraries` restores what `rated ledger audit` may need\n"
+        ),
+    }
 }
 
 /// Where a restore was broken off before there was a ledger: a daemon that began a new one there

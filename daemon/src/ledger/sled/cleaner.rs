@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// As sled calls it.
 const NAME: &str = "log flusher";
@@ -20,39 +20,47 @@ const THREADS: &str = "/proc/self/task";
 /// when it runs.
 const LOOKS: u32 = 4;
 
+/// Held while sled is opened, so that no cleaner of another ledger begins in that time.
+static OPENING: Mutex<()> = Mutex::new(());
+
 #[derive(Debug)]
 pub(super) struct Cleaner {
-    /// Those of other ledgers in this process.
-    others: BTreeSet<String>,
+    /// Threads that began while the ledger was opened: it is among them. `None` = the system does
+    /// not say.
+    begun: Option<BTreeSet<String>>,
     /// Its thread, once it was found.
     thread: OnceLock<String>,
     looks: AtomicU32,
 }
 
 impl Cleaner {
-    /// Of a ledger that is opened after this.
-    pub(super) fn expect() -> Cleaner {
-        let others = cleaners().unwrap_or_default();
-        Cleaner { others, thread: OnceLock::new(), looks: AtomicU32::new(0) }
+    /// That of what is opened by `open`, and what came of it.
+    pub(super) fn begun_by<T>(open: impl FnOnce() -> T) -> (T, Cleaner) {
+        let opening = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = threads();
+        let opened = open();
+        let begun = before.zip(threads()).map(|(before, now)| &now - &before);
+        drop(opening);
+        (opened, Cleaner { begun, thread: OnceLock::new(), looks: AtomicU32::new(0) })
     }
 
     /// One that has ended.
     #[cfg(test)]
     pub(super) fn gone() -> Cleaner {
-        let looks = AtomicU32::new(LOOKS);
-        Cleaner { others: cleaners().unwrap_or_default(), thread: OnceLock::new(), looks }
+        let (begun, looks) = (Some(BTreeSet::new()), AtomicU32::new(LOOKS));
+        Cleaner { begun, thread: OnceLock::new(), looks }
     }
 
     pub(super) fn is_alive(&self) -> bool {
         if let Some(thread) = self.thread.get() {
-            return match fs::read_to_string(Path::new(THREADS).join(thread).join("comm")) {
+            return match name_of(thread) {
                 Ok(name) => name.trim_end() == NAME,
                 // One that has ended has none; what else fails says nothing about it.
                 Err(error) => !has_ended(&error),
             };
         }
-        let Some(found) = cleaners() else { return true };
-        match found.difference(&self.others).next() {
+        let Some(begun) = &self.begun else { return true };
+        match begun.iter().find(|thread| is_cleaner(thread)) {
             Some(thread) => {
                 let _ = self.thread.set(thread.clone());
                 true
@@ -68,19 +76,17 @@ fn has_ended(error: &io::Error) -> bool {
 }
 
 /// `None` = the system does not say.
-fn cleaners() -> Option<BTreeSet<String>> {
-    let mut found = BTreeSet::new();
-    for thread in fs::read_dir(THREADS).ok()? {
-        let thread = thread.ok()?;
-        if is_cleaner(&thread.path()) {
-            found.extend(thread.file_name().into_string().ok());
-        }
-    }
-    Some(found)
+fn threads() -> Option<BTreeSet<String>> {
+    let threads = fs::read_dir(THREADS).ok()?;
+    threads.map(|thread| thread.ok()?.file_name().into_string().ok()).collect()
 }
 
-fn is_cleaner(thread: &Path) -> bool {
-    fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim_end() == NAME)
+fn name_of(thread: &str) -> io::Result<String> {
+    fs::read_to_string(Path::new(THREADS).join(thread).join("comm"))
+}
+
+fn is_cleaner(thread: &str) -> bool {
+    name_of(thread).is_ok_and(|name| name.trim_end() == NAME)
 }
 
 #[cfg(test)]
@@ -99,20 +105,44 @@ mod tests {
         panic!("waited in vain");
     }
 
+    fn open(folder: &tempfile::TempDir) -> (sled::Db, Cleaner) {
+        let (opened, cleaner) =
+            Cleaner::begun_by(|| sled::Config::new().path(folder.path()).open());
+        wait_until(|| cleaner.is_alive() && cleaner.thread.get().is_some());
+        (opened.unwrap(), cleaner)
+    }
+
     #[test]
     fn it_lives_as_long_as_sled_is_open_whoever_else_has_one() {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let open = |folder: &tempfile::TempDir| sled::Config::new().path(folder.path()).open();
-        let first = open(&folders[0]).unwrap();
-        wait_until(|| cleaners().unwrap().len() == 1);
-        let cleaner = Cleaner::expect();
-        let second = open(&folders[1]).unwrap();
-        wait_until(|| cleaners().unwrap().len() == 2);
+        let (first, cleaner_of_first) = open(&folders[0]);
+        let (second, cleaner) = open(&folders[1]);
+        assert_ne!(cleaner.thread.get(), cleaner_of_first.thread.get());
 
-        assert!(cleaner.is_alive());
         drop(second);
+
         wait_until(|| !cleaner.is_alive());
-        assert_eq!(cleaners().unwrap().len(), 1, "the other one lives");
+        assert!(cleaner_of_first.is_alive(), "the other one lives");
         drop(first);
+    }
+
+    /// As in a process in which other tests open ledgers, too.
+    #[test]
+    fn those_that_are_opened_at_the_same_time_are_told_apart() {
+        let opening = || {
+            let folder = tempfile::tempdir().unwrap();
+            let (db, cleaner) = open(&folder);
+            (db, cleaner, folder)
+        };
+        let mut open: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(opening)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+
+        while let Some((db, cleaner, _folder)) = open.pop() {
+            drop(db);
+            wait_until(|| !cleaner.is_alive());
+            assert!(open.iter().all(|(_, cleaner, _)| cleaner.is_alive()));
+        }
     }
 }

@@ -224,8 +224,8 @@ impl Store {
         passed(Step::StartLocked);
         files::prepare(path).map_err(|source| OpenError::folder(path, source))?;
         passed(Step::StartLeftoversRemoved);
-        let cleaner = Cleaner::expect();
-        let db = open_sled(path, options)?;
+        let (db, cleaner) = Cleaner::begun_by(|| open_sled(path, options));
+        let db = db?;
         passed(Step::StartSledOpened);
         let version_found = check_header(&db, path, begin)?;
         passed(Step::StartHeaderWritten);

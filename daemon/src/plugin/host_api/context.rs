@@ -1,7 +1,7 @@
 //! What a host reference points to.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rated_plugin::raw::HostRef;
@@ -9,6 +9,7 @@ use rated_plugin::{Edit, Error, KvPairs, Result, Status};
 
 use super::http::Clients;
 use super::{at_level, http, kv, level_of};
+use crate::ledger::LedgerError;
 use crate::plugin::call::CallState;
 use crate::plugin::config::HostServices;
 use crate::plugin::pool::Pool;
@@ -23,6 +24,8 @@ pub(in crate::plugin) struct Services {
     /// How long an instance that rates again is kept when nobody asks.
     pub(in crate::plugin) replay_idle: Duration,
     pub(super) clients: Clients,
+    /// Why the last change of keys that found no room was refused.
+    refused_for_room: Mutex<Option<LedgerError>>,
 }
 
 impl Services {
@@ -31,7 +34,21 @@ impl Services {
         pool: Pool,
         replay_idle: Duration,
     ) -> Services {
-        Services { lent, pool, replay_idle, clients: Clients::default() }
+        let (clients, refused_for_room) = (Clients::default(), Mutex::default());
+        Services { lent, pool, replay_idle, clients, refused_for_room }
+    }
+
+    pub(super) fn note_refused_for_room(&self, error: LedgerError) {
+        *self.lock_refused_for_room() = Some(error);
+    }
+
+    /// Whether a change of keys has found no room since this was asked last.
+    pub(in crate::plugin) fn take_refused_for_room(&self) -> Option<LedgerError> {
+        self.lock_refused_for_room().take()
+    }
+
+    fn lock_refused_for_room(&self) -> MutexGuard<'_, Option<LedgerError>> {
+        self.refused_for_room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,14 +5,14 @@ use rated_plugin::{Edit, Error, KvPairs, Result};
 
 use super::context::Services;
 use super::text;
-use crate::ledger::{KvEdit, LedgerError};
+use crate::ledger::{KvEdit, LedgerError, is_disk_full};
 use crate::plugin::call;
 use crate::plugin::ffi::borrow;
 
 /// Longest key, bytes.
 const KEY_SIZE_MAX: usize = 1024;
-/// Longest value, bytes.
-const VALUE_SIZE_MAX: usize = 4 * 1024 * 1024;
+/// Longest value, bytes; the ledger takes no longer one.
+const VALUE_SIZE_MAX: usize = 1024 * 1024;
 /// Most edits in one revision.
 const EDITS_MAX: usize = 100_000;
 
@@ -43,7 +43,13 @@ pub(super) fn apply(
     }
     let at = services.lent.clock.now();
     let edit = KvEdit { revision, edits, author: call::author(), at };
-    services.lent.ledger.kv_apply(label, &edit).map_err(|error| failed(&error))
+    services.lent.ledger.kv_apply(label, &edit).map_err(|error| {
+        let told = failed(&error);
+        if is_disk_full(&error) {
+            services.note_refused_for_room(error);
+        }
+        told
+    })
 }
 
 /// # Safety

@@ -31,6 +31,8 @@ struct State {
     messages: VecDeque<Report>,
     bytes: usize,
     cancelled: Cancelled,
+    /// How many wait until there is room for what they say.
+    waiting: usize,
     /// Nobody writes any more.
     gone: bool,
     /// Nobody reads any more.
@@ -60,7 +62,9 @@ impl Mailbox {
         };
         let mut state = self.lock();
         while is_full(&state) && !state.closed {
+            state.waiting += 1;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
         if !state.closed {
             state.bytes += size;
@@ -115,7 +119,7 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread::{self, JoinHandle};
 
     use super::*;
     use crate::plugin::process::wire::Reader;
@@ -139,29 +143,45 @@ mod tests {
 
     #[test]
     fn what_is_large_waits_alone() {
-        let large = || Report::Columns(1, Reader::new(vec![0; BYTES_MAX]));
-        let mailbox = Arc::new(Mailbox::default());
-        mailbox.put(large());
-        let (sender, sent) = (mailbox.clone(), Arc::new(AtomicBool::new(false)));
-        let told = sent.clone();
-        let thread = std::thread::spawn(move || {
-            sender.put(large());
-            told.store(true, Ordering::SeqCst);
-        });
+        let large = || Report::Columns(1, Reader::new(vec![0; BYTES_MAX + 1]));
+        for (first, then) in [(large(), message()), (message(), large()), (large(), large())] {
+            let mailbox = Arc::new(Mailbox::default());
+            let size = first.size();
+            mailbox.put(first);
+            let sender = mailbox.clone();
+            let thread = thread::spawn(move || sender.put(then));
 
-        assert!(!sent.load(Ordering::SeqCst), "there is no room for both");
-        assert!(matches!(mailbox.next(), Next::Message(_)));
-        assert!(matches!(mailbox.next(), Next::Message(_)));
+            assert!(waits(&mailbox, 1, &thread), "there is room for both");
+            assert_eq!(mailbox.lock().bytes, size);
+            assert!(matches!(mailbox.next(), Next::Message(_)));
+            assert!(matches!(mailbox.next(), Next::Message(_)));
 
-        thread.join().unwrap();
-        assert_eq!(mailbox.lock().bytes, 0);
+            thread.join().unwrap();
+            assert_eq!(mailbox.lock().bytes, 0);
+        }
+    }
+
+    /// Whether who sends has come to wait for so many messages to be read, or to its end.
+    fn waits(mailbox: &Mailbox, messages: usize, sender: &JoinHandle<()>) -> bool {
+        loop {
+            let state = mailbox.lock();
+            // One that was woken and has not looked yet still counts.
+            if state.waiting > 0 && state.messages.len() == messages {
+                return true;
+            }
+            drop(state);
+            if sender.is_finished() {
+                return false;
+            }
+            thread::yield_now();
+        }
     }
 
     #[test]
     fn who_sends_too_much_waits_until_it_is_read_or_nobody_will() {
         let mailbox = Arc::new(Mailbox::default());
         let sender = mailbox.clone();
-        let thread = std::thread::spawn(move || {
+        let thread = thread::spawn(move || {
             for _ in 0..3 * MESSAGES_MAX {
                 sender.put(message());
             }
@@ -170,6 +190,7 @@ mod tests {
         for _ in 0..MESSAGES_MAX {
             assert!(matches!(mailbox.next(), Next::Message(_)));
         }
+        assert!(waits(&mailbox, MESSAGES_MAX, &thread), "there is room for more");
         mailbox.close();
 
         thread.join().unwrap();
