@@ -67,6 +67,7 @@ mod wire;
 
 pub(super) use ask::{Launch, Process, ProcessSettings};
 pub(super) use describe::{Described, describe};
+pub(super) use runner::warn_of_less;
 pub use runner::{RunnerError, run};
 
 /// Subcommand of the program that is a runner.
