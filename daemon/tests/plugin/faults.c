@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "rated_plugin.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -217,9 +218,80 @@ static void say_on_every_file(const void *bytes, size_t size) {
   }
 }
 
+static RatedBytes url(void) {
+  static char text[256];
+  setting("url", text, sizeof(text));
+  return (RatedBytes){(const uint8_t *)text, strlen(text)};
+}
+
+static uint8_t *put(uint8_t *at, const void *bytes, size_t size) {
+  memcpy(at, bytes, size);
+  return at + size;
+}
+
+/* Requests over HTTP past all that the runner would hold back, 16 MiB each. */
+static void ask_for_much(void) {
+  const uint64_t number = 1, body = (uint64_t)16 << 20, none = 0, url_size = url().len;
+  const uint32_t post = 2, size = (uint32_t)(1 + 8 + 8 + 1 + 4 + 4 * 8 + url_size + body);
+  const uint8_t ask = 67, http = 4;
+  uint8_t *frame = calloc(size + 4, 1), *at = frame;
+  at = put(at, &size, 4);
+  at = put(at, &ask, 1);
+  at = put(at, &none, 8);
+  at = put(at, &number, 8);
+  at = put(at, &http, 1);
+  at = put(at, &post, 4);
+  at = put(at, &url_size, 8);
+  at = put(at, url().ptr, url_size);
+  at = put(at, &none, 8);
+  at = put(at, &body, 8);
+  at = put(at + body, &none, 8);
+  for (int count = 0; count < 12; count++) {
+    say_on_every_file(frame, size + 4);
+  }
+}
+
+static const RatedCall *fetching_call;
+static atomic_int refused;
+
+static void *fetch(void *unused) {
+  RatedHttpRequest request = {.struct_size = sizeof(request), .method = 1, .url = url()};
+  RatedHttpResponse response = {.struct_size = sizeof(response)};
+  RatedError error = {0};
+  const RatedStatus status =
+      host_api->http_send(host_ref, fetching_call, &request, &response, &error);
+  if (status != RATED_OK && error.message.len > 0 &&
+      memmem(error.message.ptr, error.message.len, "fetched at a time", 17) != NULL) {
+    refused++;
+  }
+  return unused;
+}
+
+/* From eight threads at once; how many were refused. */
+static void fetch_at_once(const RatedCall *call, RatedResponse *response) {
+  pthread_t threads[8];
+  pthread_attr_t attributes;
+  char text[16];
+  fetching_call = call;
+  pthread_attr_init(&attributes);
+  /* Stacks count as memory. */
+  pthread_attr_setstacksize(&attributes, (size_t)1 << 20);
+  for (int index = 0; index < 8; index++) {
+    if (pthread_create(&threads[index], &attributes, fetch, NULL) != 0) {
+      abort();
+    }
+  }
+  for (int index = 0; index < 8; index++) {
+    pthread_join(threads[index], NULL);
+  }
+  release(&response->body);
+  snprintf(text, sizeof(text), "%d", refused);
+  answer(response, text);
+}
+
 static RatedStatus do_harm(const void *self, const RatedCall *call, const RatedRequest *request,
                            RatedResponse *response, RatedError *error) {
-  (void)self, (void)call, (void)error;
+  (void)self, (void)error;
   answer(response, "fine");
   handled++;
   if (is(request, "/abort")) {
@@ -284,6 +356,13 @@ static RatedStatus do_harm(const void *self, const RatedCall *call, const RatedR
     fprintf(stderr, "and to standard error\n");
   } else if (is(request, "/garbage")) {
     say_on_every_file("\x05\0\0\0hello", 9);
+  } else if (is(request, "/ask-for-much")) {
+    ask_for_much();
+    for (;;) {
+      pause();
+    }
+  } else if (is(request, "/fetch-at-once")) {
+    fetch_at_once(call, response);
   } else if (is(request, "/huge-frame")) {
     say_on_every_file("\xff\xff\xff\xff", 4);
   } else if (request->path.len > 6 && memcmp(request->path.ptr, "/give-", 6) == 0) {

@@ -7,6 +7,7 @@
 mod context;
 mod http;
 mod kv;
+mod room;
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +19,7 @@ use rated_plugin::raw::{
 use rated_plugin::{Error, Result, Status};
 
 pub(super) use context::{Context, Daemon, HttpAnswer, HttpParts, Lender, Services};
+pub(super) use room::{Room, Share};
 
 use super::{call, check, ffi};
 use crate::plugin::ffi::{borrow, fail};

@@ -102,7 +102,7 @@ impl Process {
         let library = library.and_then(Path::to_str).ok_or_else(|| {
             Error::new(Status::Unsupported, "is part of the program and cannot run apart from it")
         })?;
-        let lender = Arc::new(lender);
+        let lender = Arc::new(lender.apart(settings.memory_bytes));
         let load = Load {
             library: library.to_owned(),
             trusted,
@@ -317,7 +317,7 @@ impl Process {
                 }
                 Next::Message(Report::Ask { number, wanted, .. }) => {
                     let given = serve::give(&*self.lender, Some(frame.state), wanted);
-                    send(&serve::answer(number, given)?)?;
+                    send(&serve::answer(number, &given)?)?;
                 }
                 // The watching thread keeps the rest to itself.
                 Next::Message(_) => {}

@@ -125,12 +125,12 @@ impl Order {
         writer.finish()
     }
 
-    pub(super) fn answer(number: u64, answer: Result<Given>) -> Result<Vec<u8>> {
+    pub(super) fn answer(number: u64, answer: &Result<Given>) -> Result<Vec<u8>> {
         let mut writer = Writer::new(to::ANSWER);
         writer.u64(number);
         match answer {
-            Ok(given) => put_given(writer.u32(Status::Ok as u32), &given),
-            Err(error) => put_error(&mut writer, &error),
+            Ok(given) => put_given(writer.u32(Status::Ok as u32), given),
+            Err(error) => put_error(&mut writer, error),
         }
         writer.finish()
     }

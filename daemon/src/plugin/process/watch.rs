@@ -120,7 +120,7 @@ impl Watched {
             line,
             state: Mutex::default(),
             changed: Condvar::new(),
-            desk: Desk::default(),
+            desk: Desk::new(settings.memory_bytes),
             life: Arc::new(CallState::new()),
             memory_bytes: settings.memory_bytes,
         });
@@ -190,10 +190,13 @@ impl Watched {
     }
 
     /// What was asked for.
-    pub(super) fn answer(&self, number: u64, given: Result<Given>) {
+    pub(super) fn answer(&self, number: u64, given: &Result<Given>) {
+        use std::io::Write as _;
+        // Made a frame by the one that writes it: no two of them are in memory twice.
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(frame) = serve::answer(number, given) {
             // One that has died asks no more.
-            let _ = self.send(&frame);
+            let _ = socket.write_all(&frame);
         }
     }
 
@@ -348,7 +351,7 @@ impl Watched {
                 return Ok(());
             }
             Report::Ask { number, wanted: Wanted::Now, .. } => {
-                self.answer(*number, Ok(Given::Number(lender.now_ns())));
+                self.answer(*number, &Ok(Given::Number(lender.now_ns())));
                 return Ok(());
             }
             Report::Columns(call, _) | Report::Outcome(call, _) | Report::Ask { call, .. } => *call,
