@@ -276,6 +276,21 @@ fn what_an_instance_stores_while_it_ends_is_stored() {
     }
 }
 
+#[test]
+fn a_process_has_the_grace_of_a_call_to_end() {
+    let world = World::new();
+    let config = PluginConfig { call_grace: Duration::from_mins(2), ..config(&world) };
+    let does = "store what is left at the end";
+    let fault = Fault::start(&world, config, Isolation::Process, does);
+    fault.arm();
+
+    world.wait(fault.host.stop(Duration::from_secs(20)));
+
+    let left = world.ledger.kv_get("rating/one", u64::MAX, "left").unwrap().unwrap();
+    let left: u64 = String::from_utf8(left).unwrap().parse().unwrap();
+    assert!((60..=121).contains(&left), "{left}");
+}
+
 /// One library that runs here and one that runs apart; what is refused.
 fn refused_with(world: &World, runner: PathBuf) -> Vec<String> {
     let dir = plugins_dir(world);
@@ -304,7 +319,8 @@ fn without_processes_what_needs_none_is_loaded_all_the_same() {
 /// The program as the runner, started with less than this process has.
 fn limited(world: &World, limit: &str) -> PathBuf {
     let path = world.dir.path().join("runner");
-    let script = format!("#!/bin/sh\nulimit {limit}\nexec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_rated"));
+    let program = env!("CARGO_BIN_EXE_rated");
+    let script = format!("#!/bin/sh\nulimit {limit}\nexec '{program}' \"$@\"\n");
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
     path

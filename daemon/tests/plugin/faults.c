@@ -12,6 +12,7 @@
 #include <string.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static RatedStatus do_harm(const void *self, const RatedCall *call, const RatedRequest *request,
@@ -102,16 +103,23 @@ static RatedStatus make(const RatedHostApi *api, RatedHostRef host, RatedBytes c
   return create(api, host, config, out, error);
 }
 
-static RatedStatus store(const char *key, RatedError *error) {
+static RatedStatus store(const char *key, const char *value, RatedError *error) {
   const RatedEdit edit = {.key = {(const uint8_t *)key, strlen(key)},
-                          .value = {(const uint8_t *)"1", 1}};
+                          .value = {(const uint8_t *)value, strlen(value)}};
   uint64_t revision = 0;
   return host_api->kv_apply(host_ref, 0, &edit, 1, &revision, error);
 }
 
 static void end(void *pointer) {
   if (does("store at the end")) {
-    store("ended", NULL);
+    store("ended", "1", NULL);
+  }
+  if (does("store what is left at the end")) {
+    struct itimerval alarm = {0};
+    char text[16];
+    getitimer(ITIMER_REAL, &alarm);
+    snprintf(text, sizeof(text), "%ld", (long)alarm.it_value.tv_sec);
+    store("left", text, NULL);
   }
   destroy(pointer);
 }
@@ -167,7 +175,7 @@ static RatedStatus explain_badly(const void *rater, const RatedCall *call,
   array->release(array);
   schema->release(schema);
   harm("explain");
-  return does("store in explain") ? store("explained", error) : RATED_UNSUPPORTED;
+  return does("store in explain") ? store("explained", "1", error) : RATED_UNSUPPORTED;
 }
 
 static int is(const RatedRequest *request, const char *path) {

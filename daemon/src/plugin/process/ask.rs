@@ -108,6 +108,7 @@ impl Process {
             trusted,
             memory_bytes: settings.memory_bytes,
             levels: serve::levels(&*lender),
+            grace_secs: whole_secs(services.pool.grace()),
         };
         let metrics = services.lent.metrics.clone();
         let of = lender.series();
@@ -352,6 +353,11 @@ impl Process {
             },
         }
     }
+}
+
+/// Not less than that.
+fn whole_secs(time: Duration) -> u32 {
+    u32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 impl Drop for Process {

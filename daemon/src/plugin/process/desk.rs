@@ -1,8 +1,8 @@
 //! Threads that do for one process what no call's own thread does: requests over HTTP, which may be
 //! made at the same time, and what threads of the plugin ask for that work for no call.
 //!
-//! The runner holds itself to [`ASKED_MAX`] and lets the plugin's threads wait, and what it asks for
-//! is in its own memory until it is answered; one that asks for more is none of ours.
+//! The runner holds itself to [`ASKED_MAX`] and lets the plugin's threads wait, and what it asks
+//! for is in its own memory until it is answered; one that asks for more is none of ours.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -9,7 +9,7 @@
 //! What comes back is believed as little as what comes over the tables: frames and columns are
 //! checked here, whether they are what was asked for in the same place as always (`validate`).
 //!
-//! # The protocol, version 2
+//! # The protocol, version 3
 //!
 //! Both ends are the same program, so nothing is negotiated; the version is checked all the same.
 //! A frame is its size (u32) and so many bytes; numbers are little-endian; bytes and texts stand
@@ -17,7 +17,7 @@
 //!
 //! | to the runner | |
 //! |---|---|
-//! | 1 load | version u32, library text, trusted u8, memory u64, levels of the log u32; the first |
+//! | 1 load | version u32, library text, trusted u8, memory u64, log u32, end in s u32; first |
 //! | 2 call | number u64, deadline i64, trace 16 bytes, span 8 bytes, what u8, its arguments |
 //! | 3 cancel | number of the call u64 |
 //! | 4 release | number of the rater u64 |

@@ -138,8 +138,8 @@ fn the_example_of_the_protocol_is_as_it_stands() {
 
 #[test]
 fn orders_arrive_as_they_were_given() {
-    let load =
-        Load { library: "/x.so".to_owned(), trusted: true, memory_bytes: 1 << 30, levels: 62 };
+    let (library, trusted) = ("/x.so".to_owned(), true);
+    let load = Load { library, trusted, memory_bytes: 1 << 30, levels: 62, grace_secs: 10 };
     let decoded = Order::decode(unframed(&load.encode().unwrap())).unwrap();
     assert!(matches!(decoded, Order::Load(found) if found == load));
 

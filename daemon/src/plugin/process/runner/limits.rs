@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use crate::plugin::process::HUNG_UP;
 use nix::libc;
@@ -103,7 +102,8 @@ pub(super) fn end_now() -> ! {
     unsafe { libc::_exit(HUNG_UP) }
 }
 
-/// The process ends after that time, whatever it does.
-pub(super) fn end_within(time: Duration) {
-    alarm::set(u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
+/// The process ends after that time, whatever it does; a second later than the daemon ends it, if
+/// there is one.
+pub(super) fn end_within(secs: u32) {
+    alarm::set(secs.saturating_add(1));
 }

@@ -12,7 +12,6 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use rated_plugin::Error;
 
@@ -22,9 +21,6 @@ use super::wire::{FRAME_SIZE_MAX, read_frame};
 use borrowed::Link;
 pub(in crate::plugin) use limits::warn_of_less;
 use work::Work;
-
-/// How long ending may take, once the daemon wants it or is gone.
-const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a runner cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +50,7 @@ pub fn run() -> Result<(), RunnerError> {
         }
     };
     let mut next = move || next_of(&mut socket);
+    let grace_secs = load.grace_secs;
     let link = Arc::new(Link::new(writer, load.levels));
     let work = Arc::new(Work::new(link.clone(), load));
     let mut ending = None;
@@ -65,11 +62,15 @@ pub fn run() -> Result<(), RunnerError> {
             Ok(Order::Release(rater)) => work.release(rater),
             Ok(Order::Answer(number, answer)) => link.answered(number, answer),
             // Answers come in until it has ended: it may have something to store.
-            Ok(Order::End) => ending = ending.or_else(|| begin_to_end(&work, &link)),
+            Ok(Order::End) => {
+                limits::end_within(grace_secs);
+                ending = ending.or_else(|| begin_to_end(&work, &link));
+            }
         }
     }
     link.hang_up();
-    limits::end_within(END_PATIENCE);
+    // The daemon may be gone, and nobody else kills it then.
+    limits::end_within(grace_secs);
     match ending {
         // It ends by itself; a panic of it has been written to standard error.
         Some(ending) => drop(ending.join()),
@@ -96,7 +97,6 @@ fn refuse(socket: &mut UnixStream, error: &io::Error) {
 
 /// On a thread of its own; `None`: there is none to be had, so nothing is answered meanwhile.
 fn begin_to_end(work: &Arc<Work>, link: &Arc<Link>) -> Option<JoinHandle<()>> {
-    limits::end_within(END_PATIENCE);
     let (work, kept) = (work.clone(), link.clone());
     let thread = thread::Builder::new().name("end".to_owned());
     let ending = thread.spawn(move || {
