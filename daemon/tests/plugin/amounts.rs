@@ -5,12 +5,11 @@ use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::mpsc;
 use std::thread;
 
-use rated::plugin::{InstanceConfig, Isolation, Module, PluginConfig, PluginHost};
+use rated::plugin::{Module, PluginConfig, PluginHost};
 use rated_plugin::Status;
 use serde_json::json;
 
-use crate::apart::{apart, config, plugins_dir};
-use crate::fixture::build_faults;
+use crate::apart::{config, faults_with};
 use crate::support::{World, get};
 
 /// What the process may take.
@@ -21,16 +20,8 @@ const FETCHES: usize = 8;
 
 /// The module `one` in a process, which knows where the server is.
 fn start(world: &World, server: SocketAddr) -> (PluginHost, Module) {
-    build_faults(&plugins_dir(world).join("libfaults.so"), &[]);
-    let settings = json!({"url": format!("http://{server}/")}).as_object().unwrap().clone();
-    let isolation = Isolation::Process;
-    let one = InstanceConfig { isolation, config: settings, ..apart("faults") };
-    let rating = [("one".to_owned(), one)].into();
-    let config = PluginConfig { rating, process_memory_bytes: MEMORY, ..config(world) };
-    let host = PluginHost::start(config, world.services()).unwrap();
-    assert!(host.generation().refused().is_empty(), "{:?}", host.generation().refused());
-    let one = host.generation().module("one").unwrap().clone();
-    (host, one)
+    let config = PluginConfig { process_memory_bytes: MEMORY, ..config(world) };
+    faults_with(world, config, &json!({"url": format!("http://{server}/")}))
 }
 
 /// It may ask for no more than it could have in its own memory.

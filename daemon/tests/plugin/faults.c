@@ -5,6 +5,7 @@
 #define _GNU_SOURCE
 #include "rated_plugin.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -12,7 +13,9 @@
 #include <string.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static RatedStatus do_harm(const void *self, const RatedCall *call, const RatedRequest *request,
@@ -226,6 +229,34 @@ static void say_on_every_file(const void *bytes, size_t size) {
   }
 }
 
+/* Everything that is open, to somebody who is not killed with this process. */
+static void give_away(void) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  union {
+    struct cmsghdr head;
+    char bytes[CMSG_SPACE(16 * sizeof(int))];
+  } control = {0};
+  char byte = 0;
+  struct iovec part = {&byte, 1};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes};
+  size_t count = 0;
+  const int link = socket(AF_UNIX, SOCK_STREAM, 0);
+  setting("to", address.sun_path, sizeof(address.sun_path));
+  for (int file = 3; file < 64 && count < 16; file++) {
+    if (file != link && fcntl(file, F_GETFD) >= 0) {
+      memcpy(CMSG_DATA(&control.head) + count++ * sizeof(int), &file, sizeof(int));
+    }
+  }
+  control.head.cmsg_level = SOL_SOCKET;
+  control.head.cmsg_type = SCM_RIGHTS;
+  control.head.cmsg_len = CMSG_LEN(count * sizeof(int));
+  message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+  if (connect(link, (struct sockaddr *)&address, sizeof(address)) != 0 ||
+      sendmsg(link, &message, 0) != 1) {
+    exit(4);
+  }
+}
+
 static RatedBytes url(void) {
   static char text[256];
   setting("url", text, sizeof(text));
@@ -364,6 +395,9 @@ static RatedStatus do_harm(const void *self, const RatedCall *call, const RatedR
     fprintf(stderr, "and to standard error\n");
   } else if (is(request, "/garbage")) {
     say_on_every_file("\x05\0\0\0hello", 9);
+  } else if (is(request, "/give-away")) {
+    give_away();
+    abort();
   } else if (is(request, "/ask-for-much")) {
     ask_for_much();
     for (;;) {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -296,7 +297,10 @@ impl Watched {
         state.pid = None;
         drop(state);
         let status = child.wait();
-        // What it said before it died is heard first. The thread never panics.
+        // What it said before it died is heard first, and nothing else: somebody who was not
+        // killed may have been given the other end.
+        let _ = self.line.shutdown(Shutdown::Read);
+        // The thread never panics.
         let _ = reader.join();
         let mut state = self.lock();
         state.exit = Some(status.map_or_else(|error| error.to_string(), how));
