@@ -95,6 +95,9 @@ impl Collector for Source {
             "panic in collect" => panic!("collect went wrong"),
             "hang" => hang(),
             "hang politely" => hang_politely(call)?,
+            "say much" => {
+                (0..1000).for_each(|_| self.host.log(Level::Warn, "what nobody wants to read"));
+            }
             "panic in next" => {
                 let schema = usage(request, &["a"])?.schema();
                 return Ok(Batches::from_fn(schema, |_| panic!("next went wrong")));

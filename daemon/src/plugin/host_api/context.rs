@@ -1,14 +1,15 @@
 //! What a host reference points to.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use rated_plugin::raw::HostRef;
-use rated_plugin::{Edit, Error, KvPairs, Result, Status};
+use rated_plugin::{Edit, Error, KvPairs, Level, Result, Status};
 
 use super::http::Clients;
 use super::room::{Room, Share};
+use super::said::Said;
 use super::{at_level, http, kv, level_of};
 use crate::plugin::call::CallState;
 use crate::plugin::config::HostServices;
@@ -129,6 +130,7 @@ pub(in crate::plugin) struct Daemon {
     services: Weak<Services>,
     /// For the bodies of answers over HTTP until the plugin has them.
     fetched: Arc<Room>,
+    said: Mutex<Said>,
 }
 
 /// Whose keys an instance sees.
@@ -142,7 +144,8 @@ enum Keys {
 
 impl Daemon {
     fn new(label: Arc<str>, series: Arc<str>, keys: Keys, services: Weak<Services>) -> Daemon {
-        Daemon { label, series, keys, services, fetched: Room::new(u64::MAX) }
+        let (fetched, said) = (Room::new(u64::MAX), Mutex::default());
+        Daemon { label, series, keys, services, fetched, said }
     }
 
     /// Of the name that its keys have.
@@ -207,8 +210,19 @@ impl Lender for Daemon {
     }
 
     fn log(&self, level: u32, place: &str, said: &str) {
+        if !self.is_logged(level) {
+            return;
+        }
         let instance = &*self.label;
-        at_level!(level, event, LOG_TARGET, instance, place, "{said}");
+        let mut so_far = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let (remark, is_logged) = so_far.more(Instant::now());
+        drop(so_far);
+        if let Some(remark) = remark {
+            at_level!(Level::Warn as u32, event, LOG_TARGET, instance, place, "{remark}");
+        }
+        if is_logged {
+            at_level!(level, event, LOG_TARGET, instance, place, "{said}");
+        }
     }
 
     fn now_ns(&self) -> i64 {

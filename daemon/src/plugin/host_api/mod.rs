@@ -8,6 +8,7 @@ mod context;
 mod http;
 mod kv;
 mod room;
+mod said;
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
