@@ -2,7 +2,7 @@
 //! when it keeps failing.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -39,6 +39,9 @@ pub(super) struct Slot {
     process: Option<ProcessSettings>,
     config_json: Vec<u8>,
     services: Arc<Services>,
+    /// What instances in this process are lent: nothing of it is an instance's own, and it is never
+    /// freed.
+    context: OnceLock<&'static Context>,
     /// Calls on the instance at a time: one if it is serial, else never all threads.
     turns: Turns,
     /// The same for raters, which are never serial.
@@ -126,6 +129,7 @@ impl Slot {
             process: place.process.clone(),
             config_json,
             services: services.clone(),
+            context: OnceLock::new(),
             turns: Turns::new(turns),
             rater_turns: Turns::new(calls_max),
             standing: Arc::default(),
@@ -379,7 +383,7 @@ impl Slot {
     }
 
     fn make_here(&self) -> Result<Direct> {
-        let context = Context::new(self.lender());
+        let context = *self.context.get_or_init(|| Context::new(self.lender()));
         let vtable = self.component().vtable;
         let vtable = vtable.ok_or_else(|| Error::internal("its library is not in the daemon"))?;
         Direct::create(vtable, self.trust(), context, &self.config_json)

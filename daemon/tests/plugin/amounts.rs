@@ -1,4 +1,4 @@
-//! How much the daemon holds for a process, whatever its plugin asks for.
+//! How much the daemon holds for a plugin, whatever it asks for.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -9,7 +9,8 @@ use rated::plugin::{Module, PluginConfig, PluginHost};
 use rated_plugin::Status;
 use serde_json::json;
 
-use crate::apart::{config, faults_with};
+use crate::apart::{config, faults_with, here, module, plugins_dir};
+use crate::fixture::build_faults;
 use crate::support::{World, get};
 
 /// What the process may take.
@@ -91,4 +92,21 @@ fn what_is_fetched_at_a_time_is_no_more_than_the_process_may_take() {
     assert_eq!(world.wait(get(&one, "/fine")).unwrap().status, 200);
     let deaths = "rated_plugin_process_deaths_total{instance=\"rating/one\"}";
     assert_eq!(world.metric(deaths), "0");
+}
+
+/// Never freed, so there is one for all of them.
+#[test]
+fn an_instance_that_is_made_anew_has_the_same_host() {
+    let world = World::new();
+    build_faults(&plugins_dir(&world).join("libfaults.so"), &[]);
+    let mut config = config(&world);
+    config.rating.insert("one".to_owned(), here("faults"));
+    let host = PluginHost::start(config, world.services()).unwrap();
+    let one = module(&host.generation(), "one").clone();
+
+    world.wait(async {
+        let before = get(&one, "/host").await.unwrap().body;
+        get(&one, "/panic").await.unwrap_err();
+        assert_eq!(get(&one, "/host").await.unwrap().body, before);
+    });
 }

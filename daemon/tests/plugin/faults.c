@@ -395,6 +395,11 @@ static RatedStatus do_harm(const void *self, const RatedCall *call, const RatedR
     fprintf(stderr, "and to standard error\n");
   } else if (is(request, "/garbage")) {
     say_on_every_file("\x05\0\0\0hello", 9);
+  } else if (is(request, "/host")) {
+    char text[32];
+    release(&response->body);
+    snprintf(text, sizeof(text), "%p", host_ref);
+    answer(response, text);
   } else if (is(request, "/give-away")) {
     give_away();
     abort();

@@ -2,7 +2,8 @@
 //!
 //! Plugins call them from any thread at any time, with whatever they like: every function answers,
 //! none panics across the interface, and a reference that a plugin keeps after its instance has
-//! ended stays valid (contexts are never freed; there is one for each instance made).
+//! ended stays valid (contexts are never freed; there is one for each place that instances have in
+//! a generation).
 
 mod context;
 mod http;
