@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FileError, hash_of, hex, sync_folder};
 use crate::fault::{Step, passed};
+use crate::ledger::sled::LEDGER_VERSION;
 
 const NAME: &str = "manifest.json";
 const NAME_NEW: &str = "manifest.json.new";
@@ -65,6 +66,12 @@ pub(super) enum ManifestError {
     },
     #[error("the backup in `{}` has format {found}, this program knows {FORMAT}", path.display())]
     Format { path: PathBuf, found: u32 },
+    #[error(
+        "the backup in `{}` holds a ledger of format {found}, this program knows {LEDGER_VERSION} \
+         and older ones\n(hint: it was written by a newer version of rated; use that one)",
+        path.display()
+    )]
+    Ledger { path: PathBuf, found: u16 },
     #[error("the backup in `{}` names `{file}`, which is not below it", path.display())]
     Outside { path: PathBuf, file: String },
     #[error(
@@ -94,6 +101,9 @@ impl Manifest {
         if manifest.format != FORMAT {
             return Err(ManifestError::Format { path, found: manifest.format });
         }
+        if manifest.ledger_format > LEDGER_VERSION {
+            return Err(ManifestError::Ledger { path, found: manifest.ledger_format });
+        }
         let outside = manifest.parts().find(|part| !part.is_inside());
         match outside.map(|part| part.file.clone()) {
             Some(file) => Err(ManifestError::Outside { path, file }),
@@ -103,7 +113,8 @@ impl Manifest {
 
     /// Whether a backup was written there, by this program or by one that knows another format.
     pub(super) fn is_in(folder: &Path) -> bool {
-        matches!(Manifest::read(folder), Ok(_) | Err(ManifestError::Format { .. }))
+        use ManifestError::{Format, Ledger};
+        matches!(Manifest::read(folder), Ok(_) | Err(Format { .. } | Ledger { .. }))
     }
 
     pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
@@ -152,6 +163,29 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ledger_of_a_newer_program_is_not_restored() {
+        let records = Part {
+            name: "records".to_owned(),
+            file: "records.1".to_owned(),
+            size: 0,
+            sha256: String::new(),
+        };
+        let with = |ledger_format| {
+            let (taken_at, records) = (String::new(), records.clone());
+            let files = Vec::new();
+            let manifest =
+                Manifest { format: FORMAT, taken_at, change: 1, ledger_format, records, files };
+            let text = serde_json::to_vec(&manifest).unwrap();
+            Manifest::parse(&text, Path::new("/backup")).map(drop)
+        };
+
+        with(LEDGER_VERSION).unwrap();
+        with(1).unwrap();
+        let refused = with(LEDGER_VERSION + 1).unwrap_err().to_string();
+        assert!(refused.contains("written by a newer version of rated"), "{refused}");
+    }
 
     #[test]
     fn a_part_stands_below_the_folder() {
