@@ -222,6 +222,23 @@ fn what_it_started_dies_with_it() {
     wait_until("the child is dead", || !is_alive(&child));
 }
 
+/// As where the daemon is the first process of a container.
+#[test]
+fn what_a_process_leaves_to_the_daemon_is_no_zombie() {
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
+    let world = World::new();
+    let host = faults(&world, config(&world), &["bad"]);
+    let plugins = host.generation();
+    let bad = module(&plugins, "bad");
+    let child = world.wait(get(bad, "/fork")).unwrap().body;
+    let child = String::from_utf8(child).unwrap();
+    assert!(is_alive(&child));
+
+    world.wait(get(bad, "/abort")).unwrap_err();
+
+    wait_until("nothing is left", || !Path::new("/proc").join(&child).exists());
+}
+
 /// The process is dead, but not what it spoke through.
 #[test]
 fn a_socket_that_was_given_away_keeps_nobody_waiting() {

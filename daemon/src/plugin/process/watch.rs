@@ -18,6 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
@@ -290,7 +291,7 @@ impl Watched {
         // Until it has ended, but not yet waited for: its number is still its own.
         let pid = Pid::from_raw(child.id().cast_signed());
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-        while waitid(Id::Pid(pid), flags) == Err(nix::errno::Errno::EINTR) {}
+        while waitid(Id::Pid(pid), flags) == Err(Errno::EINTR) {}
         let mut state = self.lock();
         // What it started may hold the socket open.
         state.kill();
@@ -318,6 +319,7 @@ impl Watched {
             waiter.mailbox.gone();
         }
         self.changed.notify_all();
+        reap(pid);
     }
 
     /// Reads until nothing can come any more.
@@ -379,6 +381,12 @@ impl Watched {
             (None, _) => Ok(()),
         }
     }
+}
+
+/// What was killed with a process and has been left to this one, as to the first of a container, is
+/// waited for: until there is no more of that group.
+fn reap(group: Pid) {
+    while matches!(waitid(Id::PGid(group), WaitPidFlag::WEXITED), Ok(_) | Err(Errno::EINTR)) {}
 }
 
 impl State {
