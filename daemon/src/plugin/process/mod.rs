@@ -1,10 +1,11 @@
 //! Plugins in processes of their own: a small runner loads the same library and serves calls.
 //!
 //! One process for each instance, of the same program, started with a hidden subcommand. It gets a
-//! socket and nothing else of the daemon; limits of memory, files and signals that it cannot lift
-//! (`runner::limits`); and a process group that it cannot leave. It may die, hang, write what it
-//! likes or say what makes no sense: then it is killed with everything it started, the calls under
-//! way get an error, and the next call starts another.
+//! socket and nothing else of the daemon; limits of memory and files (`runner::limits`), which only
+//! root could lift; and a process group that it cannot leave. It may die, hang, write what it likes
+//! or say what makes no sense: then it is killed with everything it started, the calls under way
+//! get an error, and the next call starts another. The kernel kills it when the daemon dies, unless
+//! its plugin takes pains against that.
 //!
 //! What comes back is believed as little as what comes over the tables: frames and columns are
 //! checked here, whether they are what was asked for in the same place as always (`validate`).

@@ -446,7 +446,13 @@ fn how(status: ExitStatus) -> String {
         (Some(HUNG_UP), _) => "closed its connection to the daemon".to_owned(),
         (Some(code), _) => format!("ended with the code {code}"),
         // Either somebody else killed it, or it hung up and was killed for that.
-        (None, Some(9)) => "closed its connection to the daemon or was killed".to_owned(),
+        (None, Some(9)) => "closed its connection to the daemon, or was killed by somebody else, \
+                            such as the kernel when no memory is left"
+            .to_owned(),
+        // So ends an allocation in Rust that finds no memory.
+        (None, Some(6)) => "was ended by the signal SIGABRT, perhaps for want of \
+                            `process_memory_mib`"
+            .to_owned(),
         (None, Some(number)) => match Signal::try_from(number) {
             Ok(signal) => format!("was ended by the signal {signal}"),
             Err(_) => format!("was ended by the signal {number}"),

@@ -1,7 +1,7 @@
 //! The other end: a process that loads one library, makes one instance of it and serves calls.
 //!
-//! One thread reads what the daemon says and never waits for anything else; calls run on threads of
-//! their own, at most as many as the daemon has calls under way.
+//! One thread reads what the daemon says and never waits for anything else; calls, and the ends of
+//! rules, run on threads of their own. Those are kept: as many as were ever busy at a time.
 
 mod borrowed;
 mod limits;
