@@ -96,7 +96,9 @@ impl Collector for Source {
             "hang" => hang(),
             "hang politely" => hang_politely(call)?,
             "say much" => {
-                (0..1000).for_each(|_| self.host.log(Level::Warn, "what nobody wants to read"));
+                for _ in 0..1000 {
+                    self.host.log(Level::Warn, "what nobody wants to read");
+                }
             }
             "panic in next" => {
                 let schema = usage(request, &["a"])?.schema();
