@@ -36,13 +36,13 @@ pub enum RunnerError {
 /// Call it before anything else of the process has begun: limits hold for threads that come later.
 pub fn run() -> Result<(), RunnerError> {
     let mut socket = socket().map_err(RunnerError::NoSocket)?;
-    let left = limits::leave_the_daemon(&socket);
+    let is_apart = limits::leave_the_daemon(&socket);
     let Some(first) = next_of(&mut socket).map_err(RunnerError::NoSocket)? else {
         return Ok(());
     };
     let Ok(Order::Load(load)) = Order::decode(first) else { return Err(RunnerError::Protocol) };
-    let held = left.and_then(|()| limits::hold(load.memory_bytes));
-    let writer = match held.and_then(|()| socket.try_clone()) {
+    let is_limited = is_apart.and_then(|()| limits::hold(load.memory_bytes));
+    let writer = match is_limited.and_then(|()| socket.try_clone()) {
         Ok(writer) => writer,
         Err(error) => {
             refuse(&mut socket, &error);
