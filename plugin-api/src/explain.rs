@@ -96,11 +96,20 @@ impl Rule {
         Rule { kind: kind.into(), id: id.into(), details: BTreeMap::new() }
     }
 
-    /// With one more detail; `kind` and `id` are no names for it.
+    /// With one more detail. `kind` and `id` are no names for it: [`Steps::push`] refuses a rule
+    /// that has such.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Rule {
         self.details.insert(name.into(), value.into());
         self
+    }
+
+    /// In JSON a name would stand there twice, and nobody could read any step of any row.
+    fn check(&self) -> Result<()> {
+        match ["kind", "id"].into_iter().find(|name| self.details.contains_key(*name)) {
+            Some(name) => Err(Error::internal(format!("`{name}` is no name of a rule's detail"))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -147,8 +156,8 @@ impl Steps {
         self.numbers.get(name).copied()
     }
 
-    /// One more step; what comes out of it. An error says that a number is not there, or that the
-    /// result is too large.
+    /// One more step; what comes out of it. An error says that a number is not there, that the
+    /// result is too large, or that a rule's detail has a name that is taken.
     pub fn push<'a>(
         &mut self,
         sets: &str,
@@ -163,7 +172,10 @@ impl Steps {
                     let value = self.number(name).ok_or_else(missing)?;
                     Operand { name: Some(name.to_owned()), rule: None, value }
                 }
-                Given::Rule(rule, value) => Operand { name: None, rule: Some(rule), value },
+                Given::Rule(rule, value) => {
+                    rule.check()?;
+                    Operand { name: None, rule: Some(rule), value }
+                }
                 Given::Constant(value) => Operand { name: None, rule: None, value },
             });
         }
@@ -331,6 +343,18 @@ mod tests {
         check(&|steps| steps[1].operation = Operation::Take, 1, WrongStepKind::Result);
         check(&|steps| steps[2].operands.clear(), 2, WrongStepKind::Result);
         check(&|steps| steps.resize(5000, steps[0].clone()), 5000, WrongStepKind::TooMany);
+    }
+
+    #[test]
+    fn a_detail_that_would_hide_what_the_rule_is_is_an_error() {
+        for name in ["kind", "id"] {
+            let mut steps = Steps::new(Decimal::ONE, Decimal::ZERO);
+            let rule = Given::Rule(Rule::new("mapping", "m").with(name, "x"), Decimal::ONE);
+
+            let refused = steps.push(PRICE, Operation::Take, [rule]).unwrap_err();
+
+            assert_eq!(refused.message, format!("`{name}` is no name of a rule's detail"));
+        }
     }
 
     #[test]

@@ -202,23 +202,53 @@ impl Call {
     }
 
     /// Until the answer is due; `None` when the daemon sets no time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rated_plugin::{Call, Host};
+    ///
+    /// /// Not longer than the answer is of use.
+    /// fn timeout(call: &Call, host: &Host) -> Duration {
+    ///     let most = Duration::from_secs(20);
+    ///     call.time_left(host).map_or(most, |left| left.min(most))
+    /// }
+    /// ```
     pub fn time_left(&self, host: &Host) -> Option<Duration> {
         let left = self.deadline()? - host.now();
         Some(left.to_std().unwrap_or(Duration::ZERO))
     }
 
-    /// Sleeps for a while; `Err(Cancelled)` as soon as the call is cancelled.
+    /// Sleeps for a while; `Err(Cancelled)` when the call is cancelled, at most 50 ms later.
     ///
     /// The thread does nothing else meanwhile, and there are few of them: for short waits only.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use rated_plugin::{Call, Host, HttpRequest, HttpResponse, Result};
+    ///
+    /// /// Asks once more when a server is busy.
+    /// fn ask(host: &Host, call: &Call, request: &HttpRequest) -> Result<HttpResponse> {
+    ///     let response = host.http(call, request)?;
+    ///     if response.status != 503 {
+    ///         return Ok(response);
+    ///     }
+    ///     call.sleep(Duration::from_millis(500))?;
+    ///     host.http(call, request)
+    /// }
+    /// ```
     pub fn sleep(&self, time: Duration) -> Result<()> {
         let mut left = time;
-        while !left.is_zero() {
+        loop {
             self.check_cancelled()?;
+            if left.is_zero() {
+                return Ok(());
+            }
             let step = left.min(SLEEP_MAX);
             std::thread::sleep(step);
             left -= step;
         }
-        Ok(())
     }
 
     /// `00-<trace>-<span>-01`, the W3C `traceparent`.

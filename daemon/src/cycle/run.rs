@@ -10,26 +10,25 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::backoff::{BackOff, Jitter};
 use super::collect::{PlannedMetric, Worked, Worker};
 use super::commit::{COMMIT_SLICES_MAX, Finished, Outcome, commit};
 use super::discover::{Discover, FetchFailure, Found};
-use super::failure::text_of;
 use super::hold::{Holds, Subject};
 use super::plan::{Plan, PlanRules, Slice};
 use super::reprocess::Reprocess;
 use super::sources::Sources;
 use super::status::{Cycle, CycleStatus, Trouble};
-use super::world::{Synced, read_world};
+use super::world::{Synced, metric_ids, read_world};
 use crate::clock::Clock;
 use crate::config::CollectConfig;
 use crate::fault::{Step, passed};
 use crate::ledger::{Ledger, LedgerError, is_disk_full};
 use crate::metrics::Metrics;
 use crate::rating::{ChainKey, Rating};
-use crate::usage::{MetricId, ScopeId};
+use crate::usage::ScopeId;
 
 /// Longest sleep: the machine's time may be set while we sleep.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
@@ -75,61 +74,21 @@ impl Cycle {
     /// Starts with a cycle at once, which catches up with everything that became due while nobody
     /// ran.
     pub async fn start(parts: CycleParts) -> Result<(Cycle, CycleTask), LedgerError> {
-        let ids: Vec<_> = parts.collect.metrics.iter().map(|metric| metric.id.clone()).collect();
-        let announcement = Announcement { ledger: Arc::clone(&parts.ledger), ids: ids.into() };
-        let is_announced = match announcement.make().await {
-            Ok(()) => true,
-            // What is there can be read; the first cycle waits for room.
-            Err(error) if is_disk_full(&error) => false,
+        let (ledger, ids) = (Arc::clone(&parts.ledger), metric_ids(&parts.collect));
+        let set = tokio::task::spawn_blocking(move || ledger.set_metrics(&ids)).await;
+        match set.map_err(|error| LedgerError::Store(error.into()))? {
+            Ok(()) => {}
+            // What is there can be read; the cycle sets them as soon as there is room.
+            Err(error) if is_disk_full(&error) => {}
             Err(error) => return Err(error),
-        };
+        }
         passed(Step::StartMetricsSet);
-        let (stop, mut stopping) = watch::channel(Stop::No);
+        let (stop, stopping) = watch::channel(Stop::No);
         let (status, status_seen) = watch::channel(CycleStatus::default());
         let wake = Arc::new(Notify::new());
-        let runner = Runner::new(parts, stopping.clone(), status, Arc::clone(&wake));
-        let task = tokio::spawn(async move {
-            if is_announced || announcement.make_when_there_is_room(&mut stopping).await {
-                runner.run().await;
-            }
-        });
+        let runner = Runner::new(parts, stopping, status, Arc::clone(&wake));
+        let task = tokio::spawn(runner.run());
         Ok((Cycle { status: status_seen, wake }, CycleTask { stop, task }))
-    }
-}
-
-/// Which metrics the configuration has now, on its way into the ledger.
-struct Announcement {
-    ledger: Arc<dyn Ledger>,
-    ids: Arc<[MetricId]>,
-}
-
-/// How often it is looked for room.
-const ROOM_PAUSE: Duration = Duration::from_secs(1);
-
-impl Announcement {
-    async fn make(&self) -> Result<(), LedgerError> {
-        let (ledger, ids) = (Arc::clone(&self.ledger), Arc::clone(&self.ids));
-        let set = tokio::task::spawn_blocking(move || ledger.set_metrics(&ids)).await;
-        set.map_err(|error| LedgerError::Store(error.into()))?
-    }
-
-    /// `false` = it was stopped before.
-    async fn make_when_there_is_room(&self, stopping: &mut watch::Receiver<Stop>) -> bool {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(ROOM_PAUSE) => {}
-                // A sender that is gone means the same.
-                _ = stopping.wait_for(|stop| *stop != Stop::No) => return false,
-            }
-            match self.make().await {
-                Ok(()) => return true,
-                // The ledger has said it, or is opened again.
-                Err(LedgerError::DiskFull { .. } | LedgerError::Stopped | LedgerError::Closed) => {}
-                Err(error) => {
-                    warn!(error = text_of(&error), "The metrics could not be announced.");
-                }
-            }
-        }
     }
 }
 

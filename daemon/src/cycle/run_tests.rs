@@ -367,6 +367,18 @@ async fn a_tick_during_a_cycle_is_joined_and_a_source_that_hangs_holds_up_nobody
 }
 
 #[tokio::test]
+async fn metrics_that_found_no_room_at_the_start_are_set_by_the_cycle() {
+    let clock = Arc::new(ManualClock::new(at(10)));
+    let world = Arc::new(World { script: Mutex::default(), clock });
+    let dir = tempfile::tempdir().unwrap();
+    let mut simulation = Simulation::start_without_metrics(dir, world, collect_config());
+
+    simulation.run_until(12).await;
+
+    assert_eq!(simulation.all_hours(), [due(12); 15]);
+}
+
+#[tokio::test]
 async fn a_fetcher_that_fails_delays_itself_alone() {
     let mut collect = collect_config();
     collect.fetchers.push("broken".to_owned());

@@ -19,6 +19,7 @@ use super::backoff::Jitter;
 use super::run::{CycleParts, Runner, Stop};
 use super::sources::Sources;
 use super::status::CycleStatus;
+use super::world::metric_ids;
 use crate::clock::{Clock, ManualClock};
 use crate::config::{CollectConfig, RetryConfig, STATIC_FETCHER, Start};
 use crate::ledger::sled::{SledLedger, SledOptions};
@@ -270,10 +271,19 @@ impl Simulation {
         world: Shared,
         collect: CollectConfig,
     ) -> Simulation {
+        let simulation = Simulation::start_without_metrics(dir, world, collect);
+        simulation.ledger.set_metrics(&metric_ids(&simulation.runner.collect)).unwrap();
+        simulation
+    }
+
+    /// As on a disk that is full.
+    pub(super) fn start_without_metrics(
+        dir: tempfile::TempDir,
+        world: Shared,
+        collect: CollectConfig,
+    ) -> Simulation {
         let ledger = SledLedger::open(dir.path(), SledOptions::default()).unwrap();
         let ledger = Arc::new(ledger);
-        let ids: Vec<_> = collect.metrics.iter().map(|metric| metric.id.clone()).collect();
-        ledger.set_metrics(&ids).unwrap();
         let defaults = [("flat".to_owned(), ModuleState { enabled: true, priority: 1 })];
         let plugins = Arc::new(WithModule(Arc::clone(&world)));
         let parts = CycleParts {

@@ -9,7 +9,7 @@ use super::sources::Sources;
 use crate::config::CollectConfig;
 use crate::ledger::{Cursors, Held, Ledger, LedgerError};
 use crate::rating::{ChainKey, Rating};
-use crate::usage::Metric;
+use crate::usage::{Metric, MetricId};
 
 /// The world as the ledger has it.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(super) async fn read_world(
     let read = move || {
         // What could not be stored is not collected either.
         ledger.takes_changes().map_err(|error| text_of(&error))?;
+        // Changes nothing but after a start that found no room for it.
+        ledger.set_metrics(&metric_ids(&collect)).map_err(|error| text_of(&error))?;
         let (bytes_on_disk, rows) = match ledger.size() {
             Ok(size) => (size.bytes_on_disk, size.rows),
             Err(_) => (0, 0),
@@ -43,6 +45,11 @@ pub(super) async fn read_world(
     };
     let read = tokio::task::spawn_blocking(read).await;
     read.unwrap_or_else(|_| Err("the thread that reads the ledger ended early".to_owned()))
+}
+
+/// What the ledger is to keep.
+pub(super) fn metric_ids(collect: &CollectConfig) -> Vec<MetricId> {
+    collect.metrics.iter().map(|metric| metric.id.clone()).collect()
 }
 
 /// Who measures what.

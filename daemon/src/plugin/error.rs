@@ -101,6 +101,9 @@ pub enum LoadErrorKind {
     /// In words of the process that tried.
     #[error("{0}")]
     Apart(String),
+    /// The process that tried died of it, or hung.
+    #[error("{0}")]
+    Harmful(String),
     #[error("cannot be looked at in a process of its own: {0}")]
     NoProcess(String),
     #[error("its start failed with the status {0}")]

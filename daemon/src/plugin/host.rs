@@ -20,6 +20,7 @@ use super::kept::KeptModules;
 use super::library::{Declaration, Library};
 use super::load;
 use super::pool::{Pool, PoolLimits};
+use super::process;
 use super::reload::ReloadReport;
 use crate::fault::{Step, passed};
 use crate::ledger::is_disk_full;
@@ -122,6 +123,9 @@ impl PluginHost {
             grace: config.call_grace,
             lost_threads_max: LOST_THREADS_MAX,
         };
+        if config.isolated().next().is_some() {
+            process::warn_of_less(config.process_memory_bytes);
+        }
         let (metrics, replay_idle) = (lent.metrics.clone(), config.replay_idle);
         let pool = Pool::start(limits, move || metrics.plugin_thread_lost())
             .map_err(PluginHostError::Threads)?;
@@ -295,9 +299,12 @@ impl PluginHost {
                     return Ok(described);
                 }
                 Ok(_) => {}
-                // What cannot have to do with processes is not refused for the want of them.
-                Err(LoadError { reason: LoadErrorKind::NoProcess(_), .. })
-                    if !self.may_be_isolated(content) => {}
+                // What cannot have to do with processes is not refused for the want of them, nor
+                // in their words; but what killed one shall not be tried here.
+                Err(LoadError {
+                    reason: LoadErrorKind::NoProcess(_) | LoadErrorKind::Apart(_),
+                    ..
+                }) if !self.may_be_isolated(content) => {}
                 Err(error) => return Err(error),
             }
         }

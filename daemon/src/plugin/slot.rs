@@ -2,7 +2,7 @@
 //! when it keeps failing.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -41,6 +41,9 @@ pub(super) struct Slot {
     config_json: Vec<u8>,
     config_sha256: String,
     services: Arc<Services>,
+    /// What instances in this process are lent: nothing of it is an instance's own, and it is never
+    /// freed.
+    context: OnceLock<&'static Context>,
     /// Calls on the instance at a time: one if it is serial, else never all threads.
     turns: Turns,
     /// The same for raters, which are never serial.
@@ -138,6 +141,7 @@ impl Slot {
             config_sha256: sha256_of(&config_json),
             config_json,
             services: services.clone(),
+            context: OnceLock::new(),
             turns: Turns::new(turns),
             rater_turns: Turns::new(calls_max),
             standing: Arc::default(),
@@ -396,7 +400,7 @@ impl Slot {
     }
 
     fn make_here(&self) -> Result<Direct> {
-        let context = Context::new(self.lender());
+        let context = *self.context.get_or_init(|| Context::new(self.lender()));
         let vtable = self.component().vtable;
         let vtable = vtable.ok_or_else(|| Error::internal("its library is not in the daemon"))?;
         Direct::create(vtable, self.trust(), context, &self.config_json)

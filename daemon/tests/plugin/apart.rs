@@ -1,6 +1,7 @@
 //! Plugins in processes of their own: whatever they do, it is done to themselves.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use rated::plugin::{
     Generation, InstanceConfig, Isolation, Module, PluginConfig, PluginHost, Rater,
 };
 use rated_plugin::{AsOf, Status};
-use serde_json::Map;
+use serde_json::{Map, Value, json};
 
 use crate::fixture::{build, build_faults};
 use crate::support::{World, at, get, price, rate_request, rows};
@@ -49,6 +50,22 @@ pub(crate) fn faults(world: &World, config: PluginConfig, names: &[&str]) -> Plu
     let host = PluginHost::start(PluginConfig { rating, ..config }, world.services()).unwrap();
     assert!(host.generation().refused().is_empty(), "{:?}", host.generation().refused());
     host
+}
+
+/// One of them, `one`, with settings.
+pub(crate) fn faults_with(
+    world: &World,
+    config: PluginConfig,
+    settings: &Value,
+) -> (PluginHost, Module) {
+    build_faults(&plugins_dir(world).join("libfaults.so"), &[]);
+    let settings = settings.as_object().unwrap().clone();
+    let rating = [("one".to_owned(), InstanceConfig { config: settings, ..apart("faults") })];
+    let config = PluginConfig { rating: rating.into(), ..config };
+    let host = PluginHost::start(config, world.services()).unwrap();
+    assert!(host.generation().refused().is_empty(), "{:?}", host.generation().refused());
+    let one = module(&host.generation(), "one").clone();
+    (host, one)
 }
 
 pub(crate) fn module<'a>(plugins: &'a Generation, name: &str) -> &'a Module {
@@ -203,6 +220,42 @@ fn what_it_started_dies_with_it() {
     drop(plugins);
     world.wait(host.stop(Duration::from_secs(20)));
     wait_until("the child is dead", || !is_alive(&child));
+}
+
+/// As where the daemon is the first process of a container.
+#[test]
+fn what_a_process_leaves_to_the_daemon_is_no_zombie() {
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
+    let world = World::new();
+    let host = faults(&world, config(&world), &["bad"]);
+    let plugins = host.generation();
+    let bad = module(&plugins, "bad");
+    let child = world.wait(get(bad, "/fork")).unwrap().body;
+    let child = String::from_utf8(child).unwrap();
+    assert!(is_alive(&child));
+
+    world.wait(get(bad, "/abort")).unwrap_err();
+
+    wait_until("nothing is left", || !Path::new("/proc").join(&child).exists());
+}
+
+/// The process is dead, but not what it spoke through.
+#[test]
+fn a_socket_that_was_given_away_keeps_nobody_waiting() {
+    let world = World::new();
+    let to = world.dir.path().join("to");
+    // What is sent to it is open as long as it is.
+    let _held = UnixListener::bind(&to).unwrap();
+    let (_host, one) = faults_with(&world, config(&world), &json!({"to": to}));
+
+    world.wait(async {
+        let failure = get(&one, "/give-away").await.unwrap_err();
+
+        assert_eq!(failure.status(), Status::Panic, "{failure}");
+        assert!(failure.to_string().contains("SIGABRT"), "{failure}");
+        assert!(!failure.stopped, "{failure}");
+        assert_eq!(get(&one, "/fine").await.unwrap().status, 200);
+    });
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! to blame.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -289,12 +290,26 @@ fn what_an_instance_stores_while_it_ends_is_stored() {
 }
 
 #[test]
-fn without_processes_what_needs_none_is_loaded_all_the_same() {
+fn a_process_has_the_grace_of_a_call_to_end() {
     let world = World::new();
-    let dir = plugins_dir(&world);
+    let config = PluginConfig { call_grace: Duration::from_mins(2), ..config(&world) };
+    let does = "store what is left at the end";
+    let fault = Fault::start(&world, config, Isolation::Process, does);
+    fault.arm();
+
+    world.wait(fault.host.stop(Duration::from_secs(20)));
+
+    let left = world.ledger.kv_get("rating/one", u64::MAX, "left").unwrap().unwrap();
+    let left: u64 = String::from_utf8(left).unwrap().parse().unwrap();
+    assert!((60..=121).contains(&left), "{left}");
+}
+
+/// One library that runs here and one that runs apart; what is refused.
+fn refused_with(world: &World, runner: PathBuf) -> Vec<String> {
+    let dir = plugins_dir(world);
     build(&dir.join("libfixture.so"), &[]);
     build(&dir.join("libelsewhere.so"), &["NAME=\"elsewhere\""]);
-    let mut config = PluginConfig { runner: "/nowhere/rated".into(), ..config(&world) };
+    let mut config = PluginConfig { runner, ..config(world) };
     config.rating.insert("fixture".to_owned(), here("fixture"));
     config.rating.insert("elsewhere".to_owned(), apart("elsewhere"));
 
@@ -302,7 +317,53 @@ fn without_processes_what_needs_none_is_loaded_all_the_same() {
 
     let plugins = host.generation();
     assert!(plugins.module("fixture").is_some(), "{:?}", plugins.refused());
-    let refused: Vec<String> = plugins.refused().iter().map(ToString::to_string).collect();
+    assert!(plugins.module("elsewhere").is_none());
+    plugins.refused().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn without_processes_what_needs_none_is_loaded_all_the_same() {
+    let refused = refused_with(&World::new(), "/nowhere/rated".into());
+
     let why = "libelsewhere.so`: cannot be looked at in a process of its own: cannot start";
     assert!(refused.iter().any(|refusal| refusal.contains(why)), "{refused:?}");
+}
+
+/// The program as the runner, started with less than this process has.
+fn limited(world: &World, limit: &str) -> PathBuf {
+    let path = world.dir.path().join("runner");
+    let program = env!("CARGO_BIN_EXE_rated");
+    let script = format!("#!/bin/sh\nulimit {limit}\nexec '{program}' \"$@\"\n");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    path
+}
+
+#[test]
+fn a_process_that_cannot_limit_itself_says_why_and_is_nothing_to_who_needs_none() {
+    let world = World::new();
+    // Standard input and output, and one more.
+    let runner = limited(&world, "-n 4");
+
+    let refused = refused_with(&world, runner);
+
+    let why = "libelsewhere.so`: its process cannot limit itself: Too many open files";
+    assert!(refused.iter().any(|refusal| refusal.contains(why)), "{refused:?}");
+}
+
+#[test]
+fn a_process_takes_no_more_than_the_daemon_itself_may() {
+    let world = World::new();
+    // In KiB; with `process_memory_mib` it would be 5 GiB.
+    let runner = limited(&world, "-v 3000000");
+    let config = PluginConfig { runner, ..config(&world) };
+    let host = crate::apart::faults(&world, config, &["one"]);
+    let one = module(&host.generation(), "one").clone();
+
+    assert_eq!(world.wait(get(&one, "/fine")).unwrap().status, 200);
+
+    let limits = fs::read_to_string(format!("/proc/{}/limits", children()[0])).unwrap();
+    let space = limits.lines().find(|line| line.starts_with("Max address space")).unwrap();
+    let bounds: Vec<&str> = space.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(bounds, ["3072000000", "3072000000"]);
 }

@@ -5,12 +5,17 @@
 #define _GNU_SOURCE
 #include "rated_plugin.h"
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 static RatedStatus do_harm(const void *self, const RatedCall *call, const RatedRequest *request,
@@ -101,16 +106,23 @@ static RatedStatus make(const RatedHostApi *api, RatedHostRef host, RatedBytes c
   return create(api, host, config, out, error);
 }
 
-static RatedStatus store(const char *key, RatedError *error) {
+static RatedStatus store(const char *key, const char *value, RatedError *error) {
   const RatedEdit edit = {.key = {(const uint8_t *)key, strlen(key)},
-                          .value = {(const uint8_t *)"1", 1}};
+                          .value = {(const uint8_t *)value, strlen(value)}};
   uint64_t revision = 0;
   return host_api->kv_apply(host_ref, 0, &edit, 1, &revision, error);
 }
 
 static void end(void *pointer) {
   if (does("store at the end")) {
-    store("ended", NULL);
+    store("ended", "1", NULL);
+  }
+  if (does("store what is left at the end")) {
+    struct itimerval alarm = {0};
+    char text[16];
+    getitimer(ITIMER_REAL, &alarm);
+    snprintf(text, sizeof(text), "%ld", (long)alarm.it_value.tv_sec);
+    store("left", text, NULL);
   }
   destroy(pointer);
 }
@@ -166,7 +178,7 @@ static RatedStatus explain_badly(const void *rater, const RatedCall *call,
   array->release(array);
   schema->release(schema);
   harm("explain");
-  return does("store in explain") ? store("explained", error) : RATED_UNSUPPORTED;
+  return does("store in explain") ? store("explained", "1", error) : RATED_UNSUPPORTED;
 }
 
 static int is(const RatedRequest *request, const char *path) {
@@ -217,9 +229,108 @@ static void say_on_every_file(const void *bytes, size_t size) {
   }
 }
 
+/* Everything that is open, to somebody who is not killed with this process. */
+static void give_away(void) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  union {
+    struct cmsghdr head;
+    char bytes[CMSG_SPACE(16 * sizeof(int))];
+  } control = {0};
+  char byte = 0;
+  struct iovec part = {&byte, 1};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control.bytes};
+  size_t count = 0;
+  const int link = socket(AF_UNIX, SOCK_STREAM, 0);
+  setting("to", address.sun_path, sizeof(address.sun_path));
+  for (int file = 3; file < 64 && count < 16; file++) {
+    if (file != link && fcntl(file, F_GETFD) >= 0) {
+      memcpy(CMSG_DATA(&control.head) + count++ * sizeof(int), &file, sizeof(int));
+    }
+  }
+  control.head.cmsg_level = SOL_SOCKET;
+  control.head.cmsg_type = SCM_RIGHTS;
+  control.head.cmsg_len = CMSG_LEN(count * sizeof(int));
+  message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+  if (connect(link, (struct sockaddr *)&address, sizeof(address)) != 0 ||
+      sendmsg(link, &message, 0) != 1) {
+    exit(4);
+  }
+}
+
+static RatedBytes url(void) {
+  static char text[256];
+  setting("url", text, sizeof(text));
+  return (RatedBytes){(const uint8_t *)text, strlen(text)};
+}
+
+static uint8_t *put(uint8_t *at, const void *bytes, size_t size) {
+  memcpy(at, bytes, size);
+  return at + size;
+}
+
+/* Requests over HTTP past all that the runner would hold back, 16 MiB each. */
+static void ask_for_much(void) {
+  const uint64_t number = 1, body = (uint64_t)16 << 20, none = 0, url_size = url().len;
+  const uint32_t post = 2, size = (uint32_t)(1 + 8 + 8 + 1 + 4 + 4 * 8 + url_size + body);
+  const uint8_t ask = 67, http = 4;
+  uint8_t *frame = calloc(size + 4, 1), *at = frame;
+  at = put(at, &size, 4);
+  at = put(at, &ask, 1);
+  at = put(at, &none, 8);
+  at = put(at, &number, 8);
+  at = put(at, &http, 1);
+  at = put(at, &post, 4);
+  at = put(at, &url_size, 8);
+  at = put(at, url().ptr, url_size);
+  at = put(at, &none, 8);
+  at = put(at, &body, 8);
+  at = put(at + body, &none, 8);
+  for (int count = 0; count < 12; count++) {
+    say_on_every_file(frame, size + 4);
+  }
+}
+
+static const RatedCall *fetching_call;
+static atomic_int refused;
+
+static void *fetch(void *unused) {
+  RatedHttpRequest request = {.struct_size = sizeof(request), .method = 1, .url = url()};
+  RatedHttpResponse response = {.struct_size = sizeof(response)};
+  RatedError error = {0};
+  const RatedStatus status =
+      host_api->http_send(host_ref, fetching_call, &request, &response, &error);
+  if (status != RATED_OK && error.message.len > 0 &&
+      memmem(error.message.ptr, error.message.len, "fetched at a time", 17) != NULL) {
+    refused++;
+  }
+  return unused;
+}
+
+/* From eight threads at once; how many were refused. */
+static void fetch_at_once(const RatedCall *call, RatedResponse *response) {
+  pthread_t threads[8];
+  pthread_attr_t attributes;
+  char text[16];
+  fetching_call = call;
+  pthread_attr_init(&attributes);
+  /* Stacks count as memory. */
+  pthread_attr_setstacksize(&attributes, (size_t)1 << 20);
+  for (int index = 0; index < 8; index++) {
+    if (pthread_create(&threads[index], &attributes, fetch, NULL) != 0) {
+      abort();
+    }
+  }
+  for (int index = 0; index < 8; index++) {
+    pthread_join(threads[index], NULL);
+  }
+  release(&response->body);
+  snprintf(text, sizeof(text), "%d", refused);
+  answer(response, text);
+}
+
 static RatedStatus do_harm(const void *self, const RatedCall *call, const RatedRequest *request,
                            RatedResponse *response, RatedError *error) {
-  (void)self, (void)call, (void)error;
+  (void)self, (void)error;
   answer(response, "fine");
   handled++;
   if (is(request, "/abort")) {
@@ -284,6 +395,21 @@ static RatedStatus do_harm(const void *self, const RatedCall *call, const RatedR
     fprintf(stderr, "and to standard error\n");
   } else if (is(request, "/garbage")) {
     say_on_every_file("\x05\0\0\0hello", 9);
+  } else if (is(request, "/host")) {
+    char text[32];
+    release(&response->body);
+    snprintf(text, sizeof(text), "%p", host_ref);
+    answer(response, text);
+  } else if (is(request, "/give-away")) {
+    give_away();
+    abort();
+  } else if (is(request, "/ask-for-much")) {
+    ask_for_much();
+    for (;;) {
+      pause();
+    }
+  } else if (is(request, "/fetch-at-once")) {
+    fetch_at_once(call, response);
   } else if (is(request, "/huge-frame")) {
     say_on_every_file("\xff\xff\xff\xff", 4);
   } else if (request->path.len > 6 && memcmp(request->path.ptr, "/give-", 6) == 0) {

@@ -22,7 +22,7 @@ fn compile(source: &str, to: &Path, macros: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let defined = macros.iter().map(|text| format!("-D{text}"));
     let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-Wall", "-Wextra", "-Wno-unused-function"])
+        .args(["-shared", "-fPIC", "-pthread", "-Wall", "-Wextra", "-Wno-unused-function"])
         .arg("-Wno-unused-const-variable")
         .args(defined)
         .arg("-I")

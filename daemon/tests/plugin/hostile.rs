@@ -95,6 +95,11 @@ impl Collector for Source {
             "panic in collect" => panic!("collect went wrong"),
             "hang" => hang(),
             "hang politely" => hang_politely(call)?,
+            "say much" => {
+                for _ in 0..1000 {
+                    self.host.log(Level::Warn, "what nobody wants to read");
+                }
+            }
             "panic in next" => {
                 let schema = usage(request, &["a"])?.schema();
                 return Ok(Batches::from_fn(schema, |_| panic!("next went wrong")));

@@ -1,6 +1,7 @@
 //! Plugins that break every rule, against the real plugin host.
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
 
+mod amounts;
 mod apart;
 mod containment;
 mod deaths;

@@ -56,7 +56,7 @@ impl Pause {
         let wanted = delay(response.headers.get("retry-after")?, now)?.min(RETRY_AFTER_MAX);
         let until = now + TimeDelta::from_std(wanted).ok()?;
         let mut latest = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        *latest = (*latest).max(Some(until));
+        *latest = latest.filter(|known| !is_too_far(*known, now)).max(Some(until));
         Some(wanted)
     }
 
@@ -66,13 +66,7 @@ impl Pause {
     /// `Cancelled` when the call is.
     pub fn wait(&self, host: &Host, call: &Call) -> Result<()> {
         call.check_cancelled()?;
-        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(until) = until else { return Ok(()) };
-        let Ok(left) = (until - host.now()).to_std() else { return Ok(()) };
-        // A clock that was set back makes no pause longer.
-        if left > RETRY_AFTER_MAX {
-            return Ok(());
-        }
+        let Some((until, left)) = self.left(host) else { return Ok(()) };
         if left > WAIT_MAX || call.time_left(host).is_some_and(|time| time <= left) {
             return Err(Error::unavailable(format!(
                 "the server has asked to be left alone until {}",
@@ -81,6 +75,22 @@ impl Pause {
         }
         call.sleep(left)
     }
+
+    /// Until when, and how long that is from now.
+    fn left(&self, host: &Host) -> Option<(DateTime<Utc>, Duration)> {
+        let mut latest = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, now) = ((*latest)?, host.now());
+        if is_too_far(until, now) {
+            *latest = None;
+            return None;
+        }
+        Some((until, (until - now).to_std().ok()?))
+    }
+}
+
+/// A clock that was set back makes no pause longer; nor does it begin again when the hour comes.
+fn is_too_far(until: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    (until - now).to_std().is_ok_and(|left| left > RETRY_AFTER_MAX)
 }
 
 /// `Retry-After`: seconds, or a date in one of the three forms that HTTP knows.
@@ -137,6 +147,22 @@ mod tests {
 
             assert_eq!(asker.scopes().unwrap(), ["200"]);
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_ends_a_pause_for_good() {
+        let host = FakeHost::new();
+        host.answer(busy(503, "600"));
+        let asker = asker(&host);
+        assert_eq!(asker.scopes().unwrap(), ["503"]);
+
+        host.advance(TimeDelta::hours(-2));
+        host.answer_body(200, "");
+        assert_eq!(asker.scopes().unwrap(), ["200"]);
+        host.advance(TimeDelta::minutes(75));
+
+        host.answer_body(200, "");
+        assert_eq!(asker.scopes().unwrap(), ["200"]);
     }
 
     #[test]

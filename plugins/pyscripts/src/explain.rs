@@ -10,7 +10,7 @@ use rated_plugin::{
     Call, Error, Explanation, Given, Operation, PRICE, Result, Rule, Status, Steps, UsageBatch,
 };
 
-use crate::python::{NamedText, Points, Scripts, Turn, Wrong};
+use crate::python::{NamedText, Points, Scripts, Wrong};
 use crate::rating::ScriptsRater;
 
 /// Most scripts that are told one by one: each of them makes the runs longer and more.
@@ -60,7 +60,7 @@ impl<'a> Reasons<'a> {
         }
         for last in 0..scripts.len() {
             call.check_cancelled()?;
-            let mut lease = self.rater.shared.python.lend(call, Turn::Last)?;
+            let mut lease = self.rater.shared.python.lend(call)?;
             // The whole list is the one that a process may have loaded already.
             let first_ones = if last + 1 == scripts.len() {
                 Arc::clone(&self.rater.scripts)

@@ -13,7 +13,7 @@ use rated_plugin::{
 use crate::Shared;
 use crate::explain::{Reasons, Untold};
 use crate::failures::Failures;
-use crate::python::{Cell, Lease, Point, Points, Scripts, Turn, Wrong};
+use crate::python::{Cell, Lease, Point, Points, Scripts, Wrong};
 use crate::record::Id;
 
 /// What is left of a call's time at least when another scope is begun, beside the time of its run.
@@ -50,18 +50,12 @@ impl Rater for ScriptsRater {
                 }
             }
         }
-        let turn = Turn::from(request.purpose);
-        let mut lease = self.lend(call, turn)?;
+        let mut lease = self.lend(call)?;
         for (index, (scope, rows)) in scopes.iter().enumerate() {
             call.check_cancelled()?;
             if index > 0 && self.is_late(call) {
                 // The daemon asks again with fewer rows at a time.
                 return Err(Error::split("the scripts take too long for so many scopes at once"));
-            }
-            if index > 0 && turn == Turn::Last {
-                // Whoever rates a period need not wait for all scopes.
-                drop(lease);
-                lease = self.lend(call, turn)?;
             }
             let points = points(rows)?;
             let found = match lease.run(call, &points)? {
@@ -115,8 +109,8 @@ fn failed(wrong: &Wrong, of: &str) -> Error {
 
 impl ScriptsRater {
     /// A process that has the scripts.
-    fn lend(&self, call: &Call, turn: Turn) -> Result<Lease<'_>> {
-        let mut lease = self.shared.python.lend(call, turn)?;
+    fn lend(&self, call: &Call) -> Result<Lease<'_>> {
+        let mut lease = self.shared.python.lend(call)?;
         let loaded = lease.load(call, &self.scripts)?;
         loaded.map_err(|wrong| failed(&wrong, "all scopes"))?;
         Ok(lease)

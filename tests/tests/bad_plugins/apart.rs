@@ -104,7 +104,7 @@ fn the_hostile_set_apart_stops_only_its_own_metrics() {
     assert!(lost < 0.5, "kills cost no thread: {lost}");
     let said = daemon.process.output();
     assert!(said.contains("of what nobody asked for"), "its output is in the log");
-    assert!(said.contains("further lines are left out"), "and there is a limit to it");
+    assert!(said.contains("further messages are left out"), "and there is a limit to it");
     assert!(daemon.process.is_running());
     daemon.stop();
     wait_until("nothing is left of what was started", || {

@@ -49,6 +49,28 @@ fn collectors_that_hang_panic_or_lie_stop_only_their_own_metrics() {
 }
 
 #[test]
+fn what_plugins_say_fills_no_log() {
+    let site = Site::new();
+    let plugins = "[collectors.here]\nplugin = \"hostile\"\ndoes = \"say much\"\n\
+         [collectors.apart]\nplugin = \"hostile\"\ndoes = \"say much\"\n\
+         isolation = \"process\"\n";
+    let metrics = [("one", "here"), ("other", "apart")];
+    let mut daemon = Daemon::start(&site.config(&metrics, plugins));
+
+    wait_until("it works", || (site.complete(&daemon).len() == 6).then_some(()));
+
+    let said = daemon.process.output();
+    for instance in ["collector/here", "collector/apart"] {
+        let lines = || said.lines().filter(|line| line.contains(instance));
+        assert!(lines().any(|line| line.contains("messages are left out")), "{instance}: {said}");
+        // Each of four hours is collected once, at least.
+        let messages = lines().filter(|line| line.contains("nobody wants to read")).count();
+        assert!(messages < 4 * 1000 / 2, "{instance}: {messages}");
+    }
+    daemon.stop();
+}
+
+#[test]
 fn a_module_that_loses_rows_of_one_scope_stops_only_that_scope() {
     let site = Site::new();
     let plugins =

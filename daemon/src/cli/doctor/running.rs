@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use nix::sys::stat::{major, minor};
 use serde_json::Value;
 
 use super::DoctorArguments;
@@ -155,14 +156,25 @@ fn ledger(metrics: &str, findings: &mut Findings) {
 
 /// Who holds the lock of a file, as the kernel lists them.
 fn holder_of(lock: &Path) -> Option<u32> {
-    let inode = fs::metadata(lock).ok()?.ino().to_string();
+    let file = fs::metadata(lock).ok()?;
     let locks = fs::read_to_string("/proc/locks").ok()?;
+    holder_in(&locks, (file.dev(), file.ino()))
+}
+
+fn holder_in(locks: &str, (device, inode): (u64, u64)) -> Option<u32> {
+    // Of file systems without a device of their own (btrfs) the list has another number than the
+    // file itself.
+    let device = match major(device) {
+        0 => "00:".to_owned(),
+        number => format!("{number:02x}:{:02x}:", minor(device)),
+    };
+    let inode = format!(":{inode}");
     // `1: FLOCK  ADVISORY  WRITE 5310 fe:00:132098 0 EOF`
     locks.lines().find_map(|line| {
         let mut parts = line.split_whitespace().skip_while(|part| *part != "WRITE").skip(1);
-        let process = parts.next()?;
-        let place = parts.next()?;
-        (place.rsplit(':').next() == Some(&*inode)).then(|| process.parse().ok()).flatten()
+        let (process, place) = (parts.next()?, parts.next()?);
+        let is_it = place.starts_with(&device) && place.ends_with(&inode);
+        is_it.then(|| process.parse().ok()).flatten()
     })
 }
 
@@ -187,4 +199,26 @@ fn files_of(process: u32, connections_max: usize) -> Note {
         return Note::warn(text, &hint);
     }
     Note::ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::stat::makedev;
+
+    use super::*;
+
+    #[test]
+    fn a_lock_is_known_by_its_device_and_its_inode() {
+        let locks = "1: FLOCK  ADVISORY  WRITE 11 08:02:77 0 EOF\n\
+                     2: FLOCK  ADVISORY  READ 12 fe:00:77 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 13 fe:00:77 0 EOF\n\
+                     4: FLOCK  ADVISORY  WRITE 14 00:1f:5 0 EOF\n";
+        let holder = |major, minor, inode| holder_in(locks, (makedev(major, minor), inode));
+
+        assert_eq!(holder(0xfe, 0, 77), Some(13));
+        assert_eq!(holder(8, 2, 77), Some(11));
+        assert_eq!(holder(8, 3, 77), None);
+        assert_eq!(holder(0xfe, 0, 7), None);
+        assert_eq!(holder(0, 0x2a, 5), Some(14), "as btrfs has it");
+    }
 }

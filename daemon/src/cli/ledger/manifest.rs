@@ -24,6 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{FileError, hash_of, hex, sync_folder};
 use crate::fault::{Step, passed};
+use crate::ledger::sled::LEDGER_VERSION;
 use crate::plugin::KeptLibrary;
 
 /// Folders of a backup.
@@ -79,6 +80,12 @@ pub(super) enum ManifestError {
         path.display()
     )]
     Format { path: PathBuf, found: u32 },
+    #[error(
+        "the backup in `{}` holds a ledger of format {found}, this program knows {LEDGER_VERSION} \
+         and older ones\n(hint: it was written by a newer version of rated; use that one)",
+        path.display()
+    )]
+    Ledger { path: PathBuf, found: u16 },
     #[error("the backup in `{}` names `{file}`, which is not below it", path.display())]
     Outside { path: PathBuf, file: String },
     #[error(
@@ -108,6 +115,9 @@ impl Manifest {
         if !(FORMAT_OLDEST..=FORMAT).contains(&manifest.format) {
             return Err(ManifestError::Format { path, found: manifest.format });
         }
+        if manifest.ledger_format > LEDGER_VERSION {
+            return Err(ManifestError::Ledger { path, found: manifest.ledger_format });
+        }
         let is_library = |part: &&Part| part.is_inside() && part.library().is_sound();
         let outside = manifest.parts().find(|part| !part.is_inside());
         let outside = outside.or_else(|| manifest.libraries.iter().find(|it| !is_library(it)));
@@ -119,7 +129,8 @@ impl Manifest {
 
     /// Whether a backup was written there, by this program or by one that knows another format.
     pub(super) fn is_in(folder: &Path) -> bool {
-        matches!(Manifest::read(folder), Ok(_) | Err(ManifestError::Format { .. }))
+        use ManifestError::{Format, Ledger};
+        matches!(Manifest::read(folder), Ok(_) | Err(Format { .. } | Ledger { .. }))
     }
 
     /// Those of the ledger.
@@ -192,6 +203,29 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ledger_of_a_newer_program_is_not_restored() {
+        let records = Part {
+            name: "records".to_owned(),
+            file: "records.1".to_owned(),
+            size: 0,
+            sha256: String::new(),
+        };
+        let with = |ledger_format| {
+            let (taken_at, records) = (String::new(), records.clone());
+            let files = Vec::new();
+            let manifest =
+                Manifest { format: FORMAT, taken_at, change: 1, ledger_format, records, files };
+            let text = serde_json::to_vec(&manifest).unwrap();
+            Manifest::parse(&text, Path::new("/backup")).map(drop)
+        };
+
+        with(LEDGER_VERSION).unwrap();
+        with(1).unwrap();
+        let refused = with(LEDGER_VERSION + 1).unwrap_err().to_string();
+        assert!(refused.contains("written by a newer version of rated"), "{refused}");
+    }
 
     #[test]
     fn a_part_stands_below_the_folder() {

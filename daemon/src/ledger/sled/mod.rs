@@ -227,7 +227,7 @@ pub use ledger::{SledLedger, check_records};
 pub use opening::{OpenError, SledOpener, SledOptions, is_disk_full};
 
 /// Version of the stored format; a ledger with a newer one is not opened.
-const LEDGER_VERSION: u16 = 5;
+pub const LEDGER_VERSION: u16 = 5;
 const HEADER_MAGIC: &[u8] = b"rated ledger\n";
 const COUNTERS_KEY: &[u8] = b"counters";
 /// Up to format 3: slices that were being written.

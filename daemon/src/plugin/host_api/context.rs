@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rated_plugin::raw::HostRef;
-use rated_plugin::{Edit, Error, KvPairs, Result, Status};
+use rated_plugin::{Edit, Error, KvPairs, Level, Result, Status};
 
 use super::http::Clients;
+use super::room::{Room, Share};
+use super::said::Said;
 use super::{at_level, http, kv, level_of};
 use crate::ledger::LedgerError;
 use crate::plugin::call::CallState;
@@ -71,12 +73,14 @@ pub(in crate::plugin) struct HttpParts<'a> {
 }
 
 /// The answer to it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(in crate::plugin) struct HttpAnswer {
     pub(in crate::plugin) status: u16,
     /// JSON.
     pub(in crate::plugin) headers: Vec<u8>,
     pub(in crate::plugin) body: Vec<u8>,
+    /// What the body takes of what may be held.
+    pub(in crate::plugin) _share: Option<Share>,
 }
 
 /// Who does what a plugin asks of its host: the daemon, or a process that passes it on to it.
@@ -109,12 +113,7 @@ impl Context {
     /// Can log and nothing else.
     pub(in crate::plugin) fn for_library(name: &str) -> &'static Context {
         let (label, keys) = (name.into(), Keys::None);
-        Context::new(Daemon {
-            label,
-            series: SERIES_OF_LIBRARIES.into(),
-            keys,
-            services: Weak::new(),
-        })
+        Context::new(Daemon::new(label, SERIES_OF_LIBRARIES.into(), keys, Weak::new()))
     }
 
     pub(in crate::plugin) fn reference(&'static self) -> HostRef {
@@ -146,6 +145,9 @@ pub(in crate::plugin) struct Daemon {
     keys: Keys,
     /// Of a library: none.
     services: Weak<Services>,
+    /// For the bodies of answers over HTTP until the plugin has them.
+    fetched: Arc<Room>,
+    said: Mutex<Said>,
 }
 
 /// Whose keys an instance sees.
@@ -158,10 +160,15 @@ enum Keys {
 }
 
 impl Daemon {
+    fn new(label: Arc<str>, series: Arc<str>, keys: Keys, services: Weak<Services>) -> Daemon {
+        let (fetched, said) = (Room::new(u64::MAX), Mutex::default());
+        Daemon { label, series, keys, services, fetched, said }
+    }
+
     /// Of the name that its keys have.
     pub(in crate::plugin) fn for_instance(label: Arc<str>, services: &Arc<Services>) -> Daemon {
         let (series, keys) = (label.clone(), Keys::Own(label.clone()));
-        Daemon { label, series, keys, services: Arc::downgrade(services) }
+        Daemon::new(label, series, keys, Arc::downgrade(services))
     }
 
     /// For an instance that rates again what another one, whose keys these are, has rated.
@@ -170,14 +177,18 @@ impl Daemon {
         keys: Arc<str>,
         services: &Arc<Services>,
     ) -> Daemon {
-        let (series, keys) = (label.clone(), Keys::ReadOnly(keys));
-        Daemon { label, series, keys, services: Arc::downgrade(services) }
+        Daemon::new(label.clone(), label, Keys::ReadOnly(keys), Arc::downgrade(services))
     }
 
     /// For a library that is only asked what it holds.
     pub(in crate::plugin) fn for_description(label: Arc<str>, services: &Arc<Services>) -> Daemon {
         let services = Arc::downgrade(services);
-        Daemon { label, series: SERIES_OF_LIBRARIES.into(), keys: Keys::None, services }
+        Daemon::new(label, SERIES_OF_LIBRARIES.into(), Keys::None, services)
+    }
+
+    /// For a process that may take so many bytes: no more is held for it than it could take.
+    pub(in crate::plugin) fn apart(self, memory_bytes: u64) -> Daemon {
+        Daemon { fetched: Room::new(memory_bytes), ..self }
     }
 
     /// Its name in metrics.
@@ -216,8 +227,19 @@ impl Lender for Daemon {
     }
 
     fn log(&self, level: u32, place: &str, said: &str) {
+        if !self.is_logged(level) {
+            return;
+        }
         let instance = &*self.label;
-        at_level!(level, event, LOG_TARGET, instance, place, "{said}");
+        let mut so_far = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let (remark, is_logged) = so_far.more(Instant::now());
+        drop(so_far);
+        if let Some(remark) = remark {
+            at_level!(Level::Warn as u32, event, LOG_TARGET, instance, place, "{remark}");
+        }
+        if is_logged {
+            at_level!(level, event, LOG_TARGET, instance, place, "{said}");
+        }
     }
 
     fn now_ns(&self) -> i64 {
@@ -250,9 +272,10 @@ impl Lender for Daemon {
     }
 
     fn http(&self, call: Option<&CallState>, request: &HttpParts<'_>) -> Result<HttpAnswer> {
+        let mut share = self.fetched.share();
         let outgoing = http::read(request)?;
-        let answer = http::send(self.services()?.as_ref(), call, outgoing)?;
+        let answer = http::send(self.services()?.as_ref(), call, (outgoing, &mut share))?;
         let headers = serde_json::to_vec(&answer.headers).expect("texts are JSON");
-        Ok(HttpAnswer { status: answer.status, headers, body: answer.body })
+        Ok(HttpAnswer { status: answer.status, headers, body: answer.body, _share: Some(share) })
     }
 }

@@ -15,6 +15,7 @@ use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Identity, Method, Request, Url};
 
 use super::context::{HttpParts, Services};
+use super::room::Share;
 use crate::plugin::call::CallState;
 
 /// Of a request that names none.
@@ -214,11 +215,11 @@ fn pem(file: &PemFile) -> Result<Vec<u8>> {
 }
 
 /// Sends and waits for the whole answer: at most for the request's own time and what is left of the
-/// call's.
+/// call's. The answer's body is no more than `share` can have.
 pub(super) fn send(
     services: &Services,
     call: Option<&CallState>,
-    outgoing: Outgoing,
+    (outgoing, share): (Outgoing, &mut Share),
 ) -> Result<HttpResponse> {
     if tokio::runtime::Handle::try_current().is_ok() {
         // Waiting would stop the daemon's own thread; only instances that end get here.
@@ -236,7 +237,7 @@ pub(super) fn send(
             }
         };
         tokio::select! {
-            answer = tokio::time::timeout(timeout, exchange(&client, outgoing)) => {
+            answer = tokio::time::timeout(timeout, exchange(&client, outgoing, share)) => {
                 answer.unwrap_or_else(|_| {
                     let message = format!("no answer from {server} within {timeout:.1?}");
                     Err(Error::new(Status::Timeout, message))
@@ -249,8 +250,9 @@ pub(super) fn send(
     })
 }
 
-async fn exchange(client: &Client, outgoing: Outgoing) -> Result<HttpResponse> {
+async fn exchange(client: &Client, outgoing: Outgoing, share: &mut Share) -> Result<HttpResponse> {
     let Outgoing { request, body_size_max, server, .. } = outgoing;
+    let body_size_max = body_size_max.min(share.most());
     let failed = |doing: &str, error: reqwest::Error| {
         let message = format!("{doing} {server} failed: {}", reason(&error.without_url()));
         Error::unavailable(message)
@@ -276,6 +278,13 @@ async fn exchange(client: &Client, outgoing: Outgoing) -> Result<HttpResponse> {
         if (body.len() + chunk.len()) as u64 > body_size_max {
             return Err(Error::bad_data(format!(
                 "the answer of {server} is longer than {body_size_max} bytes"
+            )));
+        }
+        if !share.grow(chunk.len()) {
+            let most = share.most();
+            return Err(Error::unavailable(format!(
+                "the answers that are fetched at a time are longer than {most} bytes together, as \
+                 much as the process may take"
             )));
         }
         body.extend_from_slice(&chunk);

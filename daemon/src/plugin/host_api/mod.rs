@@ -2,11 +2,14 @@
 //!
 //! Plugins call them from any thread at any time, with whatever they like: every function answers,
 //! none panics across the interface, and a reference that a plugin keeps after its instance has
-//! ended stays valid (contexts are never freed; there is one for each instance made).
+//! ended stays valid (contexts are never freed; there is one for each place that instances have in
+//! a generation).
 
 mod context;
 mod http;
 mod kv;
+mod room;
+mod said;
 
 use std::ffi::c_void;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +21,7 @@ use rated_plugin::raw::{
 use rated_plugin::{Error, Result, Status};
 
 pub(super) use context::{Context, Daemon, HttpAnswer, HttpParts, Lender, Services};
+pub(super) use room::{Room, Share};
 
 use super::{call, check, ffi};
 use crate::plugin::ffi::{borrow, fail};

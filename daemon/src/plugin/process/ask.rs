@@ -102,12 +102,13 @@ impl Process {
         let library = library.and_then(Path::to_str).ok_or_else(|| {
             Error::new(Status::Unsupported, "is part of the program and cannot run apart from it")
         })?;
-        let lender = Arc::new(lender);
+        let lender = Arc::new(lender.apart(settings.memory_bytes));
         let load = Load {
             library: library.to_owned(),
             trusted,
             memory_bytes: settings.memory_bytes,
             levels: serve::levels(&*lender),
+            grace_secs: whole_secs(services.pool.grace()),
         };
         let metrics = services.lent.metrics.clone();
         let of = lender.series();
@@ -317,7 +318,7 @@ impl Process {
                 }
                 Next::Message(Report::Ask { number, wanted, .. }) => {
                     let given = serve::give(&*self.lender, Some(frame.state), wanted);
-                    send(&serve::answer(number, given)?)?;
+                    send(&serve::answer(number, &given)?)?;
                 }
                 // The watching thread keeps the rest to itself.
                 Next::Message(_) => {}
@@ -352,6 +353,11 @@ impl Process {
             },
         }
     }
+}
+
+/// Not less than that.
+fn whole_secs(time: Duration) -> u32 {
+    u32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 impl Drop for Process {

@@ -37,13 +37,14 @@ pub(in crate::plugin) fn describe(
     let kept = services.clone();
     let asked = services.pool.run_blocking(move |call| ask(&copy, &settings, &kept, call));
     let asked = asked.unwrap_or_else(|WrittenOff| {
-        Err(Unasked::Failed(Error::new(Status::Timeout, "nobody says what it holds in time")))
+        Err(Unasked::Lost(Error::new(Status::Timeout, "nobody says what it holds in time")))
     });
     let reader = asked.map_err(|unasked| match unasked {
         Unasked::NoProcess(error) => LoadErrorKind::NoProcess(error.message),
-        Unasked::Failed(error) => LoadErrorKind::Apart(error.message),
+        Unasked::Refused(error) => LoadErrorKind::Apart(error.message),
+        Unasked::Lost(error) => LoadErrorKind::Harmful(error.message),
     })?;
-    let malformed = |Malformed| LoadErrorKind::Apart("says what makes no sense".to_owned());
+    let malformed = |Malformed| LoadErrorKind::Harmful("says what makes no sense".to_owned());
     let (described, schemas) = take(reader).map_err(malformed)?;
     sound(described, schemas)
 }
@@ -52,7 +53,10 @@ pub(in crate::plugin) fn describe(
 enum Unasked {
     /// None could be started: that is not the library's doing.
     NoProcess(Error),
-    Failed(Error),
+    /// The process says why it does not load it.
+    Refused(Error),
+    /// The process died of it, or hangs.
+    Lost(Error),
 }
 
 fn ask(
@@ -69,8 +73,11 @@ fn ask(
     let process = Process::start(launch).map_err(Unasked::NoProcess)?;
     let raw = call.raw(chrono::DateTime::<chrono::Utc>::MAX_UTC);
     let described = process.describe(&Frame { raw: &raw, state: call });
+    let described = described.map_err(|error| {
+        if process.is_dead() { Unasked::Lost(error) } else { Unasked::Refused(error) }
+    });
     process.end(services.pool.grace(), call);
-    described.map_err(Unasked::Failed)
+    described
 }
 
 /// The runner's answer.
@@ -90,7 +97,7 @@ pub(super) fn put(writer: &mut Writer, info: &LibraryInfo) {
 /// What a runner says of a library, whatever it is.
 #[cfg(any(test, fuzzing))]
 pub(super) fn fuzz(reader: Reader) -> Result<Described, LoadErrorKind> {
-    let malformed = |Malformed| LoadErrorKind::Apart(String::new());
+    let malformed = |Malformed| LoadErrorKind::Harmful(String::new());
     take(reader).map_err(malformed).and_then(|(texts, components)| sound(texts, components))
 }
 

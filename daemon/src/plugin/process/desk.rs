@@ -1,8 +1,8 @@
 //! Threads that do for one process what no call's own thread does: requests over HTTP, which may be
 //! made at the same time, and what threads of the plugin ask for that work for no call.
 //!
-//! The runner holds itself to [`ASKED_MAX`] and lets the plugin's threads wait; one that does not
-//! is none of ours.
+//! The runner holds itself to [`ASKED_MAX`] and lets the plugin's threads wait, and what it asks
+//! for is in its own memory until it is answered; one that asks for more is none of ours.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,22 +11,24 @@ use super::report::Wanted;
 use super::serve;
 use super::watch::Watched;
 use crate::plugin::call::CallState;
-use crate::plugin::host_api::Daemon;
+use crate::plugin::host_api::{Daemon, Room, Share};
 
 /// Most things asked for at a time and not answered yet; each has a thread, so none waits for
 /// another.
 pub(super) const ASKED_MAX: usize = 64;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Desk {
     state: Mutex<State>,
+    /// For what is asked.
+    asked: Arc<Room>,
     /// Something was asked for, or nothing will be any more.
     came: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Task>,
+    waiting: VecDeque<(Task, Share)>,
     threads: usize,
     idle: usize,
     closed: bool,
@@ -46,6 +48,12 @@ pub(super) struct Task {
 pub(super) struct TooMuch;
 
 impl Desk {
+    /// Of a process that may take so many bytes.
+    pub(super) fn new(memory_bytes: u64) -> Desk {
+        let (state, came) = (Mutex::default(), Condvar::new());
+        Desk { state, asked: Room::new(memory_bytes), came }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -63,11 +71,12 @@ impl Desk {
             return Ok(());
         }
         let busy = state.threads - state.idle;
+        let mut share = self.asked.share();
         // Of those that have answered all may not have said so yet.
-        if busy + state.waiting.len() >= 2 * ASKED_MAX {
+        if busy + state.waiting.len() >= 2 * ASKED_MAX || !share.grow(task.wanted.size()) {
             return Err(TooMuch);
         }
-        state.waiting.push_back(task);
+        state.waiting.push_back((task, share));
         if state.idle >= state.waiting.len() {
             self.came.notify_one();
             return Ok(());
@@ -96,14 +105,18 @@ impl Desk {
     fn work(&self, watched: &Watched, lender: &Daemon) {
         let mut state = self.lock();
         while !state.closed {
-            let Some(Task { number, wanted, call }) = state.waiting.pop_front() else {
+            let Some((Task { number, wanted, call }, share)) = state.waiting.pop_front() else {
                 state.idle += 1;
                 state = self.came.wait(state).unwrap_or_else(PoisonError::into_inner);
                 state.idle -= 1;
                 continue;
             };
             drop(state);
-            watched.answer(number, serve::give(lender, Some(&call), wanted));
+            let given = serve::give(lender, Some(&call), wanted);
+            // Who is answered may ask for as much again.
+            drop(share);
+            watched.answer(number, &given);
+            drop(given);
             state = self.lock();
         }
     }

@@ -16,7 +16,7 @@ use crate::plugin::library::Kind;
 
 /// Both ends are the same program; another version says that its file was replaced in a way that
 /// should not be possible.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// Longest message of an error, bytes.
 const MESSAGE_SIZE_MAX: usize = 16 * 1024;
@@ -40,13 +40,15 @@ pub(super) struct Load {
     pub(super) memory_bytes: u64,
     /// Bit n: messages of the level n are wanted.
     pub(super) levels: u32,
+    /// How long ending may take, seconds.
+    pub(super) grace_secs: u32,
 }
 
 impl Load {
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
         let mut writer = Writer::new(to::LOAD);
         writer.u32(VERSION).text(&self.library).u8(u8::from(self.trusted));
-        writer.u64(self.memory_bytes).u32(self.levels);
+        writer.u64(self.memory_bytes).u32(self.levels).u32(self.grace_secs);
         writer.finish()
     }
 }
@@ -125,12 +127,12 @@ impl Order {
         writer.finish()
     }
 
-    pub(super) fn answer(number: u64, answer: Result<Given>) -> Result<Vec<u8>> {
+    pub(super) fn answer(number: u64, answer: &Result<Given>) -> Result<Vec<u8>> {
         let mut writer = Writer::new(to::ANSWER);
         writer.u64(number);
         match answer {
-            Ok(given) => put_given(writer.u32(Status::Ok as u32), &given),
-            Err(error) => put_error(&mut writer, &error),
+            Ok(given) => put_given(writer.u32(Status::Ok as u32), given),
+            Err(error) => put_error(&mut writer, error),
         }
         writer.finish()
     }
@@ -147,6 +149,7 @@ impl Order {
                     trusted: reader.flag()?,
                     memory_bytes: reader.u64()?,
                     levels: reader.u32()?,
+                    grace_secs: reader.u32()?,
                 })
             }
             to::CALL => return take_call(reader),

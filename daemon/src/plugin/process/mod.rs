@@ -1,15 +1,16 @@
 //! Plugins in processes of their own: a small runner loads the same library and serves calls.
 //!
 //! One process for each instance, of the same program, started with a hidden subcommand. It gets a
-//! socket and nothing else of the daemon; limits of memory, files and signals that it cannot lift
-//! (`runner::limits`); and a process group that it cannot leave. It may die, hang, write what it
-//! likes or say what makes no sense: then it is killed with everything it started, the calls under
-//! way get an error, and the next call starts another.
+//! socket and nothing else of the daemon; limits of memory and files (`runner::limits`), which only
+//! root could lift; and a process group that it cannot leave. It may die, hang, write what it likes
+//! or say what makes no sense: then it is killed with everything it started, the calls under way
+//! get an error, and the next call starts another. The kernel kills it when the daemon dies, unless
+//! its plugin takes pains against that.
 //!
 //! What comes back is believed as little as what comes over the tables: frames and columns are
 //! checked here, whether they are what was asked for in the same place as always (`validate`).
 //!
-//! # The protocol, version 2
+//! # The protocol, version 3
 //!
 //! Both ends are the same program, so nothing is negotiated; the version is checked all the same.
 //! A frame is its size (u32) and so many bytes; numbers are little-endian; bytes and texts stand
@@ -17,7 +18,7 @@
 //!
 //! | to the runner | |
 //! |---|---|
-//! | 1 load | version u32, library text, trusted u8, memory u64, levels of the log u32; the first |
+//! | 1 load | version u32, library text, trusted u8, memory u64, log u32, end in s u32; first |
 //! | 2 call | number u64, deadline i64, trace 16 bytes, span 8 bytes, what u8, its arguments |
 //! | 3 cancel | number of the call u64 |
 //! | 4 release | number of the rater u64 |
@@ -67,6 +68,7 @@ mod wire;
 
 pub(super) use ask::{Launch, Process, ProcessSettings};
 pub(super) use describe::{Described, describe};
+pub(super) use runner::warn_of_less;
 pub use runner::{RunnerError, run};
 
 /// Subcommand of the program that is a runner.

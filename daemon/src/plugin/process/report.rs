@@ -44,6 +44,24 @@ pub(super) enum Wanted {
     Http { method: u32, url: String, headers: Vec<u8>, body: Vec<u8>, options: Vec<u8> },
 }
 
+impl Wanted {
+    /// What it takes in memory, mostly.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Wanted::Now => 0,
+            Wanted::KvGet { key, .. } | Wanted::KvScan { prefix: key, .. } => key.len(),
+            Wanted::KvApply { edits, .. } => edits.iter().map(size_of_edit).sum(),
+            Wanted::Http { url, headers, body, options, .. } => {
+                url.len() + headers.len() + body.len() + options.len()
+            }
+        }
+    }
+}
+
+fn size_of_edit(edit: &Edit) -> usize {
+    size_of::<Edit>() + edit.key.len() + edit.value.as_ref().map_or(0, Vec::len)
+}
+
 /// What it is given.
 #[derive(Debug)]
 pub(super) enum Given {
@@ -71,7 +89,7 @@ pub(super) fn put_given(writer: &mut Writer, given: &Given) {
                 writer.text(key).bytes(value);
             }
         }
-        Given::Http(HttpAnswer { status, headers, body }) => {
+        Given::Http(HttpAnswer { status, headers, body, .. }) => {
             writer.u32((*status).into()).bytes(headers).bytes(body);
         }
     }
@@ -85,7 +103,7 @@ pub(super) fn take_pairs(reader: &mut Reader) -> Result<(u64, KvPairs), Malforme
 
 pub(super) fn take_http(reader: &mut Reader) -> Result<HttpAnswer, Malformed> {
     let status = u16::try_from(reader.u32()?).map_err(|_| Malformed)?;
-    Ok(HttpAnswer { status, headers: reader.bytes()?, body: reader.bytes()? })
+    Ok(HttpAnswer { status, headers: reader.bytes()?, body: reader.bytes()?, _share: None })
 }
 
 /// What a runner says.
@@ -121,6 +139,7 @@ impl Report {
     pub(super) fn size(&self) -> usize {
         match self {
             Report::Columns(_, reader) | Report::Outcome(_, Ok(reader)) => reader.len(),
+            Report::Ask { wanted, .. } => wanted.size(),
             _ => 0,
         }
     }

@@ -43,6 +43,6 @@ fn given(lender: &dyn Lender, call: Option<&CallState>, wanted: Wanted) -> Resul
 }
 
 /// The frame that says so. What is too large for one is an error to whoever asked.
-pub(super) fn answer(number: u64, given: Result<Given>) -> Result<Vec<u8>> {
-    Order::answer(number, given).or_else(|error| Order::answer(number, Err(error)))
+pub(super) fn answer(number: u64, given: &Result<Given>) -> Result<Vec<u8>> {
+    Order::answer(number, given).or_else(|error| Order::answer(number, &Err(error)))
 }

@@ -138,8 +138,8 @@ fn the_example_of_the_protocol_is_as_it_stands() {
 
 #[test]
 fn orders_arrive_as_they_were_given() {
-    let load =
-        Load { library: "/x.so".to_owned(), trusted: true, memory_bytes: 1 << 30, levels: 62 };
+    let (library, trusted) = ("/x.so".to_owned(), true);
+    let load = Load { library, trusted, memory_bytes: 1 << 30, levels: 62, grace_secs: 10 };
     let decoded = Order::decode(unframed(&load.encode().unwrap())).unwrap();
     assert!(matches!(decoded, Order::Load(found) if found == load));
 
@@ -171,13 +171,13 @@ fn what_is_asked_and_given_arrives() {
     assert_eq!(wanted, Wanted::KvApply { revision: 3, edits: edits.to_vec() });
 
     let pairs = vec![("a".to_owned(), b"1".to_vec()), (String::new(), Vec::new())];
-    let frame = Order::answer(1, Ok(Given::Pairs(9, pairs.clone()))).unwrap();
+    let frame = Order::answer(1, &Ok(Given::Pairs(9, pairs.clone()))).unwrap();
     let decoded = Order::decode(unframed(&frame)).unwrap();
     let Order::Answer(1, Ok(mut reader)) = decoded else { panic!("{decoded:?}") };
     assert_eq!(report::take_pairs(&mut reader), Ok((9, pairs)));
 
     let error = Error { retryable: true, ..Error::split("too wide") };
-    let frame = Order::answer(1, Err(error.clone())).unwrap();
+    let frame = Order::answer(1, &Err(error.clone())).unwrap();
     let decoded = Order::decode(unframed(&frame)).unwrap();
     assert!(matches!(decoded, Order::Answer(1, Err(found)) if found == error));
 }

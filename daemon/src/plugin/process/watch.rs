@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -17,6 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
@@ -120,7 +122,7 @@ impl Watched {
             line,
             state: Mutex::default(),
             changed: Condvar::new(),
-            desk: Desk::default(),
+            desk: Desk::new(settings.memory_bytes),
             life: Arc::new(CallState::new()),
             memory_bytes: settings.memory_bytes,
         });
@@ -190,10 +192,13 @@ impl Watched {
     }
 
     /// What was asked for.
-    pub(super) fn answer(&self, number: u64, given: Result<Given>) {
+    pub(super) fn answer(&self, number: u64, given: &Result<Given>) {
+        use std::io::Write as _;
+        // Made a frame by the one that writes it: no two of them are in memory twice.
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(frame) = serve::answer(number, given) {
             // One that has died asks no more.
-            let _ = self.send(&frame);
+            let _ = socket.write_all(&frame);
         }
     }
 
@@ -286,14 +291,17 @@ impl Watched {
         // Until it has ended, but not yet waited for: its number is still its own.
         let pid = Pid::from_raw(child.id().cast_signed());
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-        while waitid(Id::Pid(pid), flags) == Err(nix::errno::Errno::EINTR) {}
+        while waitid(Id::Pid(pid), flags) == Err(Errno::EINTR) {}
         let mut state = self.lock();
         // What it started may hold the socket open.
         state.kill();
         state.pid = None;
         drop(state);
         let status = child.wait();
-        // What it said before it died is heard first. The thread never panics.
+        // What it said before it died is heard first, and nothing else: somebody who was not
+        // killed may have been given the other end.
+        let _ = self.line.shutdown(Shutdown::Read);
+        // The thread never panics.
         let _ = reader.join();
         let mut state = self.lock();
         state.exit = Some(status.map_or_else(|error| error.to_string(), how));
@@ -311,6 +319,7 @@ impl Watched {
             waiter.mailbox.gone();
         }
         self.changed.notify_all();
+        reap(pid);
     }
 
     /// Reads until nothing can come any more.
@@ -348,7 +357,7 @@ impl Watched {
                 return Ok(());
             }
             Report::Ask { number, wanted: Wanted::Now, .. } => {
-                self.answer(*number, Ok(Given::Number(lender.now_ns())));
+                self.answer(*number, &Ok(Given::Number(lender.now_ns())));
                 return Ok(());
             }
             Report::Columns(call, _) | Report::Outcome(call, _) | Report::Ask { call, .. } => *call,
@@ -372,6 +381,12 @@ impl Watched {
             (None, _) => Ok(()),
         }
     }
+}
+
+/// What was killed with a process and has been left to this one, as to the first of a container, is
+/// waited for: until there is no more of that group.
+fn reap(group: Pid) {
+    while matches!(waitid(Id::PGid(group), WaitPidFlag::WEXITED), Ok(_) | Err(Errno::EINTR)) {}
 }
 
 impl State {
@@ -431,7 +446,13 @@ fn how(status: ExitStatus) -> String {
         (Some(HUNG_UP), _) => "closed its connection to the daemon".to_owned(),
         (Some(code), _) => format!("ended with the code {code}"),
         // Either somebody else killed it, or it hung up and was killed for that.
-        (None, Some(9)) => "closed its connection to the daemon or was killed".to_owned(),
+        (None, Some(9)) => "closed its connection to the daemon, or was killed by somebody else, \
+                            such as the kernel when no memory is left"
+            .to_owned(),
+        // So ends an allocation in Rust that finds no memory.
+        (None, Some(6)) => "was ended by the signal SIGABRT, perhaps for want of \
+                            `process_memory_mib`"
+            .to_owned(),
         (None, Some(number)) => match Signal::try_from(number) {
             Ok(signal) => format!("was ended by the signal {signal}"),
             Err(_) => format!("was ended by the signal {number}"),

@@ -17,7 +17,6 @@ mod pool;
 mod process;
 
 pub(crate) use self::messages::{Cell, NamedText, Point, Points, Scripts, Wrong};
-pub(crate) use self::places::Turn;
 pub(crate) use self::pool::{Lease, Pool};
 
 /// The program of the processes.

@@ -8,7 +8,7 @@ use rated_plugin::{Call, Decimal, Error, Host, Level, Result, Status};
 
 use super::find::Named;
 use super::messages::{Answer, Missing, NamedText, Points, Request, Scripts, Wrong};
-use super::places::{Places, Turn};
+use super::places::Places;
 use super::process::{Lost, PATIENCE, Process, REQUEST_SIZE_MAX};
 use crate::settings::{Limits, Wall};
 
@@ -64,8 +64,8 @@ impl Pool {
     }
 
     /// A process, when one is free.
-    pub(crate) fn lend(&self, call: &Call, turn: Turn) -> Result<Lease<'_>> {
-        let idle = self.places.take(turn, || call.check_cancelled())?;
+    pub(crate) fn lend(&self, call: &Call) -> Result<Lease<'_>> {
+        let idle = self.places.take(|| call.check_cancelled())?;
         // From here on the lease gives the place back.
         let mut lease = Lease { pool: self, process: None };
         // One that died while nobody looked is replaced.
@@ -116,7 +116,7 @@ impl Pool {
 
     /// Is that text Python? What is wrong with it, if not.
     pub(crate) fn check(&self, call: &Call, script: &NamedText) -> Result<Option<Wrong>> {
-        let mut lease = self.lend(call, Turn::First)?;
+        let mut lease = self.lend(call)?;
         match lease.ask(call, &Request::Check(script), self.limits.wall + GRACE)? {
             Ok(_) => Ok(None),
             Err(wrong) => Ok(Some(wrong)),

@@ -1,15 +1,14 @@
-//! What a runner may take and do, set before the library is loaded; the library cannot lift it.
+//! What a runner may take and do, set before the library is loaded.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use crate::plugin::process::HUNG_UP;
 use nix::libc;
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{alarm, dup2_stdin};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
@@ -24,40 +23,66 @@ const ADDRESS_SPACE_MORE: u64 = 4 << 30;
 pub(super) fn leave_the_daemon(socket: &UnixStream) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     dup2_stdin(File::open("/dev/null")?)?;
-    let kept = socket.as_raw_fd();
-    close_range(3, kept - 1)?;
-    close_range(kept + 1, RawFd::MAX)
+    close_all_but(socket)
 }
 
-/// Closes the files from one number to another, both included.
-fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
-    if first > last {
-        return Ok(());
+/// The daemon's own files are closed at the start of any program; those that it was given itself
+/// by whoever started it are not.
+fn close_all_but(socket: &UnixStream) -> io::Result<()> {
+    let kept = socket.as_raw_fd();
+    // Read to its end first: the folder is an open file as well.
+    let files: Vec<RawFd> = fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for file in files.into_iter().filter(|file| *file > 2 && *file != kept) {
+        // SAFETY: nothing in this process has been begun that uses another file.
+        unsafe { libc::close(file) };
     }
-    let (first, last) = (first.cast_unsigned(), last.cast_unsigned());
-    // SAFETY: nothing in this process has been begun that uses another file.
-    let outcome = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    // A kernel that does not know it (before 5.9) has had the daemon's files closed at the start of
-    // this program: none of them is inherited.
-    if outcome == 0 || io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS) {
-        return Ok(());
+    Ok(())
+}
+
+/// Memory and address space, each with the name that it has in a unit.
+fn spaces(memory_bytes: u64) -> [(Resource, &'static str, u64); 2] {
+    let space = memory_bytes.saturating_add(ADDRESS_SPACE_MORE);
+    // The address space is for memory that counts as nobody's data: shared mappings.
+    [(Resource::RLIMIT_DATA, "LimitDATA", memory_bytes), (Resource::RLIMIT_AS, "LimitAS", space)]
+}
+
+/// What the daemon itself may not take none of its processes gets.
+pub(in crate::plugin) fn warn_of_less(memory_bytes: u64) {
+    for (resource, limit, wanted) in spaces(memory_bytes) {
+        let Ok((_, allowed)) = getrlimit(resource) else { continue };
+        if allowed < wanted {
+            let (allowed_mib, wanted_mib) = (allowed >> 20, wanted >> 20);
+            tracing::warn!(
+                limit,
+                allowed_mib,
+                wanted_mib,
+                "Processes of plugins get less memory than `process_memory_mib` asks for."
+            );
+        }
     }
-    Err(io::Error::last_os_error())
 }
 
 /// Memory, files, no core dumps, no other process group.
 pub(super) fn hold(memory_bytes: u64) -> io::Result<()> {
-    let space = memory_bytes.saturating_add(ADDRESS_SPACE_MORE);
     // A sanitizer keeps its books in terabytes of address space, hardly any of which is used.
     if !cfg!(sanitized) {
-        setrlimit(Resource::RLIMIT_DATA, memory_bytes, memory_bytes)?;
-        // For memory that counts as nobody's data: shared mappings.
-        setrlimit(Resource::RLIMIT_AS, space, space)?;
+        for (resource, _, bytes) in spaces(memory_bytes) {
+            limit(resource, bytes)?;
+        }
     }
-    setrlimit(Resource::RLIMIT_NOFILE, FILES_MAX, FILES_MAX)?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    limit(Resource::RLIMIT_NOFILE, FILES_MAX)?;
+    limit(Resource::RLIMIT_CORE, 0)?;
     prctl::set_no_new_privs()?;
     stay_in_the_group()
+}
+
+/// To no more than the daemon itself may have: that takes rights which it mostly lacks.
+fn limit(resource: Resource, wanted: u64) -> io::Result<()> {
+    let (_, allowed) = getrlimit(resource)?;
+    let limit = wanted.min(allowed);
+    Ok(setrlimit(resource, limit, limit)?)
 }
 
 /// Whatever the library starts is killed with its process group, so it may not leave that.
@@ -77,7 +102,8 @@ pub(super) fn end_now() -> ! {
     unsafe { libc::_exit(HUNG_UP) }
 }
 
-/// The process ends after that time, whatever it does.
-pub(super) fn end_within(time: Duration) {
-    alarm::set(u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
+/// The process ends after that time, whatever it does; a second later than the daemon ends it, if
+/// there is one.
+pub(super) fn end_within(secs: u32) {
+    alarm::set(secs.saturating_add(1));
 }

@@ -1,34 +1,32 @@
 //! The other end: a process that loads one library, makes one instance of it and serves calls.
 //!
-//! One thread reads what the daemon says and never waits for anything else; calls run on threads of
-//! their own, at most as many as the daemon has calls under way.
+//! One thread reads what the daemon says and never waits for anything else; calls, and the ends of
+//! rules, run on threads of their own. Those are kept: as many as were ever busy at a time.
 
 mod borrowed;
 mod limits;
 mod work;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+
+use rated_plugin::Error;
 
 use super::message::Order;
+use super::report::Report;
 use super::wire::{FRAME_SIZE_MAX, read_frame};
 use borrowed::Link;
+pub(in crate::plugin) use limits::warn_of_less;
 use work::Work;
-
-/// How long ending may take, once the daemon wants it or is gone.
-const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a runner cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunnerError {
     #[error("is started by the daemon only: standard input is no socket of it")]
     NoSocket(#[source] io::Error),
-    #[error("cannot limit itself")]
-    Limits(#[source] io::Error),
     #[error("the daemon says what makes no sense")]
     Protocol,
 }
@@ -38,14 +36,21 @@ pub enum RunnerError {
 /// Call it before anything else of the process has begun: limits hold for threads that come later.
 pub fn run() -> Result<(), RunnerError> {
     let mut socket = socket().map_err(RunnerError::NoSocket)?;
-    limits::leave_the_daemon(&socket).map_err(RunnerError::Limits)?;
-    let writer = socket.try_clone().map_err(RunnerError::NoSocket)?;
-    let mut next = move || read_frame(&mut socket, |_| FRAME_SIZE_MAX);
-    let Some(first) = next().map_err(RunnerError::NoSocket)? else {
+    let is_apart = limits::leave_the_daemon(&socket);
+    let Some(first) = next_of(&mut socket).map_err(RunnerError::NoSocket)? else {
         return Ok(());
     };
     let Ok(Order::Load(load)) = Order::decode(first) else { return Err(RunnerError::Protocol) };
-    limits::hold(load.memory_bytes).map_err(RunnerError::Limits)?;
+    let is_limited = is_apart.and_then(|()| limits::hold(load.memory_bytes));
+    let writer = match is_limited.and_then(|()| socket.try_clone()) {
+        Ok(writer) => writer,
+        Err(error) => {
+            refuse(&mut socket, &error);
+            return Ok(());
+        }
+    };
+    let mut next = move || next_of(&mut socket);
+    let grace_secs = load.grace_secs;
     let link = Arc::new(Link::new(writer, load.levels));
     let work = Arc::new(Work::new(link.clone(), load));
     let mut ending = None;
@@ -57,11 +62,15 @@ pub fn run() -> Result<(), RunnerError> {
             Ok(Order::Release(rater)) => work.release(rater),
             Ok(Order::Answer(number, answer)) => link.answered(number, answer),
             // Answers come in until it has ended: it may have something to store.
-            Ok(Order::End) => ending = ending.or_else(|| begin_to_end(&work, &link)),
+            Ok(Order::End) => {
+                limits::end_within(grace_secs);
+                ending = ending.or_else(|| begin_to_end(&work, &link));
+            }
         }
     }
     link.hang_up();
-    limits::end_within(END_PATIENCE);
+    // The daemon may be gone, and nobody else kills it then.
+    limits::end_within(grace_secs);
     match ending {
         // It ends by itself; a panic of it has been written to standard error.
         Some(ending) => drop(ending.join()),
@@ -70,9 +79,24 @@ pub fn run() -> Result<(), RunnerError> {
     Ok(())
 }
 
+fn next_of(socket: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
+    read_frame(socket, |_| FRAME_SIZE_MAX)
+}
+
+/// Whoever calls a process that could not be limited is told so; it loads nothing.
+fn refuse(socket: &mut UnixStream, error: &io::Error) {
+    let refused = Err(Error::unavailable(format!("its process cannot limit itself: {error}")));
+    while let Ok(Some(frame)) = next_of(socket) {
+        let Ok(Order::Call(head, _)) = Order::decode(frame) else { return };
+        let said = Report::outcome(head.number, &refused, |_| {}).map_err(io::Error::other);
+        if said.and_then(|said| socket.write_all(&said)).is_err() {
+            return;
+        }
+    }
+}
+
 /// On a thread of its own; `None`: there is none to be had, so nothing is answered meanwhile.
 fn begin_to_end(work: &Arc<Work>, link: &Arc<Link>) -> Option<JoinHandle<()>> {
-    limits::end_within(END_PATIENCE);
     let (work, kept) = (work.clone(), link.clone());
     let thread = thread::Builder::new().name("end".to_owned());
     let ending = thread.spawn(move || {
