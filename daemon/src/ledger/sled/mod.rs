@@ -184,6 +184,7 @@ mod marks;
 mod merge;
 mod moving;
 mod numbers;
+mod off;
 mod opening;
 mod pruning;
 mod push;
