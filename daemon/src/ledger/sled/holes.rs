@@ -24,8 +24,9 @@
 //! - *A reprocessing.* Not answered: reprocessings, differences. None begins or ends, and no scope
 //!   is reset.
 //!
-//! Beside the hole of one record nobody notices, without `verify`, that another one of its table
-//! went missing in a later start: their seal is off already. Restore a backup soon.
+//! The hole of one record becomes as wide as its table when a later start finds that another one
+//! went missing: by how much their seal is off is kept. Nobody notices what went missing in the
+//! same start as a record was damaged: their seal is off either way. Restore a backup soon.
 //!
 //! Beside any hole nothing is compacted or forgotten, and no backup is begun. What can be told from
 //! elsewhere leaves none: counters, failed attempts, sums of days and months, dictionaries of

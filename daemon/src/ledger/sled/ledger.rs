@@ -111,7 +111,8 @@ impl SledLedger {
         let data = DataFiles::open(path).map_err(folder_error)?;
         let marks = Marks::open(path).map_err(folder_error)?;
         let (seals, troubles) = Inner::check(&store, &data, &marks)?;
-        let (catalog, skipped) = load::load(&store, &data)?;
+        let (mut catalog, skipped) = load::load(&store, &data)?;
+        seals.note_off(&store, Arc::make_mut(&mut catalog.holes))?;
         let texts = Texts::load(&store, &catalog.holes)?;
         let troubles: Vec<String> = troubles
             .into_iter()

@@ -186,6 +186,7 @@ mod marks;
 mod merge;
 mod moving;
 mod numbers;
+mod off;
 mod opening;
 mod pruning;
 mod push;

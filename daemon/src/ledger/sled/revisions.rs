@@ -10,8 +10,9 @@
 //! because that is the way a slice goes. One that comes later was rated by rules that were replaced
 //! a moment ago at most. Then the records of the other revisions go; from then on they cannot be
 //! read ([`LedgerError::RevisionGone`]). At last what only they could read goes: values that were
-//! replaced, and marks of removed keys with nothing before them. If this is broken off, some of
-//! that stays until the next time.
+//! replaced, and marks of removed keys with nothing before them, some of a key's at a time where
+//! they are many or long: nothing is committed while they are looked at. If this is broken off,
+//! some of that stays until the next time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,8 +28,8 @@ use super::store::{Table, Write};
 use crate::fault::{Step, passed};
 use crate::ledger::{LedgerError, Retained};
 
-/// Most bytes of values that one change removes.
-const STEP_SIZE_MAX: usize = 4 << 20;
+/// When it has seen so many bytes of values a step ends, with the value that it is at.
+const STEP_SIZE: usize = 1 << 20;
 
 /// How far it has come.
 #[derive(Debug, Default)]
@@ -36,11 +37,23 @@ pub(super) enum Progress {
     #[default]
     Begin,
     /// Which chains rated the slices in front of a key.
-    Uses { table: Table, from: Vec<u8>, chains: BTreeSet<u32> },
+    Uses {
+        table: Table,
+        from: Vec<u8>,
+        chains: BTreeSet<u32>,
+    },
     /// Revisions that rated rows, by instance.
     Records(BTreeMap<String, BTreeSet<u64>>),
-    /// Values in front of it were looked at.
-    Values(Vec<u8>),
+    Values(Reached),
+}
+
+/// Which values were looked at.
+#[derive(Debug, Default)]
+pub(super) struct Reached {
+    /// Those in front of it.
+    next: Vec<u8>,
+    /// One of them is of the same key, and stays.
+    has_before: bool,
 }
 
 impl SledLedger {
@@ -55,7 +68,7 @@ impl SledLedger {
             Progress::Begin => {
                 let all_may_go = BTreeMap::new();
                 if self.inner.old_revisions(before, &all_may_go)?.is_empty() {
-                    Progress::Values(Vec::new())
+                    Progress::Values(Reached::default())
                 } else {
                     let (table, chains) = (Table::Staged, BTreeSet::new());
                     Progress::Uses { table, from: Vec::new(), chains }
@@ -66,14 +79,14 @@ impl SledLedger {
                 let old = self.inner.old_revisions(before, &used)?;
                 retained.revisions = old.len() as u64;
                 if old.is_empty() {
-                    Progress::Values(Vec::new())
+                    Progress::Values(Reached::default())
                 } else {
                     self.remove(old)?;
                     Progress::Records(used)
                 }
             }
             Progress::Values(from) => {
-                let Sweep { unread, next } = self.inner.sweep(from)?;
+                let (unread, next) = self.inner.sweep(from)?;
                 if !unread.is_empty() {
                     self.remove(unread)?;
                 }
@@ -93,13 +106,6 @@ impl SledLedger {
             Ok(())
         })
     }
-}
-
-/// What nobody can read any more.
-struct Sweep {
-    unread: Vec<Vec<u8>>,
-    /// `None` = everything was looked at.
-    next: Option<Vec<u8>>,
 }
 
 impl Inner {
@@ -163,86 +169,82 @@ impl Inner {
         Ok(old)
     }
 
-    fn sweep(&self, from: Vec<u8>) -> Result<Sweep, LedgerError> {
+    /// What nobody can read any more, of some of the values; and where to go on, if it is not the
+    /// end.
+    fn sweep(&self, from: Reached) -> Result<(Vec<Vec<u8>>, Option<Reached>), LedgerError> {
         let _catalog = self.lock();
-        let mut sweep = Sweep { unread: Vec::new(), next: None };
-        let mut key = Versions::default();
-        let mut kept = Vec::new();
-        let mut size_left = STEP_SIZE_MAX;
-        for (seen, entry) in (0_usize..).zip(self.store.range(Table::Kv, from..)) {
+        let mut sweep = Sweep { has_before: from.has_before, ..Sweep::default() };
+        let mut current: Option<Version> = None;
+        for (seen, entry) in (0_usize..).zip(self.store.range(Table::Kv, from.next..)) {
             let (stored, value) = entry?;
-            let Some((place, revision)) = kv::place_of(&stored) else { continue };
-            if key.place != place {
-                key.take_unread(&kept, &mut size_left, &mut sweep);
-                if sweep.next.is_some() {
-                    return Ok(sweep);
-                }
-                if seen >= STEP_RECORDS_MAX || sweep.unread.len() >= STEP_REMOVED_MAX {
-                    sweep.next = Some(place.to_vec());
-                    return Ok(sweep);
-                }
-                let instance = kv::instance_of(place);
-                if kv::instance_of(&key.place) != instance {
-                    let revisions = kv::revisions(&self.store, instance)?;
-                    kept = revisions.into_iter().map(|found| found.revision).collect();
-                }
-                key = Versions { place: place.to_vec(), list: Vec::new() };
+            let found = kv::place_of(&stored);
+            sweep.size += value.len();
+            if let (Some(current), Some(found)) = (&mut current, found)
+                && (current.place.as_slice(), current.revision) == found
+            {
+                current.parts.push(stored.to_vec());
+                continue;
             }
-            key.add(revision, stored, &value);
+            sweep.pass(current.take(), found);
+            if seen >= STEP_RECORDS_MAX || sweep.is_full() {
+                let reached = Reached { next: stored.to_vec(), has_before: sweep.has_before };
+                return Ok((sweep.unread, Some(reached)));
+            }
+            let Some((place, revision)) = found else { continue };
+            let instance = kv::instance_of(place);
+            if sweep.instance.as_deref() != Some(instance) {
+                let kept = kv::revisions(&self.store, instance)?;
+                sweep.kept = kept.into_iter().map(|found| found.revision).collect();
+                sweep.instance = Some(instance.to_owned());
+            }
+            let is_removal = kv::is_removal(&value);
+            let (place, parts) = (place.to_vec(), vec![stored.to_vec()]);
+            current = Some(Version { place, revision, parts, is_removal });
         }
-        key.take_unread(&kept, &mut size_left, &mut sweep);
-        Ok(sweep)
+        sweep.pass(current, None);
+        Ok((sweep.unread, None))
     }
 }
 
-/// All that stands at one key of an instance, by revision.
-#[derive(Default)]
-struct Versions {
-    /// What the stored keys begin with.
-    place: Vec<u8>,
-    list: Vec<Version>,
-}
-
+/// What stands at a key of an instance by one revision.
 struct Version {
+    /// What the stored keys of all versions begin with.
+    place: Vec<u8>,
     revision: u64,
-    parts: Vec<sled::IVec>,
-    size: usize,
+    parts: Vec<Vec<u8>>,
     is_removal: bool,
 }
 
-impl Versions {
-    fn add(&mut self, revision: u64, stored: sled::IVec, value: &[u8]) {
-        match self.list.last_mut() {
-            Some(last) if last.revision == revision => {
-                last.parts.push(stored);
-                last.size += value.len();
-            }
-            _ => {
-                let (size, is_removal) = (value.len(), kv::is_removal(value));
-                self.list.push(Version { revision, parts: vec![stored], size, is_removal });
-            }
-        }
+/// What one step has found.
+#[derive(Default)]
+struct Sweep {
+    instance: Option<String>,
+    /// Its revisions, ascending.
+    kept: Vec<u64>,
+    unread: Vec<Vec<u8>>,
+    /// Bytes of values that were seen.
+    size: usize,
+    /// A version of the same key was passed, and stays.
+    has_before: bool,
+}
+
+impl Sweep {
+    fn is_full(&self) -> bool {
+        self.size >= STEP_SIZE || self.unread.len() >= STEP_REMOVED_MAX
     }
 
-    /// What none of the revisions that are kept (ascending) reads, as much of it as one change may
-    /// remove.
-    fn take_unread(&mut self, kept: &[u64], size_left: &mut usize, sweep: &mut Sweep) {
-        let mut is_first = true;
-        for (index, version) in self.list.iter().enumerate() {
-            let next = self.list.get(index + 1).map(|next| next.revision);
-            let reader = kept.get(kept.partition_point(|kept| *kept < version.revision));
-            let is_read = reader.is_some_and(|reader| next.is_none_or(|next| *reader < next));
-            // Without one before it, a key that was removed has never been.
-            if is_read && !(version.is_removal && is_first) {
-                is_first = false;
-                continue;
-            }
-            if sweep.unread.len() >= STEP_REMOVED_MAX || *size_left == 0 {
-                sweep.next = Some(self.place.clone());
-                return;
-            }
-            *size_left = size_left.saturating_sub(version.size);
-            sweep.unread.extend(version.parts.iter().map(|part| part.to_vec()));
+    /// All of a version was seen, and what stands behind it.
+    fn pass(&mut self, version: Option<Version>, behind: Option<(&[u8], u64)>) {
+        let Some(version) = version else { return };
+        let next = behind.filter(|(place, _)| *place == version.place).map(|(_, next)| next);
+        let reader = self.kept.get(self.kept.partition_point(|kept| *kept < version.revision));
+        let is_read = reader.is_some_and(|reader| next.is_none_or(|next| *reader < next));
+        // Without one before it, a key that was removed has never been.
+        if is_read && (self.has_before || !version.is_removal) {
+            self.has_before = true;
+        } else {
+            self.unread.extend(version.parts);
         }
+        self.has_before &= next.is_some();
     }
 }

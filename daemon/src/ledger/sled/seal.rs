@@ -8,12 +8,13 @@
 //! ```text
 //! tree   key                             record
 //! seals  group                           frame('Z', 1) change:uint sum
+//!                                         or frame('Z', 2) change:uint sum difference damaged:uint
 //! meta   "root"                          frame('A', 1) change:uint checked:uint sum
 //!        "lost/" last:u64be              frame('G', 1) first:uint last:uint tables:uint
 //!                                        ( 0 | 1 begin:int end:int )
 //! group  = table:u8 | 4 (slices) month:i32be | 8 (kv) instance | 7 (texts) dictionary:u32be
 //!          (the sign bit of `month` flipped)
-//! sum    = 16 bytes, little endian
+//! sum, difference = 16 bytes, little endian
 //! ```
 //!
 //! `change` counts the groups of changes that became durable (`queue`); a seal has that of its last
@@ -22,6 +23,15 @@
 //! after `checked` are compared with their records at a start, all of them by `verify`. In `meta`
 //! only the counters are sealed. Of texts, which are written before the change that names them, the
 //! sum is how many a dictionary has at least.
+//!
+//! A group that a start reads into memory and finds to be off, or a record of it to be damaged,
+//! gets version 2 (`off`).
+//!
+//! Example: a seal of change 5, the sum 7, off by 3, with one damaged record, is
+//!
+//! ```text
+//! 5a 02 05 07 00…00 03 00…00 01 CRC
+//! ```
 //!
 //! `lost` are changes that were acknowledged and are not there any more (see `marks`), until
 //! somebody accepts that. `tables` has a bit for each table that they were about. Until then nobody
@@ -38,13 +48,16 @@ use sha2::{Digest as _, Sha256};
 use super::COUNTERS_KEY;
 use super::codec::{Damage, Kind, Reader, Writer};
 use super::data::Month;
+use super::holes::Holes;
 use super::marks::{Mark, Marks};
+use super::off::Off;
 use super::slice::{SliceKey, time_bytes};
 use super::store::{Store, Table, Write, damaged};
 use super::{texts, verify};
 use crate::ledger::LedgerError;
 
 const SEAL: Kind = Kind(b'Z', 1);
+const SEAL_OF_DAMAGED: Kind = Kind(b'Z', 2);
 const ROOT: Kind = Kind(b'A', 1);
 const LOST: Kind = Kind(b'G', 1);
 const ROOT_KEY: &[u8] = b"root";
@@ -184,19 +197,31 @@ pub(super) const BROKEN: Damage = Damage("records are missing, or older ones sta
 pub(super) struct Seal {
     change: u64,
     sum: u128,
+    /// What a start has found, if the group is not whole.
+    off: Option<Off>,
 }
 
 impl Seal {
     pub(super) fn encode(self) -> Vec<u8> {
-        let mut writer = Writer::framed(SEAL);
+        let mut writer = Writer::framed(if self.off.is_some() { SEAL_OF_DAMAGED } else { SEAL });
         writer.uint(self.change);
         writer.raw(&self.sum.to_le_bytes());
+        if let Some(off) = self.off {
+            writer.raw(&off.difference.to_le_bytes());
+            writer.uint(off.damaged);
+        }
         writer.seal()
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Seal, Damage> {
-        let mut reader = Reader::framed(SEAL, bytes)?;
-        Ok(Seal { change: reader.uint()?, sum: read_sum(&mut reader)? })
+        let is_off = bytes.get(1) == Some(&SEAL_OF_DAMAGED.1);
+        let mut reader = Reader::framed(if is_off { SEAL_OF_DAMAGED } else { SEAL }, bytes)?;
+        let (change, sum) = (reader.uint()?, read_sum(&mut reader)?);
+        let off = is_off.then(|| {
+            let difference = read_sum(&mut reader)?;
+            Ok(Off { difference, damaged: reader.uint()? })
+        });
+        Ok(Seal { change, sum, off: off.transpose()? })
     }
 }
 
@@ -220,6 +245,15 @@ impl Root {
         let mut reader = Reader::framed(ROOT, bytes)?;
         let (change, checked) = (reader.uint()?, reader.uint()?);
         Ok(Root { change, checked, sum: read_sum(&mut reader)? })
+    }
+
+    /// One seal takes the place of another.
+    fn replace(&mut self, group: &Group, old: Option<Seal>, new: Option<Seal>) -> Write {
+        let value = new.map(Seal::encode);
+        let of = |value: &[u8]| hash(Table::Seals, &group.0, value);
+        self.sum = self.sum.wrapping_sub(old.map_or(0, |old| of(&old.encode())));
+        self.sum = self.sum.wrapping_add(value.as_deref().map_or(0, of));
+        Write { table: Table::Seals, key: group.0.clone(), value }
     }
 }
 
@@ -385,6 +419,16 @@ impl State {
         };
         Ok(Some((state, are_whole)))
     }
+
+    /// Of what a start reads into memory, but for the counters: they are counted again.
+    fn read_at_start(&self) -> Vec<(Group, Table, Seal)> {
+        let read = self.seals.iter().filter(|(group, _)| group.is_always_read());
+        let with_table = read.filter_map(|(group, seal)| {
+            let table = group.table().filter(|table| *table != Table::Meta)?;
+            Some((group.clone(), table, *seal))
+        });
+        with_table.collect()
+    }
 }
 
 /// What the seals will be when a group of changes is durable.
@@ -428,25 +472,22 @@ impl Seals {
         }
         let mut changed = Vec::new();
         for (group, difference) in differences {
-            let before = if states_are_mended && group.table() == Some(Table::States) {
-                sum_of(store, &group)?
+            let (before, off) = if states_are_mended && group.table() == Some(Table::States) {
+                (sum_of(store, &group)?, None)
             } else {
-                state.seals.get(&group).map_or(0, |seal| seal.sum)
+                state.seals.get(&group).map_or((0, None), |seal| (seal.sum, seal.off))
             };
             let sum = before.wrapping_add(difference);
-            changed.push((group, (sum != 0).then_some(Seal { change: root.change, sum })));
+            let seal = Seal { change: root.change, sum, off };
+            changed.push((group, (sum != 0 || off.is_some()).then_some(seal)));
         }
         for (dictionary, count) in texts {
-            let seal = Seal { change: root.change, sum: u128::from(*count) };
+            let seal = Seal { change: root.change, sum: u128::from(*count), off: None };
             changed.push((Group::of_dictionary(*dictionary), Some(seal)));
         }
         let mark = Mark::of(root.change, writes);
         for (group, seal) in &changed {
-            let of = |seal: &Seal| hash(Table::Seals, &group.0, &seal.encode());
-            root.sum = root.sum.wrapping_sub(state.seals.get(group).map_or(0, of));
-            root.sum = root.sum.wrapping_add(seal.as_ref().map_or(0, of));
-            let value = seal.map(Seal::encode);
-            writes.push(Write { table: Table::Seals, key: group.0.clone(), value });
+            writes.push(root.replace(group, state.seals.get(group).copied(), *seal));
         }
         writes.push(root.write());
         Ok(Pending { changed, root, mark })
@@ -576,6 +617,46 @@ impl Seals {
         Ok(Some((seals, broken)))
     }
 
+    /// Keeps by how much what a start has read is off, and how many of it are damaged: someone may
+    /// have accepted a damaged record. Where more is missing than what is damaged, the hole becomes
+    /// as wide as the table.
+    pub(super) fn note_off(&self, store: &Store, holes: &mut Holes) -> Result<(), LedgerError> {
+        if store.unreplayed().is_some() {
+            // Some of it may be what the damaged journal says, which stays.
+            return Ok(());
+        }
+        let mut state = self.lock();
+        let mut writes = Vec::new();
+        for (group, table, known) in state.read_at_start() {
+            let is_broken = store.broken().contains(&group);
+            let actual = if is_broken { sum_of(store, &group) } else { Ok(known.sum) };
+            let difference = match actual {
+                Ok(actual) => known.sum.wrapping_sub(actual),
+                // What was known stays known.
+                Err(LedgerError::Damaged { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            let records = holes.count_of_records(table) as u64;
+            let damaged = if holes.has(table, &[]) { 0 } else { records };
+            let is_off = difference != 0 || records > 0;
+            let off = is_off.then(|| Off::with(known.off, Off { difference, damaged }));
+            if off.is_some_and(|off| off.damaged == 0) {
+                holes.add(table, &[], group.place(), BROKEN);
+            }
+            if off != known.off {
+                let seal = Seal { off, ..known };
+                writes.push(state.root.replace(&group, Some(known), Some(seal)));
+                state.seals.insert(group, seal);
+            }
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        writes.push(state.root.write());
+        store.journal(&writes)?;
+        store.apply(&writes)
+    }
+
     /// What is there was found to be whole: the next start need not look at it again.
     pub(super) fn note_checked(&self, store: &Store) -> Result<(), LedgerError> {
         let mut state = self.lock();
@@ -607,10 +688,8 @@ impl Seals {
         });
         let texts = texts.collect::<Result<Vec<_>, LedgerError>>()?;
         for (group, sum) in sums_of_all(store)?.into_iter().chain(texts) {
-            let seal = Seal { change, sum };
-            state.root.sum =
-                state.root.sum.wrapping_add(hash(Table::Seals, &group.0, &seal.encode()));
-            writes.push(Write::put(Table::Seals, group.0.clone(), seal.encode()));
+            let seal = Seal { change, sum, off: None };
+            writes.push(state.root.replace(&group, None, Some(seal)));
             state.seals.insert(group, seal);
         }
         (state.root.change, state.root.checked) = (change, change);
@@ -696,4 +775,25 @@ fn sums_of_all(store: &Store) -> Result<BTreeMap<Group, u128>, LedgerError> {
     }
     sums.retain(|_, sum| *sum != 0);
     Ok(sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::hex;
+
+    #[test]
+    fn a_seal_that_is_off_has_a_version_of_its_own() {
+        let off = Off { difference: 3, damaged: 1 };
+        let seal = Seal { change: 5, sum: 7, off: None };
+        let seal_of_damaged = Seal { off: Some(off), ..seal };
+
+        for seal in [seal, seal_of_damaged] {
+            assert_eq!(Seal::decode(&seal.encode()), Ok(seal));
+        }
+        assert_eq!(seal.encode()[1], 1);
+        let (sum, difference) = (format!("07{}", "0".repeat(30)), format!("03{}", "0".repeat(30)));
+        let text = hex(&seal_of_damaged.encode());
+        assert_eq!(text[..text.len() - 8], format!("5a0205{sum}{difference}01"));
+    }
 }

@@ -355,3 +355,163 @@ fn a_damaged_state_that_is_said_anew_is_whole_after_the_next_start() {
     assert_eq!(ledger.module_states().unwrap().get("x"), Some(&state));
     assert_eq!(verify(&ledger), []);
 }
+
+/// A ledger at rest where both are among what a start finds in `states`.
+fn with_states(path: &Path) {
+    at_rest(path);
+    let ledger = open(path);
+    ledger.set_module_state("x", ModuleState { enabled: true, priority: 7 }).unwrap();
+    ledger.set_collector_state("host", Enabled::No).unwrap();
+    // The last change is written again at a start.
+    ledger.set_module_state("y", ModuleState { enabled: true, priority: 1 }).unwrap();
+}
+
+fn flip_state(path: &Path, key: &[u8], index: usize) {
+    let store = Store::open(path, OPTIONS).unwrap();
+    let mut record = store.get_as_it_is(Table::States, key).unwrap().unwrap().to_vec();
+    record[index] ^= 1;
+    store.put_as_it_is(Table::States, key, &record);
+}
+
+fn remove_state(path: &Path, key: &[u8]) {
+    Store::open(path, OPTIONS).unwrap().remove_as_it_is(Table::States, key);
+}
+
+/// And nothing is rated.
+fn all_states_are_held(path: &Path) {
+    let ledger = open(path);
+    let is_told = |trouble: &String| trouble.contains("in table `states`: records are missing");
+    assert!(ledger.troubles().iter().any(is_told), "{:?}", ledger.troubles());
+    assert!(is_damaged(ledger.module_states()));
+    assert!(is_damaged(ledger.collector_states()));
+}
+
+#[test]
+fn a_record_that_goes_missing_beside_a_damaged_one_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    with_states(path);
+    flip_state(path, b"module/x", 2);
+    for name in ["a", "b"] {
+        let ledger = open(path);
+        assert!(trouble(&ledger).contains("state `module/x`"), "{}", trouble(&ledger));
+        assert!(is_damaged(ledger.module_states()));
+        assert_eq!(ledger.collector_states().unwrap().get("host"), Some(&false));
+        // What changes beside it is no loss.
+        ledger.set_collector_state(name, Enabled::No).unwrap();
+        ledger.set_collector_state("z", Enabled::No).unwrap();
+    }
+
+    remove_state(path, b"collector/host");
+
+    for round in 0..3 {
+        all_states_are_held(path);
+        // What is said anew is not all that is missing.
+        let state = ModuleState { enabled: true, priority: 7 + round };
+        open(path).set_module_state("x", state).unwrap();
+    }
+    accept(path, OPTIONS).unwrap();
+    let ledger = open(path);
+    assert_eq!(ledger.troubles(), [] as [String; 0]);
+    assert_eq!(ledger.module_states().unwrap()["x"].priority, 9);
+    assert_eq!(verify(&ledger), []);
+}
+
+#[test]
+fn a_record_that_is_damaged_beside_a_missing_one_hides_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    with_states(path);
+    remove_state(path, b"collector/host");
+    all_states_are_held(path);
+
+    flip_state(path, b"module/x", 2);
+
+    all_states_are_held(path);
+    all_states_are_held(path);
+}
+
+#[test]
+fn one_more_damaged_record_is_one_more_hole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    at_rest(path);
+    let older = record(path, Table::Scopes, 0);
+    {
+        let ledger = open(path);
+        ledger.add_scopes(&[new_scope("cid")]).unwrap();
+        let change = ScopeChange { collector: Some("other".to_owned()), ..ScopeChange::default() };
+        ledger.change_scope(&scope("ann"), &change).unwrap();
+        // The last change is written again at a start.
+        ledger.set_collector_state("host", Enabled::No).unwrap();
+    }
+    for (index, name) in [(1, "bob"), (2, "cid")] {
+        flip(path, Table::Scopes, index);
+
+        for _ in 0..2 {
+            let ledger = open(path);
+            assert_eq!(ledger.cursors().unwrap().scopes[0], scope("ann"));
+            assert_eq!(ledger.troubles().len(), index, "{:?}", ledger.troubles());
+            assert!(ledger.troubles().iter().any(|trouble| trouble.contains(name)));
+        }
+    }
+
+    // An older record in the place of a whole one is another matter.
+    {
+        let store = Store::open(path, OPTIONS).unwrap();
+        store.put_as_it_is(Table::Scopes, &0_u32.to_be_bytes(), &older);
+    }
+    for _ in 0..2 {
+        let ledger = open(path);
+        assert_eq!(ledger.troubles().len(), 3, "{:?}", ledger.troubles());
+        assert!(is_damaged(ledger.cursors()));
+    }
+}
+
+#[test]
+fn what_was_made_up_for_is_not_held_against_later_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    with_states(path);
+    let is_narrow = || {
+        let ledger = open(path);
+        assert!(trouble(&ledger).contains("state `module/x`"), "{}", trouble(&ledger));
+        ledger.collector_states().unwrap();
+    };
+    flip_state(path, b"module/x", 2);
+    is_narrow();
+    {
+        let ledger = open(path);
+        ledger.set_module_state("x", ModuleState { enabled: true, priority: 3 }).unwrap();
+        ledger.set_module_state("y", ModuleState { enabled: true, priority: 3 }).unwrap();
+    }
+    assert_eq!(open(path).troubles(), [] as [String; 0]);
+
+    flip_state(path, b"module/x", 3);
+
+    is_narrow();
+    // Whole again by itself, as after an error of reading.
+    flip_state(path, b"module/x", 3);
+    assert_eq!(open(path).troubles(), [] as [String; 0]);
+    flip_state(path, b"module/x", 2);
+    is_narrow();
+    assert!(verify(&open(path)).iter().any(|finding| finding.place.contains("states")));
+}
+
+#[test]
+fn beside_a_damaged_record_that_was_accepted_a_loss_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    with_states(path);
+    flip_state(path, b"module/x", 2);
+    accept(path, OPTIONS).unwrap();
+    let ledger = open(path);
+    assert!(trouble(&ledger).contains("state `module/x`"), "{}", trouble(&ledger));
+    ledger.collector_states().unwrap();
+    drop(ledger);
+
+    remove_state(path, b"collector/host");
+
+    all_states_are_held(path);
+    all_states_are_held(path);
+}

@@ -1,11 +1,12 @@
 //! What is kept for a time beside the figures goes after it, and nothing that somebody needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use rated_plugin::Edit;
 
+use super::super::kv;
 use super::super::store::Table;
 use super::compaction::compact;
 use super::flips::verify;
@@ -27,17 +28,27 @@ fn seen_until(ledger: &SledLedger, hours: i64) {
 }
 
 fn forget(ledger: &SledLedger, retention: Retention, now: DateTime<Utc>) -> Retained {
+    forget_in_steps(ledger, retention, now).0
+}
+
+/// And in how many steps.
+fn forget_in_steps(
+    ledger: &SledLedger,
+    retention: Retention,
+    now: DateTime<Utc>,
+) -> (Retained, usize) {
     let mut all = Retained::default();
-    loop {
+    for steps in 1.. {
         let step = ledger.retain(retention, now).unwrap();
         all.slices += step.slices;
         all.push_keys += step.push_keys;
         all.reprocessings += step.reprocessings;
         all.revisions += step.revisions;
         if !step.has_more {
-            return all;
+            return (all, steps);
         }
     }
+    unreachable!("there is an end")
 }
 
 fn push_at(ledger: &SledLedger, key: &str, hours: i64) -> PushOutcome {
@@ -157,6 +168,13 @@ fn rated(index: i64, price: i128, revision: u64) -> RatedSlice {
     RatedSlice { rated_by, ..priced(index, &["ann"], price) }
 }
 
+/// Rows that were rated by it are there.
+fn use_revision(ledger: &SledLedger, revision: u64) {
+    let slice = pushed("net", hour(0), &["ann"], &[("ann", 1, 1, None, None)]);
+    let rated_by = rated(0, 1, revision).rated_by;
+    ledger.push(push_of(vec![RatedSlice { rated_by, ..slice }], None)).unwrap();
+}
+
 const TEN_DAYS: Retention =
     Retention { rules_days: Some(10), rows_months: None, sums_months: None, ..NOTHING };
 const NOTHING: Retention = Retention {
@@ -221,6 +239,61 @@ fn rules_go_when_no_row_that_is_there_was_rated_by_them() {
     assert_eq!(keys, 1 + 2);
 }
 
+/// Nothing is committed while a step looks.
+#[test]
+fn a_step_looks_at_some_of_a_long_key_only() {
+    let steps_with_values_of = |size| {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = open(folder.path());
+        for _ in 0..10 {
+            let revision = edit(&ledger, 0, &[("a", Some(&"x".repeat(size)))]);
+            use_revision(&ledger, revision);
+        }
+        edit(&ledger, 0, &[]);
+        edit(&ledger, 0, &[]);
+        seen_until(&ledger, 30 * DAY);
+        let (forgot, steps) = forget_in_steps(&ledger, TEN_DAYS, at(30 * DAY));
+        assert_eq!(forgot.revisions, 1);
+        steps
+    };
+
+    // Three, three, three and one.
+    assert_eq!(steps_with_values_of(400_000), steps_with_values_of(10) + 3);
+}
+
+#[test]
+fn what_is_kept_of_a_key_does_not_depend_on_where_a_step_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(folder.path());
+    let long = "x".repeat(400_000);
+    // A step ends behind the third of either.
+    for key in ["a", "b"] {
+        for value in [Some(long.as_str()), Some(&long), Some(&long), None] {
+            edit(&ledger, 0, &[(key, value)]);
+        }
+    }
+    edit(&ledger, 0, &[]);
+    for revision in [3, 4, 8] {
+        use_revision(&ledger, revision);
+    }
+    seen_until(&ledger, 30 * DAY);
+
+    forget(&ledger, TEN_DAYS, at(30 * DAY));
+
+    let left = |key: &str| {
+        let prefix = format!("{INSTANCE}\0{key}");
+        let stored = ledger.inner.store.prefix(Table::Kv, prefix.as_bytes());
+        let revisions = stored.map(|entry| kv::place_of(&entry.unwrap().0).unwrap().1);
+        revisions.collect::<BTreeSet<u64>>()
+    };
+    // The mark is needed where the value before it is.
+    assert_eq!((left("a"), left("b")), (BTreeSet::from([3, 4]), BTreeSet::new()));
+    assert_eq!(read(&ledger, 3).unwrap().len(), 1);
+    assert_eq!(read(&ledger, 4).unwrap(), []);
+    assert_eq!(read(&ledger, 8).unwrap(), []);
+    assert_eq!(verify(&ledger), []);
+}
+
 #[test]
 fn a_revision_that_is_gone_is_named_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
@@ -259,10 +332,7 @@ proptest! {
             let revision = edit(&ledger, 0, &changes);
             if *is_used {
                 used.push(revision);
-                let row = [("ann", 1, 1, None, None)];
-                let slice = pushed("net", hour(0), &["ann"], &row);
-                let rated_by = rated(0, 1, revision).rated_by;
-                ledger.push(push_of(vec![RatedSlice { rated_by, ..slice }], None)).unwrap();
+                use_revision(&ledger, revision);
             }
         }
         let newest = edits.len() as u64;
