@@ -161,12 +161,84 @@ pub(super) struct Store {
 
 /// What a test lets fail, of a table.
 #[cfg(test)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failing {
     /// As a full disk does it.
     Writes(Table),
-    /// As a torn page does it.
-    Reads(Table),
+    /// As a torn page does it: at every access, and whoever goes through the table never gets
+    /// behind it. With the keys that the page has.
+    Page(Table, std::ops::Range<Vec<u8>>),
+    /// As a disk does it that cannot be read.
+    Disk(Table),
+}
+
+#[cfg(test)]
+impl Failing {
+    /// A table of one page, torn.
+    pub(super) fn all_of(table: Table) -> Failing {
+        Failing::Page(table, Vec::new()..vec![0xFF; 64])
+    }
+
+    fn read_error(&self, table: Table, key: &[u8]) -> Option<LedgerError> {
+        match self {
+            Failing::Page(torn, keys) if *torn == table && keys.contains(&key.to_vec()) => {
+                Some(damaged(format!("table `{}`", table.name()), Damage("as a test wants")))
+            }
+            Failing::Disk(failing) if *failing == table => {
+                Some(store_error(io::Error::from(io::ErrorKind::Other)))
+            }
+            _ => None,
+        }
+    }
+
+    fn write_error(&self, table: Table, key: &[u8]) -> Option<LedgerError> {
+        let is_torn = matches!(self, Failing::Page(..)) && self.read_error(table, key).is_some();
+        (is_torn || *self == Failing::Writes(table))
+            .then(|| store_error(io::Error::from(io::ErrorKind::StorageFull)))
+    }
+}
+
+/// Keys and values in key order, as far as they can be read: sled does not get behind an error, but
+/// gives it again for ever.
+struct Scan {
+    table: Table,
+    entries: Option<sled::Iter>,
+    #[cfg(test)]
+    failing: Option<Failing>,
+}
+
+type Entry = Result<(sled::IVec, sled::IVec), LedgerError>;
+
+impl Scan {
+    fn step(
+        &mut self,
+        step: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(sled::IVec, sled::IVec)>>,
+    ) -> Option<Entry> {
+        let entry = step(self.entries.as_mut()?)?.map_err(|error| read_error(self.table, error));
+        #[cfg(test)]
+        let entry = entry.and_then(|(key, value)| match &self.failing {
+            Some(failing) => failing.read_error(self.table, &key).map_or(Ok((key, value)), Err),
+            None => Ok((key, value)),
+        });
+        if entry.is_err() {
+            self.entries = None;
+        }
+        Some(entry)
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        self.step(sled::Iter::next)
+    }
+}
+
+impl DoubleEndedIterator for Scan {
+    fn next_back(&mut self) -> Option<Entry> {
+        self.step(sled::Iter::next_back)
+    }
 }
 
 pub(super) const HEADER: &[u8] = b"header";
@@ -269,8 +341,10 @@ impl Store {
         key: &[u8],
     ) -> Result<Option<sled::IVec>, LedgerError> {
         #[cfg(test)]
-        if *self.failing.lock().unwrap() == Some(Failing::Reads(table)) {
-            return Err(damaged(format!("table `{}`", table.name()), Damage("as a test wants")));
+        if let Some(failing) = &*self.failing.lock().unwrap()
+            && let Some(error) = failing.read_error(table, key)
+        {
+            return Err(error);
         }
         self.tree(table).get(key).map_err(|error| read_error(table, error))
     }
@@ -280,7 +354,7 @@ impl Store {
         &self,
         table: Table,
         range: impl RangeBounds<Vec<u8>>,
-    ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> {
+    ) -> impl DoubleEndedIterator<Item = Entry> {
         let begin = match range.start_bound() {
             Bound::Included(begin) | Bound::Excluded(begin) => begin.as_slice(),
             Bound::Unbounded => &[],
@@ -295,31 +369,28 @@ impl Store {
         &self,
         table: Table,
         range: R,
-    ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> + use<R>
-    {
-        let entries = self.tree(table).range(range);
-        #[cfg(test)]
-        let is_torn = *self.failing.lock().unwrap() == Some(Failing::Reads(table));
-        entries.map(move |entry| {
-            #[cfg(test)]
-            if is_torn {
-                return Err(damaged(table.name().to_owned(), Damage("as a test wants")));
-            }
-            entry.map_err(|error| read_error(table, error))
-        })
+    ) -> impl DoubleEndedIterator<Item = Entry> + use<R> {
+        self.scan(table, self.tree(table).range(range))
     }
 
     pub(super) fn prefix(
         &self,
         table: Table,
         prefix: &[u8],
-    ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> {
+    ) -> impl DoubleEndedIterator<Item = Entry> {
         let broken = self.broken_at(table, prefix).filter(|group| group.month().is_none());
-        let entries = broken.is_none().then(|| {
-            let entries = self.tree(table).scan_prefix(prefix);
-            entries.map(move |entry| entry.map_err(|error| read_error(table, error)))
-        });
+        let entries = || self.scan(table, self.tree(table).scan_prefix(prefix));
+        let entries = broken.is_none().then(entries);
         entries.into_iter().flatten().chain(broken.map(|group| Err(group.damage())))
+    }
+
+    fn scan(&self, table: Table, entries: sled::Iter) -> Scan {
+        Scan {
+            table,
+            entries: Some(entries),
+            #[cfg(test)]
+            failing: self.failing.lock().unwrap().clone(),
+        }
     }
 
     /// As damage would do it: no seal knows.
@@ -459,8 +530,10 @@ impl Store {
     /// Syncs before, when there would be too much that is not.
     pub(super) fn write_one(&self, write: &Write) -> Result<(), LedgerError> {
         #[cfg(test)]
-        if *self.failing.lock().unwrap() == Some(Failing::Writes(write.table)) {
-            return Err(store_error(io::Error::from(io::ErrorKind::StorageFull)));
+        if let Some(failing) = &*self.failing.lock().unwrap()
+            && let Some(error) = failing.write_error(write.table, &write.key)
+        {
+            return Err(error);
         }
         let unsynced = LOG_BYTES_PER_BYTE * write.size();
         if self.unsynced.load(Relaxed) + unsynced > SYNC_WINDOW_SIZE {

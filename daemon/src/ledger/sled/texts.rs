@@ -421,7 +421,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), SledOptions::default()).unwrap();
         store.put_as_it_is(Table::States, &registry_key(0, "flavor"), b"whatever");
-        *store.failing.lock().unwrap() = Some(Failing::Reads(Table::States));
+        *store.failing.lock().unwrap() = Some(Failing::all_of(Table::States));
         let texts = Texts::load(&store, &Holes::default()).unwrap();
         *store.failing.lock().unwrap() = None;
 

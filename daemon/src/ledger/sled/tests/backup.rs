@@ -140,7 +140,7 @@ fn a_torn_record_fails_its_changes_alone() {
     let rows = [("ann", 1, 1, Some("a new text"), None)];
     let push = || push_of(vec![pushed("net", hour(0), &["ann"], &rows)], Some(("key", 1)));
     ledger.push(push_of(vec![pushed("net", hour(1), &["ann"], &[])], None)).unwrap();
-    *ledger.inner.store.failing.lock().unwrap() = Some(Failing::Reads(Table::Slices));
+    *ledger.inner.store.failing.lock().unwrap() = Some(Failing::all_of(Table::Slices));
 
     let error = ledger.push(push()).unwrap_err();
 
