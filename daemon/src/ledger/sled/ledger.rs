@@ -32,22 +32,16 @@ use super::{
 use crate::fault::{Step, passed};
 use crate::ledger::{
     Ailment, BackupPlan, BackupRead, CollectorMapping, CommitOutcome, CompactionStep, Completeness,
-    CompletenessQuery, Cursors, DifferencePage, DifferenceQuery, Enabled, Failure, Finding,
-    Generation, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing, NewScope,
-    PageOf, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, Retained, Retention,
-    RowsGroup, RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryPage, SummaryQuery,
-    VerifyStep, Visited,
+    CompletenessQuery, Cursors, DifferencePage, DifferenceQuery, Enabled, Failure, Generation,
+    KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing, NewScope, PageOf, Push,
+    PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome, Retained, Retention, RowsGroup,
+    RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup, SummaryPage, SummaryQuery, VerifyStep,
+    Visited,
 };
+use crate::usage::{MetricId, ScopeId};
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
-
-use crate::usage::{MetricId, ScopeId};
-
-/// Looks at the records of a ledger that cannot be opened because some of them are damaged.
-pub fn check_records(path: &Path, options: SledOptions) -> Result<Vec<Finding>, OpenError> {
-    let store = Store::open_to_look(path, options)?;
-    Ok(verify::check_all_records(&store)?)
-}
+use tracing::error;
 
 /// A [`Ledger`] in a folder.
 #[derive(Debug)]
@@ -106,7 +100,11 @@ impl SledLedger {
         SledLedger::over(store, path, options)
     }
 
-    fn over(store: Store, path: &Path, options: SledOptions) -> Result<SledLedger, OpenError> {
+    pub(super) fn over(
+        store: Store,
+        path: &Path,
+        options: SledOptions,
+    ) -> Result<SledLedger, OpenError> {
         let folder_error = |source| OpenError::folder(path, source);
         let data = DataFiles::open(path).map_err(folder_error)?;
         let marks = Marks::open(path).map_err(folder_error)?;

@@ -223,7 +223,7 @@ mod verify_records;
 
 pub use accepting::{Accepted, accept};
 pub use backup::{RestoreError, restore_records};
-pub use ledger::{SledLedger, check_records};
+pub use ledger::SledLedger;
 pub use opening::{OpenError, SledOpener, SledOptions, is_disk_full};
 
 /// Version of the stored format; a ledger with a newer one is not opened.

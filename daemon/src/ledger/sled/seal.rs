@@ -37,11 +37,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::COUNTERS_KEY;
 use super::codec::{Damage, Kind, Reader, Writer};
-use super::data::Month;
+use super::data::{FileId, Month};
 use super::marks::{Mark, Marks};
 use super::slice::{SliceKey, time_bytes};
 use super::store::{Store, Table, Write, damaged};
-use super::{texts, verify};
+use super::{states, texts, verify};
 use crate::ledger::LedgerError;
 
 const SEAL: Kind = Kind(b'Z', 1);
@@ -88,35 +88,67 @@ impl Group {
         &self.0
     }
 
-    /// The first group with a record behind one. Records are not read but for their keys.
-    fn found_after(store: &Store, after: Option<&Group>) -> Result<Option<Group>, LedgerError> {
-        let first = after.and_then(|after| after.0.first().copied()).unwrap_or(0);
-        let is_sealed = |table: &Table| {
+    /// Tables whose records make groups.
+    fn tables() -> impl Iterator<Item = Table> {
+        Table::all().filter(|table| {
             !matches!(table, Table::Rollups | Table::Blocks | Table::Removed)
                 && !matches!(table, Table::Texts | Table::Seals)
-        };
-        for table in (first..).map_while(Table::from_number).filter(is_sealed) {
+        })
+    }
+
+    /// The first group with a record behind one. Records are not read but for their keys.
+    fn found_after(store: &Store, after: Option<&Group>) -> Result<Option<Group>, LedgerError> {
+        // A damaged seal may be of a table that there is not.
+        let first = after.and_then(|after| after.0.first().copied()).unwrap_or(0);
+        for table in Group::tables().filter(|table| *table as u8 >= first) {
             let after = after.filter(|after| after.table() == Some(table));
-            let from = match after {
-                None => Vec::new(),
-                Some(after) if after.month().is_some() => {
-                    let end_secs = after.month().map_or(i64::MAX, Month::end_secs);
-                    time_bytes(end_secs).to_vec()
-                }
-                // An instance's keys have a 0 behind its name.
-                Some(after) if table == Table::Kv => [&after.0[1..], &[1]].concat(),
-                Some(_) => continue,
-            };
-            for entry in store.range_as_it_is(table, from..) {
-                let key = entry?.0;
-                // A key that is not understood stands among those of other groups.
-                let is_behind = |group: &Group| after.is_none_or(|after| group > after);
-                if let Some(group) = Group::of(table, &key).filter(is_behind) {
-                    return Ok(Some(group));
-                }
+            if let Some(group) = Group::found_in(store, table, after)? {
+                return Ok(Some(group));
             }
         }
         Ok(None)
+    }
+
+    /// The same of a table.
+    fn found_in(
+        store: &Store,
+        table: Table,
+        after: Option<&Group>,
+    ) -> Result<Option<Group>, LedgerError> {
+        let from = match after {
+            None => Vec::new(),
+            Some(after) if after.month().is_some() => {
+                let end_secs = after.month().map_or(i64::MAX, Month::end_secs);
+                time_bytes(end_secs).to_vec()
+            }
+            // An instance's keys have a 0 behind its name.
+            Some(after) if table == Table::Kv => [&after.0[1..], &[1]].concat(),
+            Some(_) => return Ok(None),
+        };
+        for entry in store.range_as_it_is(table, from..) {
+            let key = entry?.0;
+            // A key that is not understood stands among those of other groups.
+            let is_behind = |group: &Group| after.is_none_or(|after| group > after);
+            if let Some(group) = Group::of(table, &key).filter(is_behind) {
+                return Ok(Some(group));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All groups of a table, a torn page of which hides some, as far as others know of them.
+    fn known_elsewhere(store: &Store, table: Table) -> Vec<Group> {
+        let of_file = |key: &[u8]| Some(Group::of_month(FileId::from_key(key)?.month));
+        let of_state = |key: &[u8]| {
+            let instance = key.strip_prefix(states::KV_PREFIX)?;
+            Some(Group([&[Table::Kv as u8], instance].concat()))
+        };
+        let keys = |table| store.range_as_it_is(table, ..).filter_map(|entry| Some(entry.ok()?.0));
+        match table {
+            Table::Slices => keys(Table::Files).filter_map(|key| of_file(&key)).collect(),
+            Table::Kv => keys(Table::States).filter_map(|key| of_state(&key)).collect(),
+            _ => vec![Group(vec![table as u8])],
+        }
     }
 
     fn of_dictionary(dictionary: u32) -> Group {
@@ -514,7 +546,21 @@ impl Seals {
     /// Every group, to be compared one after the other; those without a seal too.
     pub(super) fn groups(&self, store: &Store) -> Result<Vec<Group>, LedgerError> {
         let mut groups: BTreeSet<Group> = self.lock().seals.keys().cloned().collect();
-        groups.extend(sums_of_all(store)?.into_keys());
+        for table in Group::tables() {
+            let mut last = None;
+            loop {
+                last = match Group::found_in(store, table, last.as_ref()) {
+                    Ok(found) => found,
+                    Err(LedgerError::Damaged { .. }) => {
+                        groups.extend(Group::known_elsewhere(store, table));
+                        None
+                    }
+                    Err(error) => return Err(error),
+                };
+                let Some(group) = &last else { break };
+                groups.insert(group.clone());
+            }
+        }
         Ok(groups.into_iter().collect())
     }
 

@@ -285,11 +285,6 @@ impl Store {
         Ok(store)
     }
 
-    /// With the last change perhaps not in its place.
-    pub(super) fn open_to_look(path: &Path, options: SledOptions) -> Result<Store, OpenError> {
-        Store::open_to_read(path, options, Begin::Anew)
-    }
-
     fn open_to_read(path: &Path, options: SledOptions, begin: Begin) -> Result<Store, OpenError> {
         fs::create_dir_all(path).map_err(|source| OpenError::folder(path, source))?;
         let lock = files::lock(path)?;
@@ -567,7 +562,8 @@ fn check_header(db: &sled::Db, path: &Path, begin: Begin) -> Result<Option<u16>,
     header.raw(HEADER_MAGIC);
     header.count(usize::from(LEDGER_VERSION));
     let header = header.seal();
-    let Some(bytes) = meta.get(HEADER).map_err(store_error)? else {
+    let found = meta.get(HEADER).map_err(|error| read_error(Table::Meta, error))?;
+    let Some(bytes) = found else {
         let has_rows = files::has_rows(path).map_err(|source| OpenError::folder(path, source))?;
         if has_rows && begin != Begin::WithRows {
             let place = format!("header of `{}`", path.display());

@@ -120,9 +120,14 @@ impl Texts {
             }
         }
         if holes.check(Table::States).is_err() {
-            let last = dictionaries(store)?.last().copied();
-            let next = last.map_or(0, |last| last.saturating_add(1));
-            writer.next_dictionary = writer.next_dictionary.max(next);
+            match dictionaries(store) {
+                Ok(found) => {
+                    let next = found.last().map_or(0, |last| last.saturating_add(1));
+                    writer.next_dictionary = writer.next_dictionary.max(next);
+                }
+                Err(LedgerError::Damaged { .. }) => writer.is_torn = true,
+                Err(error) => return Err(error),
+            }
         }
         Ok(Texts { writer: Mutex::new(writer), chunks: Mutex::default() })
     }

@@ -189,16 +189,6 @@ pub(super) fn text_of_lost(lost: &Lost) -> String {
     )
 }
 
-/// All damage of records, of a ledger that cannot be opened for it.
-pub(super) fn check_all_records(store: &Store) -> Result<Vec<Finding>, LedgerError> {
-    let mut findings = Findings::default();
-    let mut key = vec![0];
-    while let Some(next) = check_records(store, &key, &mut findings)? {
-        key = next;
-    }
-    Ok(findings.0)
-}
-
 /// From a table's number and a key on. Where to go on; `None` = that was all.
 fn check_records(
     store: &Store,

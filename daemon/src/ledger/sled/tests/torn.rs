@@ -1,13 +1,27 @@
 //! A page of sled that is torn, now or while the ledger is open: what is in it is an error, and
 //! nobody waits for it.
 
+use std::fs;
 use std::ops::ControlFlow;
+use std::path::Path;
 
-use super::reprocessing::ledger_of_two;
+use super::compaction::slices;
+use super::crash::copy;
+use super::flips::verify;
+use super::reprocessing::{ledger_of_two, priced, reprocessing_of};
 use super::support::*;
-use crate::ledger::sled::SledLedger;
-use crate::ledger::sled::store::{Failing, Table};
-use crate::ledger::{Ledger, LedgerError, Visited};
+use crate::ledger::sled::codec::Damage;
+use crate::ledger::sled::queue::Stage;
+use crate::ledger::sled::seal::Group;
+use crate::ledger::sled::store::{Failing, Store, Table};
+use crate::ledger::sled::{SledLedger, SledOptions, accept, commit};
+use crate::ledger::{
+    BackupPart, BackupRead, Compacted, Enabled, Filters, GroupKey, KvEdit, Ledger, LedgerError,
+    ModuleState, RowsQuery, Visited,
+};
+
+const OPTIONS: SledOptions =
+    SledOptions { cache_size_mib: 8, disk_reserve_mib: 0, keep_generations: 2 };
 
 fn tear(ledger: &SledLedger, failing: Failing) {
     *ledger.inner.store.failing.lock().unwrap() = Some(failing);
@@ -35,4 +49,47 @@ fn who_goes_through_a_table_is_told_of_a_torn_page_once() {
     };
     ledger.visit_rows_past_damage(&all_rows(0, 9), &mut visit).unwrap();
     assert_eq!(damaged, 1);
+}
+
+/// A ledger whose store is made to fail before anything but its header is read.
+fn open_torn(path: &Path, failing: Failing) -> SledLedger {
+    let store = Store::open(path, OPTIONS).unwrap();
+    *store.failing.lock().unwrap() = Some(failing);
+    SledLedger::over(store, path, OPTIONS).unwrap()
+}
+
+#[test]
+fn a_torn_page_of_seals_does_not_stop_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(ledger_of_two(folder.path()));
+
+    let ledger = open_torn(folder.path(), Failing::all_of(Table::Seals));
+
+    assert!(!ledger.troubles().is_empty());
+    assert!(!ledger.inner.is_all_whole());
+    // What cannot be compared is not answered.
+    assert!(is_damaged(&ledger.summarize(&everything(&[]))));
+}
+
+#[test]
+fn where_all_is_compared_a_torn_page_does_not_stop_a_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let ledger = ledger_of_two(path);
+    let rows = [("ann", 1, 1, Some("vm-1"), None)];
+    ledger.push(push_of(vec![pushed("net", hour(31 * 24), &["ann"], &rows)], None)).unwrap();
+    drop(ledger);
+    let november = slices(path)[0].key().bytes();
+    let torn = Failing::Page(Table::Slices, november.clone()..[&*november, &[0]].concat());
+    let store = Store::open(path, OPTIONS).unwrap();
+    store.put_as_it_is(Table::Meta, b"root", b"not a root");
+    *store.failing.lock().unwrap() = Some(torn);
+
+    let ledger = SledLedger::over(store, path, OPTIONS).unwrap();
+
+    assert!(is_damaged(&ledger.summarize(&everything(&[GroupKey::Time]))));
+    assert_eq!(ledger.scopes().unwrap().len(), 2);
+    let mut december = everything(&[GroupKey::Scope]);
+    december.begin = at(30 * 24);
+    assert_eq!(summary(&ledger, &december), ["ann 1x 0.01 0.01"]);
 }
