@@ -640,13 +640,14 @@ pub enum LedgerError {
     RevisionGone { instance: String, revision: u64 },
     #[error("the data has been changed in between (revision {current})")]
     Conflict { current: u64 },
-    /// The world's fault; what was asked for has not been done, or is not known to be durable.
+    /// The world's fault; what was asked for has not been done, or is not known to be durable. What
+    /// is durable is never told as this.
     #[error("the store failed")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// After a failed write nobody knows what is on disk until the ledger is opened again.
     #[error("the store takes no changes after a failed write, until it has been opened again")]
     Stopped,
-    /// Between the two.
+    /// After [`LedgerError::Stopped`], for as long as the opening takes: reads fail, too.
     #[error("the ledger is being opened again after a failed write")]
     Closed,
     /// Nothing has been changed; there may be room again.

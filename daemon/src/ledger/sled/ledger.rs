@@ -1,7 +1,9 @@
 //! The contract, kept.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -16,13 +18,13 @@ use super::opening::{OpenError, SledOptions};
 use super::pruning::Pruner;
 use super::push::{self, Newcomers};
 use super::query::Reading;
-use super::queue::{Company, GroupError, Queue, Stage};
+use super::queue::{Company, GroupError, Queue, Stage, Written};
 use super::readers::{Presence, Readers};
 use super::reprocessing::Keeps;
 use super::seal::Seals;
 use super::slice::Slice;
 use super::space::{Share, Space, WRITTEN_PER_BYTE};
-use super::store::{Store, Table, store_error};
+use super::store::{Store, Table, Write, store_error};
 use super::summary::Need;
 use super::texts::Texts;
 use super::{
@@ -277,7 +279,7 @@ impl Inner {
     }
 
     /// Makes a group durable, then visible.
-    fn write(&self, mut stage: Stage, before: &Catalog) -> Result<(), GroupError> {
+    fn write(&self, mut stage: Stage, before: &Catalog) -> Result<Written, GroupError> {
         commit::write_counters(&mut stage, before);
         if let Some(write) = stage.journaled.iter().find(|write| !write.fits()) {
             let text = format!("a record of {} bytes is too long to be stored", write.value_size());
@@ -293,18 +295,17 @@ impl Inner {
         let new_texts = self.texts.take_new();
         stage.journaled.extend(new_texts.journaled.iter().cloned());
         if stage.journaled.is_empty() && new_texts.early.is_empty() {
-            return Ok(());
+            return Ok(Written::InItsPlaces);
         }
         let writes = &mut stage.journaled;
         let news = (&new_texts.counts[..], stage.states_are_mended);
         let pending = match self.seals.extend(&self.store, writes, news) {
             Ok(pending) => pending,
             // What was to be replaced cannot be read: nothing was written yet.
-            Err(error @ LedgerError::Damaged { .. }) => {
+            Err(error) => {
                 self.texts.put_back(new_texts);
                 return Err(GroupError::Undone(error));
             }
-            Err(error) => return Err(error.into()),
         };
         self.store.write_early(&new_texts.early)?;
         self.store.journal(&stage.journaled)?;
@@ -314,14 +315,31 @@ impl Inner {
         self.seals.settle(pending);
         self.is_torn.store(true, Ordering::Release);
         self.changed.note(stage.journaled.iter().chain(&new_texts.early));
-        self.store.apply(&stage.journaled)?;
-        passed(Step::GroupApplied);
-        self.is_torn.store(false, Ordering::Release);
+        let written = self.put_in_places(&stage.journaled);
+        self.is_torn.store(written == Written::InTheJournal, Ordering::Release);
+        // What stands in memory is the new state wholly, and all that is read until the ledger is
+        // open again if sled's is not.
         *catalog = Arc::new(stage.catalog);
         self.current.store(Arc::clone(&catalog));
         self.version.fetch_add(1, Ordering::Release);
         passed(Step::GroupShown);
-        Ok(())
+        Ok(written)
+    }
+
+    /// Of a group that is durable: sled may fail, or panic, and it is in the ledger all the same.
+    fn put_in_places(&self, journaled: &[Write]) -> Written {
+        let applied = catch_unwind(AssertUnwindSafe(|| self.store.apply(journaled)));
+        let error: Box<dyn Error + Send + Sync> = match applied {
+            Ok(Ok(())) => {
+                passed(Step::GroupApplied);
+                return Written::InItsPlaces;
+            }
+            Ok(Err(error)) => error.into(),
+            Err(_) => "sled has panicked".into(),
+        };
+        let error: &(dyn Error + 'static) = &*error;
+        error!(error, "A change is durable, but not in its place; the ledger is opened again.");
+        Written::InTheJournal
     }
 }
 

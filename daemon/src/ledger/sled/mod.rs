@@ -24,9 +24,9 @@
 //! ever see what is durable. Before step 1 the group asks whether there is room (`space`). After
 //! step 1 has failed, on a full disk for example, the ledger is what it was; after a failed write
 //! of sled no further change is taken until the ledger is opened again
-//! ([`ReopeningLedger`](super::ReopeningLedger)), and if it was one of step 6, nothing that
-//! stands in sled is read: no query, no backup and no `verify`. A record that a group replaces is
-//! read before step 2; if it is damaged, that group alone fails.
+//! ([`ReopeningLedger`](super::ReopeningLedger)), and if it was one of step 6, the group is in the
+//! ledger and told so, and nothing that stands in sled is read: no query, no backup and no
+//! `verify`. A record that a group replaces is read before step 2; if it cannot be, that group alone fails.
 //!
 //! # What was found out about sled 0.34.7
 //!

@@ -93,3 +93,40 @@ fn where_all_is_compared_a_torn_page_does_not_stop_a_start() {
     december.begin = at(30 * 24);
     assert_eq!(summary(&ledger, &december), ["ann 1x 0.01 0.01"]);
 }
+
+/// Whoever is told otherwise asks again, and pays twice.
+#[test]
+fn a_change_that_is_durable_is_told_as_done_whatever_comes_of_its_places() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    tear(&ledger, Failing::Writes(Table::Slices));
+    let rows = [("ann", 100, 10, Some("vm-9"), None)];
+    let push = || push_of(vec![pushed("cpu", hour(1), &["ann"], &rows)], None);
+
+    ledger.push(push()).unwrap();
+
+    assert!(matches!(ledger.push(push()), Err(LedgerError::Stopped)));
+    // Nobody reads a half of it, nor what was there before.
+    assert!(matches!(ledger.summarize(&everything(&[])), Err(LedgerError::Stopped)));
+    assert_eq!(ledger.size().unwrap().rows, 9);
+    drop(ledger);
+    assert_eq!(summary(&open(folder.path()), &everything(&[])), [" 9x 9 0.9"]);
+}
+
+#[test]
+fn a_change_whose_records_cannot_be_read_fails_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    let rows = [("ann", 100, 10, Some("a new text"), None)];
+    let commit = || ledger.commit(vec![slice("cpu", hour(4), &["ann"], &rows)]);
+    tear(&ledger, Failing::Disk(Table::Cursors));
+
+    assert!(matches!(commit(), Err(LedgerError::Store(_))));
+
+    ledger.takes_changes().unwrap();
+    *ledger.inner.store.failing.lock().unwrap() = None;
+    commit().unwrap();
+    let mut query = everything(&[attribute("id")]);
+    query.begin = at(4);
+    assert_eq!(summary(&ledger, &query), ["a new text 1x 1 0.1"]);
+}
