@@ -209,6 +209,8 @@ pub(super) struct Progress {
     finished: u64,
     /// Nothing is beyond the limit until another reprocessing is finished.
     is_done: bool,
+    /// Nobody comes behind a torn page; the next pass tries.
+    is_torn: bool,
 }
 
 impl Progress {
@@ -235,7 +237,7 @@ impl SledLedger {
         &self,
         progress: &mut Progress,
     ) -> Result<Option<u64>, LedgerError> {
-        if progress.is_done {
+        if progress.is_done || progress.is_torn {
             return Ok(None);
         }
         let presence = self.inner.readers.enter();
@@ -243,7 +245,7 @@ impl SledLedger {
             let catalog = self.inner.lock();
             let entries = self.inner.store.range(Table::Generations, progress.key.clone()..);
             let records: Result<Vec<_>, LedgerError> = entries.take(STEP_SLICES).collect();
-            (Arc::clone(&catalog), records?)
+            (Arc::clone(&catalog), records.inspect_err(|_| progress.is_torn = true)?)
         };
         let Some((last, _)) = records.last() else {
             progress.is_done = true;

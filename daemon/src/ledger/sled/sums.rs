@@ -208,11 +208,13 @@ impl Reading<'_> {
 pub(super) struct Progress {
     level: Level,
     position_secs: i64,
+    /// Nobody comes behind a torn page; the next pass tries.
+    is_torn: bool,
 }
 
 impl Default for Progress {
     fn default() -> Progress {
-        Progress { level: Level::Day, position_secs: i64::MIN }
+        Progress { level: Level::Day, position_secs: i64::MIN, is_torn: false }
     }
 }
 
@@ -226,19 +228,21 @@ enum Found {
 impl SledLedger {
     /// How many stretches were summed up; `None` = there are none left.
     pub(super) fn sum_up_some(&self, progress: &mut Progress) -> Result<Option<u64>, LedgerError> {
-        loop {
-            match self.inner.next_stretch(progress)? {
+        while !progress.is_torn {
+            let next = self.inner.next_stretch(progress).inspect_err(|_| progress.is_torn = true);
+            match next? {
                 Found::Stretch(begin_secs, end_secs) => {
                     let is_new = self.sum_up(progress.level, begin_secs, end_secs)?;
                     return Ok(Some(u64::from(is_new)));
                 }
                 Found::NothingYet => return Ok(Some(0)),
                 Found::Nothing if progress.level == Level::Day => {
-                    *progress = Progress { level: Level::Month, position_secs: i64::MIN };
+                    *progress = Progress { level: Level::Month, ..Progress::default() };
                 }
                 Found::Nothing => return Ok(None),
             }
         }
+        Ok(None)
     }
 
     /// Whether it was worth it, and nobody was faster.

@@ -130,3 +130,29 @@ fn a_change_whose_records_cannot_be_read_fails_alone() {
     query.begin = at(4);
     assert_eq!(summary(&ledger, &query), ["a new text 1x 1 0.1"]);
 }
+
+/// A pass ends, and what is behind it is looked at: nobody waits for ever, and old rows are
+/// forgotten.
+#[test]
+fn a_pass_of_compaction_ends_behind_a_torn_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    let id = ledger.add_reprocessing(&reprocessing_of(&["ann"], (0, 0))).unwrap();
+    ledger.stage_reprocessed(id, vec![priced(0, &["ann"], 70)]).unwrap();
+    ledger.finish_reprocessing(id).unwrap();
+
+    for (table, failures) in [(Table::Slices, 2), (Table::Generations, 1)] {
+        tear(&ledger, Failing::all_of(table));
+        let mut failed = 0;
+        let mut step = || match ledger.compact() {
+            Ok(step) => step.progress,
+            Err(error) => {
+                assert!(matches!(error, LedgerError::Damaged { .. }), "{error}");
+                failed += 1;
+                Compacted::Some
+            }
+        };
+        assert!((0..50).any(|_| step() == Compacted::All), "{table:?}");
+        assert_eq!(failed, failures, "{table:?}");
+    }
+}
