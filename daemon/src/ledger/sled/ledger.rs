@@ -21,7 +21,7 @@ use super::query::Reading;
 use super::queue::{Company, GroupError, Queue, Stage, Written};
 use super::readers::{Presence, Readers};
 use super::reprocessing::Keeps;
-use super::seal::Seals;
+use super::seal::{Group, News, Seals};
 use super::slice::Slice;
 use super::space::{Share, Space, WRITTEN_PER_BYTE};
 use super::store::{Store, Table, Write, store_error};
@@ -178,6 +178,25 @@ impl SledLedger {
     }
 }
 
+impl SledLedger {
+    /// Nothing is answered any more of what is not what was written, nor deleted; and the next
+    /// start compares it again.
+    pub(super) fn hold(&self, group: Group) {
+        if !self.inner.store.add_broken(&group) {
+            return;
+        }
+        self.inner.version.fetch_add(1, Ordering::Release);
+        let suspect = move |stage: &mut Stage| {
+            stage.suspects.push(group);
+            Ok(())
+        };
+        if let Err(error) = self.change(suspect) {
+            let error: &(dyn Error + 'static) = &error;
+            error!(error, "What is damaged could not be noted: the next start may not tell it.");
+        }
+    }
+}
+
 impl Inner {
     /// Looks for what is missing before anything is deleted or changed; raises older formats.
     fn check(
@@ -294,11 +313,15 @@ impl Inner {
         written.map_err(|error| GroupError::Undone(store_error(error)))?;
         let new_texts = self.texts.take_new();
         stage.journaled.extend(new_texts.journaled.iter().cloned());
-        if stage.journaled.is_empty() && new_texts.early.is_empty() {
+        if stage.journaled.is_empty() && new_texts.early.is_empty() && stage.suspects.is_empty() {
             return Ok(Written::InItsPlaces);
         }
         let writes = &mut stage.journaled;
-        let news = (&new_texts.counts[..], stage.states_are_mended);
+        let news = News {
+            texts: &new_texts.counts,
+            states_are_mended: stage.states_are_mended,
+            suspects: &stage.suspects,
+        };
         let pending = match self.seals.extend(&self.store, writes, news) {
             Ok(pending) => pending,
             // What was to be replaced cannot be read: nothing was written yet.

@@ -17,6 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::catalog::Catalog;
 use super::data::{Extent, FileId};
+use super::seal::Group;
 use super::space::Share;
 use super::store::Write;
 use crate::fault::{Step, passed};
@@ -36,6 +37,8 @@ pub(super) struct Stage {
     pub(super) share: Share,
     /// Whether the last damaged state was said anew: from now on their seal is what is there.
     pub(super) states_are_mended: bool,
+    /// Found to be broken; the next start is to compare them.
+    pub(super) suspects: Vec<Group>,
 }
 
 /// With whom a change is made durable.

@@ -18,9 +18,11 @@
 //!
 //! `change` counts the groups of changes that became durable (`queue`); a seal has that of its last
 //! change. A sum is that of the hashes of its records, modulo 2^128: the first half of the SHA-256
-//! of `table:u8 size:u32le(key) key value`. The root has the sum of the seals; those that changed
-//! after `checked` are compared with their records at a start, all of them by `verify`. In `meta`
-//! only the counters are sealed. Of texts, which are written before the change that names them, the
+//! of `table:u8 size:u32le(key) key value`. The root has the sum of the seals. Those that changed
+//! after `checked`, and those of the small tables that a start reads anyway, are compared with
+//! their records at a start, all of them by `verify`; what that finds broken is sealed anew with
+//! the sum that it should have, so that the next start compares it, too. In `meta` only the
+//! counters are sealed. Of texts, which are written before the change that names them, the
 //! sum is how many a dictionary has at least.
 //!
 //! `lost` are changes that were acknowledged and are not there any more (see `marks`), until
@@ -49,8 +51,8 @@ const ROOT: Kind = Kind(b'A', 1);
 const LOST: Kind = Kind(b'G', 1);
 const ROOT_KEY: &[u8] = b"root";
 const LOST_PREFIX: &[u8] = b"lost/";
-/// So often a group is looked at while changes come, before they have to wait for it.
-const LOOKS: usize = 4;
+/// So many records are added up while changes wait.
+const STEP_RECORDS: usize = if cfg!(test) { 100 } else { 4096 };
 
 /// Which records have a sum together: the key of their seal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -173,6 +175,18 @@ impl Group {
             return None;
         }
         Some(u32::from_be_bytes(self.0[1..].try_into().ok()?))
+    }
+
+    /// Where its records stand, and perhaps others between them.
+    fn range(&self) -> (Vec<u8>, Bound<Vec<u8>>) {
+        if let Some(month) = self.month() {
+            let end = time_bytes(month.end_secs()).to_vec();
+            return (time_bytes(month.begin_secs()).to_vec(), Bound::Excluded(end));
+        }
+        let prefix = self.0.get(1..).unwrap_or_default();
+        let end = [prefix, &[0xFF; 1]].concat();
+        let is_all = prefix.is_empty();
+        (prefix.to_vec(), if is_all { Bound::Unbounded } else { Bound::Excluded(end) })
     }
 
     /// For an error.
@@ -373,10 +387,22 @@ pub(super) fn check_lost_of(store: &Store, tables: &[Table]) -> Result<(), Ledge
 #[derive(Debug, Default)]
 pub(super) struct Seals(Mutex<State>);
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct State {
     seals: BTreeMap<Group, Seal>,
     root: Root,
+    additions: Vec<Addition>,
+}
+
+/// A group that is added up while changes come.
+#[derive(Debug)]
+struct Addition {
+    id: u64,
+    group: Group,
+    /// The last key that was reached.
+    last: Vec<u8>,
+    /// What the records up to there add up to now.
+    sum: u128,
 }
 
 impl State {
@@ -419,10 +445,22 @@ impl State {
     }
 }
 
+/// What a group of changes says beside its writes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct News<'a> {
+    /// How many texts dictionaries have now.
+    pub(super) texts: &'a [(u32, u32)],
+    /// See [`Stage`](super::queue::Stage).
+    pub(super) states_are_mended: bool,
+    pub(super) suspects: &'a [Group],
+}
+
 /// What the seals will be when a group of changes is durable.
 #[derive(Debug)]
 pub(super) struct Pending {
     changed: Vec<(Group, Option<Seal>)>,
+    /// By how much the sum of a group differs with each key.
+    differences: Vec<(Group, Vec<u8>, u128)>,
     root: Root,
     pub(super) mark: Mark,
 }
@@ -433,12 +471,12 @@ impl Seals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the seals of what a group is about to write. `texts` = how many a dictionary has.
+    /// Adds the seals of what a group is about to write.
     pub(super) fn extend(
         &self,
         store: &Store,
         writes: &mut Vec<Write>,
-        (texts, states_are_mended): (&[(u32, u32)], bool),
+        news: News<'_>,
     ) -> Result<Pending, LedgerError> {
         let state = self.lock();
         let mut root = state.root;
@@ -447,7 +485,7 @@ impl Seals {
         for write in writes.iter() {
             last.insert((write.table as u8, &write.key), write);
         }
-        let mut differences: BTreeMap<Group, u128> = BTreeMap::new();
+        let mut differences = Vec::new();
         for write in last.into_values() {
             let Some(group) = Group::of(write.table, &write.key) else { continue };
             let old = store.get_as_it_is(write.table, &write.key)?;
@@ -455,20 +493,30 @@ impl Seals {
                 value.map_or(0, |value| hash(write.table, &write.key, value))
             };
             let difference = of(write.value.as_deref()).wrapping_sub(of(old.as_deref()));
-            let sum = differences.entry(group).or_default();
-            *sum = sum.wrapping_add(difference);
+            differences.push((group, write.key.clone(), difference));
+        }
+        let mut by_group: BTreeMap<&Group, u128> = BTreeMap::new();
+        for (group, _, difference) in &differences {
+            let sum = by_group.entry(group).or_default();
+            *sum = sum.wrapping_add(*difference);
         }
         let mut changed = Vec::new();
-        for (group, difference) in differences {
-            let before = if states_are_mended && group.table() == Some(Table::States) {
-                sum_of(store, &group)?
+        for (group, difference) in by_group {
+            let before = if news.states_are_mended && group.table() == Some(Table::States) {
+                sum_of(store, group)?
             } else {
-                state.seals.get(&group).map_or(0, |seal| seal.sum)
+                state.seals.get(group).map_or(0, |seal| seal.sum)
             };
             let sum = before.wrapping_add(difference);
-            changed.push((group, (sum != 0).then_some(Seal { change: root.change, sum })));
+            changed.push((group.clone(), (sum != 0).then_some(Seal { change: root.change, sum })));
         }
-        for (dictionary, count) in texts {
+        for suspect in news.suspects {
+            if changed.iter().all(|(group, _)| group != suspect) {
+                let sum = state.seals.get(suspect).map_or(0, |seal| seal.sum);
+                changed.push((suspect.clone(), Some(Seal { change: root.change, sum })));
+            }
+        }
+        for (dictionary, count) in news.texts {
             let seal = Seal { change: root.change, sum: u128::from(*count) };
             changed.push((Group::of_dictionary(*dictionary), Some(seal)));
         }
@@ -481,12 +529,19 @@ impl Seals {
             writes.push(Write { table: Table::Seals, key: group.0.clone(), value });
         }
         writes.push(root.write());
-        Ok(Pending { changed, root, mark })
+        Ok(Pending { changed, differences, root, mark })
     }
 
     /// The group is durable.
     pub(super) fn settle(&self, pending: Pending) {
         let mut state = self.lock();
+        for addition in &mut state.additions {
+            for (group, key, difference) in &pending.differences {
+                if *group == addition.group && *key <= addition.last {
+                    addition.sum = addition.sum.wrapping_add(*difference);
+                }
+            }
+        }
         for (group, seal) in pending.changed {
             match seal {
                 Some(seal) => state.seals.insert(group, seal),
@@ -520,27 +575,52 @@ impl Seals {
         Ok(sealed.into_iter().chain(found).min())
     }
 
-    /// As `is_whole`, while changes come: what comes between makes it look again, and keeps them
-    /// away when that was in vain.
+    /// As `is_whole`, while changes come: they wait for a step at a time, and what they change of
+    /// what is added up already is added as well.
     pub(super) fn is_whole_now<L>(
         &self,
         store: &Store,
         group: &Group,
         keep_changes_away: impl Fn() -> Result<L, LedgerError>,
     ) -> Result<bool, LedgerError> {
-        let seal = || {
+        if group.dictionary().is_some() {
             let _no_change = keep_changes_away()?;
-            Ok::<_, LedgerError>(self.lock().seals.get(group).copied())
-        };
-        for _ in 0..LOOKS {
-            let before = seal()?;
-            let is_whole = self.is_whole(store, group);
-            if seal()? == before {
-                return is_whole;
-            }
+            return self.is_whole(store, group);
         }
-        let _no_change = keep_changes_away()?;
-        self.is_whole(store, group)
+        let id = self.begin_addition(group);
+        let is_whole = loop {
+            match keep_changes_away().and_then(|_no_change| self.add_some(store, id)) {
+                Ok(None) => {}
+                Ok(Some(is_whole)) => break Ok(is_whole),
+                Err(error) => break Err(error),
+            }
+        };
+        self.lock().additions.retain(|addition| addition.id != id);
+        is_whole
+    }
+
+    fn begin_addition(&self, group: &Group) -> u64 {
+        let mut state = self.lock();
+        let id = state.additions.last().map_or(0, |last| last.id + 1);
+        let (last, sum) = (Vec::new(), 0);
+        state.additions.push(Addition { id, group: group.clone(), last, sum });
+        id
+    }
+
+    /// Whether the group is whole; `None` = there is more of it. No change may come in between.
+    fn add_some(&self, store: &Store, id: u64) -> Result<Option<bool>, LedgerError> {
+        let mut state = self.lock();
+        let State { seals, additions, .. } = &mut *state;
+        let addition = additions.iter_mut().find(|addition| addition.id == id);
+        let addition = addition.expect("it is there until it has ended");
+        let (sum, last) = add_up(store, &addition.group, &addition.last, STEP_RECORDS)?;
+        addition.sum = addition.sum.wrapping_add(sum);
+        if let Some(last) = last {
+            addition.last = last;
+            return Ok(None);
+        }
+        let wanted = seals.get(&addition.group).map_or(0, |seal| seal.sum);
+        Ok(Some(addition.sum == wanted))
     }
 
     /// Every group, to be compared one after the other; those without a seal too.
@@ -703,29 +783,31 @@ fn sealed_before(store: &Store, group: &Group) -> Result<u128, LedgerError> {
 
 /// What the records of a group add up to.
 fn sum_of(store: &Store, group: &Group) -> Result<u128, LedgerError> {
-    let Some(table) = group.table() else { return Ok(0) };
+    Ok(add_up(store, group, &[], usize::MAX)?.0)
+}
+
+/// The same of so many behind a key, and the last one's key; `None` = there are no more.
+fn add_up(
+    store: &Store,
+    group: &Group,
+    after: &[u8],
+    count_max: usize,
+) -> Result<(u128, Option<Vec<u8>>), LedgerError> {
+    let Some(table) = group.table() else { return Ok((0, None)) };
+    let (begin, end) = group.range();
+    let begin =
+        if after.is_empty() { Bound::Included(begin) } else { Bound::Excluded(after.into()) };
     let mut sum = 0_u128;
-    let mut add = |entry: Result<(sled::IVec, sled::IVec), LedgerError>| {
+    for (index, entry) in store.range_as_it_is(table, (begin, end)).enumerate() {
         let (key, value) = entry?;
         if Group::of(table, &key).as_ref() == Some(group) {
             sum = sum.wrapping_add(hash(table, &key, &value));
         }
-        Ok::<(), LedgerError>(())
-    };
-    if let Some(month) = group.month() {
-        let range = time_bytes(month.begin_secs()).to_vec()..time_bytes(month.end_secs()).to_vec();
-        store.range_as_it_is(table, range).try_for_each(&mut add)?;
-    } else {
-        let prefix = group.0.get(1..).unwrap_or_default();
-        let end = [prefix, &[0xFF; 1]].concat();
-        let is_all = prefix.is_empty();
-        let range = (
-            Bound::Included(prefix.to_vec()),
-            if is_all { Bound::Unbounded } else { Bound::Excluded(end) },
-        );
-        store.range_as_it_is(table, range).try_for_each(&mut add)?;
+        if index + 1 >= count_max {
+            return Ok((sum, Some(key.to_vec())));
+        }
     }
-    Ok(sum)
+    Ok((sum, None))
 }
 
 /// Of every sealed record.

@@ -4,9 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
 
 use super::cleaner::Cleaner;
 use super::codec::{Damage, Kind, Reader, Writer};
@@ -146,7 +148,7 @@ pub(super) struct Store {
     /// The version of the format that was found; `None` = the ledger was begun now.
     pub(super) version_found: Option<u16>,
     /// Groups of records that are not what was written: nobody is given anything of them.
-    broken: OnceLock<Vec<Group>>,
+    broken: ArcSwap<Vec<Group>>,
     /// Changes that are gone, until somebody accepts that.
     lost: OnceLock<Vec<Lost>>,
     /// Why the last change was not written again, if it was not.
@@ -308,7 +310,7 @@ impl Store {
             cleaner,
             journal_slot: std::sync::atomic::AtomicU8::new(0),
             version_found,
-            broken: OnceLock::new(),
+            broken: ArcSwap::default(),
             lost: OnceLock::new(),
             unreplayed: OnceLock::new(),
             unsynced: AtomicUsize::new(0),
@@ -401,12 +403,21 @@ impl Store {
 
     /// From now on nothing is given of these groups.
     pub(super) fn set_broken(&self, groups: Vec<Group>) {
-        let is_first = self.broken.set(groups).is_ok();
-        debug_assert!(is_first, "a ledger is opened once");
+        self.broken.store(Arc::new(groups));
     }
 
-    pub(super) fn broken(&self) -> &[Group] {
-        self.broken.get().map(Vec::as_slice).unwrap_or_default()
+    /// Nor of this one. Whether that is new.
+    pub(super) fn add_broken(&self, group: &Group) -> bool {
+        let with_it = |groups: &Arc<Vec<Group>>| {
+            let is_other = |other: &&Group| *other != group;
+            let others = groups.iter().filter(is_other);
+            others.chain([group]).cloned().collect::<Vec<_>>()
+        };
+        !self.broken.rcu(with_it).contains(group)
+    }
+
+    pub(super) fn broken(&self) -> Arc<Vec<Group>> {
+        self.broken.load_full()
     }
 
     /// Whether a table whose records are one group is broken.
@@ -460,8 +471,9 @@ impl Store {
         Some(LedgerError::Damaged { place: "the journal".to_owned(), detail })
     }
 
-    fn broken_at(&self, table: Table, key: &[u8]) -> Option<&Group> {
-        if self.broken().is_empty() {
+    fn broken_at(&self, table: Table, key: &[u8]) -> Option<Group> {
+        let all = self.broken.load();
+        if all.is_empty() {
             return None;
         }
         let group = Group::of(table, key);
@@ -476,18 +488,18 @@ impl Store {
                 table == Table::Texts && dictionary.is_some_and(|number| key.starts_with(&number))
             }
         };
-        self.broken().iter().find(is_it)
+        all.iter().find(is_it).cloned()
     }
 
     /// A month of slices that is broken and in which something in `[begin, end)` may begin.
-    pub(super) fn broken_month(&self, begin_secs: i64, end_secs: i64) -> Option<&Group> {
+    pub(super) fn broken_month(&self, begin_secs: i64, end_secs: i64) -> Option<Group> {
         let meets = |group: &&Group| {
             let month = group.month();
             let meets =
                 |month: Month| month.begin_secs() < end_secs && begin_secs < month.end_secs();
             month.is_some_and(meets)
         };
-        self.broken().iter().find(meets)
+        self.broken.load().iter().find(meets).cloned()
     }
 
     pub(super) fn size_on_disk(&self) -> Result<u64, LedgerError> {

@@ -156,3 +156,67 @@ fn a_pass_of_compaction_ends_behind_a_torn_page() {
         assert_eq!(failed, failures, "{table:?}");
     }
 }
+
+#[test]
+fn what_verify_finds_missing_is_not_answered_any_more_nor_after_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    drop(ledger_of_two(path));
+    let ledger = open(path);
+    let lost = slices_of(&ledger).swap_remove(0);
+    ledger.inner.store.remove_as_it_is(Table::Slices, &lost);
+    let query = everything(&[GroupKey::Time]);
+    assert_eq!(ledger.summarize(&query).unwrap().len(), 3);
+    let version = ledger.version();
+
+    assert!(!verify(&ledger).is_empty());
+
+    assert!(ledger.version() > version, "what was remembered is asked for again");
+    assert!(is_damaged(&ledger.summarize(&query)));
+    assert!(!ledger.inner.is_all_whole());
+    drop(ledger);
+    for _ in 0..2 {
+        let ledger = open(path);
+        assert_eq!(ledger.troubles().len(), 1, "{:?}", ledger.troubles());
+        assert!(is_damaged(&ledger.summarize(&query)));
+    }
+    accept(path, OPTIONS).unwrap();
+    let ledger = open(path);
+    assert_eq!(ledger.troubles(), [] as [String; 0]);
+    assert_eq!(ledger.summarize(&query).unwrap().len(), 3);
+    assert_eq!(verify(&ledger), []);
+}
+
+fn slices_of(ledger: &SledLedger) -> Vec<Vec<u8>> {
+    let slices = ledger.inner.store.range_as_it_is(Table::Slices, ..);
+    slices.map(|entry| entry.unwrap().0.to_vec()).collect()
+}
+
+/// Changes before, at and behind the place that it has come to.
+#[test]
+fn a_group_is_added_up_while_changes_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    let inner = &ledger.inner;
+    let rows = [("ann", 1, 1, Some("vm-1"), None)];
+    let many = (0..300).map(|index| pushed("net", hour(index), &["ann"], &rows)).collect();
+    ledger.push(push_of(many, None)).unwrap();
+    let looks = std::cell::Cell::new(0);
+    let keep_changes_away = || {
+        looks.set(looks.get() + 1);
+        for index in [0, 150, 300 + looks.get()] {
+            let slices = vec![pushed("net", hour(index), &["ann"], &rows)];
+            ledger.push(push_of(slices, None)).unwrap();
+        }
+        ledger.reset(&super::reset::reset_of(&["bob"], at(3))).unwrap();
+        inner.lock_whole()
+    };
+    let slice = slices_of(&ledger).swap_remove(0);
+    let group = Group::of(Table::Slices, &slice).unwrap();
+
+    assert!(inner.seals.is_whole_now(&inner.store, &group, keep_changes_away).unwrap());
+
+    assert!(looks.get() > 3, "{}", looks.get());
+    inner.store.remove_as_it_is(Table::Slices, &slice);
+    assert!(!inner.seals.is_whole_now(&inner.store, &group, keep_changes_away).unwrap());
+}
