@@ -304,6 +304,10 @@ impl TextWriter {
                     Dictionary::load(store, number).map(|found| entry.insert(found))
                 }
             };
+            let loaded = loaded.and_then(|dictionary| {
+                check_end(store, number, dictionary.chunk)?;
+                Ok(dictionary)
+            });
             match loaded {
                 Ok(dictionary) if dictionary.chunk < CHUNKS_MAX => return Ok(number),
                 // What is damaged is read by nobody, and written by nobody.
@@ -316,12 +320,22 @@ impl TextWriter {
             return Err(damaged(place, Damage("a part of it cannot be read")));
         }
         let number = self.next_dictionary;
+        check_end(store, number, 0)?;
         self.next_dictionary += 1;
         let record = records::encode_numbers(&[number]);
         self.journaled.push(Write::put(Table::States, registry_key(metric, column), record));
         self.registry.insert(key, number);
         Ok(number)
     }
+}
+
+/// Whether texts can be written behind those that a dictionary has: into a torn page nothing can,
+/// and a failed write would stop all changes.
+fn check_end(store: &Store, number: u32, chunk: u32) -> Result<(), LedgerError> {
+    for chunk in [chunk, chunk.saturating_add(1)] {
+        store.get_as_it_is(Table::Texts, &chunk_key(number, chunk))?;
+    }
+    Ok(())
 }
 
 impl Dictionary {

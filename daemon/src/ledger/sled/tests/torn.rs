@@ -192,6 +192,27 @@ fn slices_of(ledger: &SledLedger) -> Vec<Vec<u8>> {
     slices.map(|entry| entry.unwrap().0.to_vec()).collect()
 }
 
+/// The page of the newest texts is the one that all new ones go to.
+#[test]
+fn texts_that_cannot_be_written_fail_their_changes_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    let rows = [("ann", 100, 10, Some("a new text"), None)];
+    let commit = || ledger.commit(vec![slice("cpu", hour(4), &["ann"], &rows)]);
+    tear(&ledger, Failing::all_of(Table::Texts));
+
+    assert!(is_damaged(&commit()));
+
+    ledger.takes_changes().unwrap();
+    ledger.set_collector_state("host", Enabled::Yes).unwrap();
+    // Is there another page, there is another dictionary.
+    tear(&ledger, Failing::Page(Table::Texts, Vec::new()..vec![0, 0, 0, 2]));
+    commit().unwrap();
+    let mut query = everything(&[attribute("id")]);
+    query.begin = at(4);
+    assert_eq!(summary(&ledger, &query), ["a new text 1x 1 0.1"]);
+}
+
 /// Changes before, at and behind the place that it has come to.
 #[test]
 fn a_group_is_added_up_while_changes_come() {
