@@ -269,12 +269,17 @@ impl SledLedger {
             let inner = Arc::clone(&self.inner);
             self.change_with(Company::Alone, move |stage: &mut Stage| {
                 stage.share = Share::Half;
+                // All that may fail comes before the first change.
+                let mut as_they_were = Vec::new();
                 for Thinned { id, slice, record } in thinned {
                     let key = staged_key(id, slice.key());
                     // A reset may have been faster.
                     if inner.store.get(Table::Generations, &key)?.as_ref() == Some(&record) {
-                        write(stage, id, &slice);
+                        as_they_were.push((id, slice));
                     }
+                }
+                for (id, slice) in as_they_were {
+                    write(stage, id, &slice);
                 }
                 passed(Step::ChangeGenerationsDropped);
                 Ok(())

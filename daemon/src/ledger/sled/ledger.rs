@@ -437,10 +437,7 @@ impl Ledger for SledLedger {
         let inner = Arc::clone(&self.inner);
         let catalog = Catalog::clone(&inner.catalog());
         let mut slices = commit::prepare(inner.writing(), catalog, slices)?;
-        self.change(move |stage| {
-            let stage = |slice| commit::stage(inner.writing(), stage, slice);
-            slices.iter_mut().map(stage).collect()
-        })
+        self.change(move |stage| commit::stage(inner.writing(), stage, &mut slices))
     }
 
     fn push(&self, push: Push) -> Result<PushOutcome, LedgerError> {

@@ -213,6 +213,34 @@ fn texts_that_cannot_be_written_fail_their_changes_and_no_others() {
     assert_eq!(summary(&ledger, &query), ["a new text 1x 1 0.1"]);
 }
 
+#[test]
+fn a_commit_that_fails_halfway_leaves_nothing_in_its_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    let inner = &ledger.inner;
+    let rows = [("ann", 100, 10, Some("vm-1"), None)];
+    let slices = vec![
+        slice("cpu", hour(4), &["ann"], &rows),
+        slice("cpu", hour(5), &["ann"], &rows),
+        slice("disk", hour(0), &["ann"], &rows),
+    ];
+    let catalog = inner.catalog();
+    let mut prepared = commit::prepare(inner.writing(), (*catalog).clone(), slices).unwrap();
+    let mut stage = Stage { catalog: (*catalog).clone(), ..Stage::default() };
+    let holes = std::sync::Arc::make_mut(&mut stage.catalog.holes);
+    let disk = catalog.metric_numbers[&metric("disk")];
+    let place = "cursors of disk".to_owned();
+    holes.add(Table::Cursors, &disk.to_be_bytes(), place, Damage("it is torn"));
+
+    assert!(is_damaged(&commit::stage(inner.writing(), &mut stage, &mut prepared)));
+
+    assert!(stage.journaled.is_empty() && stage.extents.is_empty());
+    assert_eq!(stage.catalog.counters, catalog.counters);
+    stage.catalog.holes = std::sync::Arc::default();
+    let stored = commit::stage(inner.writing(), &mut stage, &mut prepared).unwrap();
+    assert!(stored.iter().all(|outcome| outcome.rows_stored == 1), "{stored:?}");
+}
+
 /// Changes before, at and behind the place that it has come to.
 #[test]
 fn a_group_is_added_up_while_changes_come() {
