@@ -36,10 +36,10 @@ use chrono::{DateTime, Datelike, NaiveDate, NaiveTime};
 use super::catalog::Catalog;
 use super::codec::{Damage, Kind, Reader, Writer};
 use super::holes::Holes;
-use super::load;
 use super::queue::Stage;
 use super::slice::{Slice, SliceKey};
 use super::store::{Store, Table, Write, damaged};
+use super::{load, sums};
 use crate::fault::{Step, passed};
 use crate::ledger::{LedgerError, hex};
 
@@ -227,7 +227,7 @@ pub(super) fn write_changed(stage: &mut Stage) {
 /// Deletes sums of days and months, and tells from the slices what is in files and what of it is
 /// dead: after records were lost. Files of a month with a damaged slice stay as they are.
 pub(super) fn count_anew(store: &Store) -> Result<(), LedgerError> {
-    let mut writes = Vec::new();
+    let mut writes = vec![Write::remove(Table::Meta, sums::STALE_KEY.to_vec())];
     for entry in store.prefix(Table::Sums, &[]) {
         writes.push(Write::remove(Table::Sums, entry?.0.to_vec()));
     }

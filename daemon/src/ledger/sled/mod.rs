@@ -117,6 +117,7 @@
 //! files                                   see `data`
 //! sums                                    see `sums`
 //! seals; in meta "root" and "lost/"       see `seal`; beside sled: see `marks`
+//! meta     "stale sums"                   frame('y',1), if sums are not to be read (`sums`)
 //! texts                                   see `texts`
 //! chains   chain:u32be                    frame('H',3) ( 0 | 1 scope_key:text )
 //!                                         { module:text revision:uint library:text config:text }

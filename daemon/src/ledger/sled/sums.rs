@@ -20,7 +20,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::catalog::{Catalog, MetricNumber, ScopeNumber};
-use super::codec::Damage;
+use super::codec::{Damage, Kind, Writer};
 use super::commit::Encoded;
 use super::data::{self, FileId, Month};
 use super::gather::ScopeSums;
@@ -43,6 +43,11 @@ pub(super) enum Level {
 }
 
 const DAY_SECS: i64 = 86_400;
+
+/// Says that sums are not to be believed any more, readable or not: rows have changed that they
+/// were made of, and they were not there to be forgotten.
+pub(super) const STALE_KEY: &[u8] = b"stale sums";
+const STALE: Kind = Kind(b'y', 1);
 /// Sums are made only of so many slices to a metric, on average.
 const SLICES_MIN: usize = 2;
 /// So many days are looked at in one step.
@@ -95,6 +100,9 @@ pub(super) fn key(level: Level, slice: &Slice) -> Vec<u8> {
 
 pub(super) fn load(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerError> {
     let wrong = |damage| damaged("a record of sums".to_owned(), damage);
+    if store.get_as_it_is(Table::Meta, STALE_KEY)?.is_some() {
+        return Err(wrong(Damage("rows have changed while it could not be read")));
+    }
     let mut sums: BTreeMap<(Level, i64), Vec<Slice>> = BTreeMap::new();
     for entry in store.prefix(Table::Sums, &[]) {
         let (key, record) = entry?;
@@ -110,6 +118,10 @@ pub(super) fn load(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerErr
 
 /// Rows that begin then have come or gone: what was summed up with them is not true any more.
 pub(super) fn forget(stage: &mut Stage, begin_secs: i64) {
+    if stage.catalog.sums_are_off {
+        let record = Writer::framed(STALE).seal();
+        stage.journaled.push(Write::put(Table::Meta, STALE_KEY.to_vec(), record));
+    }
     for level in [Level::Day, Level::Month] {
         let key_of_sums = (level, level.around(begin_secs).0);
         if !stage.catalog.sums.contains_key(&key_of_sums) {

@@ -241,6 +241,80 @@ fn a_commit_that_fails_halfway_leaves_nothing_in_its_group() {
     assert!(stored.iter().all(|outcome| outcome.rows_stored == 1), "{stored:?}");
 }
 
+#[test]
+fn sums_that_could_not_be_read_while_rows_changed_are_never_believed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let ledger = ledger_of_two(path);
+    // A day is summed up when another one has begun.
+    let rows = [("ann", 100, 10, Some("vm-1"), None)];
+    let push = |index| push_of(vec![pushed("cpu", hour(index), &["ann"], &rows)], None);
+    ledger.push(push(40 * 24)).unwrap();
+    super::compaction::compact(&ledger);
+    assert!(!ledger.inner.catalog().sums.is_empty());
+    drop(ledger);
+    let ledger = open_torn(path, Failing::all_of(Table::Sums));
+    assert!(ledger.inner.catalog().sums_are_off);
+    *ledger.inner.store.failing.lock().unwrap() = None;
+    ledger.push(push(2)).unwrap();
+    drop(ledger);
+
+    for _ in 0..2 {
+        let ledger = open(path);
+        assert_eq!(summary(&ledger, &everything(&[])), [" 10x 10 1"]);
+        assert_eq!(ledger.troubles().len(), 1, "{:?}", ledger.troubles());
+    }
+    accept(path, OPTIONS).unwrap();
+    let ledger = open(path);
+    super::compaction::compact(&ledger);
+    assert!(!ledger.inner.catalog().sums.is_empty());
+    assert_eq!(summary(&ledger, &everything(&[])), [" 10x 10 1"]);
+    assert_eq!(ledger.troubles(), [] as [String; 0]);
+}
+
+/// A ledger whose last changes are gone as if they had never been: `change` makes them.
+fn lose(path: &Path, change: impl FnOnce(&SledLedger)) {
+    let before = path.join("before");
+    copy_ledger(path, &before);
+    let ledger = open(path);
+    change(&ledger);
+    drop(ledger);
+    for entry in fs::read_dir(&before).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() && entry.file_name() != "marks" {
+            fs::copy(entry.path(), path.join(entry.file_name())).unwrap();
+        }
+    }
+    let is_snapshot = |name: &str| name.starts_with("snap.") && !before.join(name).exists();
+    for entry in fs::read_dir(path).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_str().is_some_and(is_snapshot) {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+}
+
+fn copy_ledger(path: &Path, to: &Path) {
+    let whole = tempfile::tempdir().unwrap();
+    copy(path, whole.path());
+    copy(whole.path(), to);
+}
+
+#[test]
+fn nothing_is_written_over_rows_that_were_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    drop(ledger_of_two(path));
+    lose(path, |ledger| drop(ledger.commit(vec![priced(4, &["ann", "bob"], 10)]).unwrap()));
+    let before = fs::read(path.join("data/2026-11.0")).unwrap();
+
+    let ledger = open(path);
+    assert_eq!(ledger.troubles().len(), 1, "{:?}", ledger.troubles());
+    ledger.commit(vec![priced(4, &["ann"], 77)]).unwrap();
+
+    assert!(fs::read(path.join("data/2026-11.0")).unwrap() == before);
+}
+
 /// Changes before, at and behind the place that it has come to.
 #[test]
 fn a_group_is_added_up_while_changes_come() {
