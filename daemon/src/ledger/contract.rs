@@ -563,6 +563,8 @@ pub struct LedgerSize {
     pub rows: u64,
     /// What is left of its disk; `None` = the system does not say.
     pub bytes_free: Option<u64>,
+    /// Whether a loss of its last changes would be noticed: what notes them can be written.
+    pub is_witnessed: bool,
 }
 
 /// What a step of [`Ledger::compact`] did.

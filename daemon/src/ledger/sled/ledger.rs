@@ -718,6 +718,7 @@ impl Ledger for SledLedger {
             bytes_on_disk: self.inner.store.size_on_disk()? + data_size,
             rows: catalog.counters.rows,
             bytes_free: self.inner.space.free(),
+            is_witnessed: self.inner.marks.are_written(),
         })
     }
 }
