@@ -204,6 +204,12 @@ pub trait Ledger: Send + Sync + 'static {
 
     // ---- housekeeping ---------------------------------------------------------------------------
 
+    /// Whether nothing is known to be lost of what prices depend on: by older rules, or in another
+    /// state of the modules, nothing is to be rated nor quoted. From memory.
+    fn check_rules(&self) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
     /// Whether changes are taken at all: [`LedgerError::Stopped`] after a write has failed,
     /// [`LedgerError::DiskFull`] when there is no room for any.
     fn takes_changes(&self) -> Result<(), LedgerError>;

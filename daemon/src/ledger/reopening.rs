@@ -443,6 +443,10 @@ impl<O: Opener> Ledger for ReopeningLedger<O> {
         self.ask(|ledger| ledger.kv_apply(instance, edit))
     }
 
+    fn check_rules(&self) -> Result<(), LedgerError> {
+        self.ask(Ledger::check_rules)
+    }
+
     fn takes_changes(&self) -> Result<(), LedgerError> {
         self.ask(Ledger::takes_changes)
     }

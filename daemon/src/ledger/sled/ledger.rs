@@ -423,10 +423,8 @@ impl Ledger for SledLedger {
 
     fn cursors(&self) -> Result<Cursors, LedgerError> {
         // By other rules, or for other scopes, nothing is to be rated.
-        seal::check_lost_of(
-            &self.inner.store,
-            &[Table::Scopes, Table::Metrics, Table::Kv, Table::States],
-        )?;
+        self.check_rules()?;
+        seal::check_lost_of(&self.inner.store, &[Table::Scopes, Table::Metrics])?;
         scopes::cursors(&self.inner.catalog())
     }
 
@@ -660,6 +658,10 @@ impl Ledger for SledLedger {
         kv::check(instance, edit)?;
         let (instance, edit) = (instance.to_owned(), edit.clone());
         self.change(move |stage| kv::apply(stage, &instance, &edit))
+    }
+
+    fn check_rules(&self) -> Result<(), LedgerError> {
+        seal::check_lost_of(&self.inner.store, &[Table::Kv, Table::States])
     }
 
     fn takes_changes(&self) -> Result<(), LedgerError> {

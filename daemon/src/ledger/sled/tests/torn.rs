@@ -315,6 +315,22 @@ fn nothing_is_written_over_rows_that_were_lost() {
     assert!(fs::read(path.join("data/2026-11.0")).unwrap() == before);
 }
 
+#[test]
+fn by_rules_that_may_be_older_ones_nothing_is_rated() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    drop(ledger_of_two(path));
+    let edit = KvEdit { revision: 0, edits: Vec::new(), author: "ann".to_owned(), at: at(0) };
+    lose(path, |ledger| assert_eq!(ledger.kv_apply("rating/hashmap", &edit).unwrap(), 1));
+
+    let ledger = open(path);
+
+    assert!(is_damaged(&ledger.check_rules()));
+    assert!(is_damaged(&ledger.cursors()));
+    // They are shown, to be made up for.
+    assert_eq!(ledger.kv_revision("rating/hashmap").unwrap(), 0);
+}
+
 /// Changes before, at and behind the place that it has come to.
 #[test]
 fn a_group_is_added_up_while_changes_come() {
