@@ -333,6 +333,7 @@ impl Inner {
     /// Finished reprocessings with figures from before, the oldest first.
     pub(super) fn generations(&self) -> Result<Vec<Generation>, LedgerError> {
         let catalog = self.lock_whole()?;
+        catalog.holes.check(Table::Reprocessings)?;
         let reading = self.reading(&catalog);
         let mut generations = Vec::new();
         for id in ids(reading) {

@@ -331,6 +331,23 @@ fn by_rules_that_may_be_older_ones_nothing_is_rated() {
     assert_eq!(ledger.kv_revision("rating/hashmap").unwrap(), 0);
 }
 
+#[test]
+fn a_damaged_reprocessing_is_not_left_out_of_a_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let ledger = ledger_of_two(path);
+    let id = ledger.add_reprocessing(&reprocessing_of(&["ann"], (0, 0))).unwrap();
+    ledger.stage_reprocessed(id, vec![priced(0, &["ann"], 70)]).unwrap();
+    ledger.finish_reprocessing(id).unwrap();
+    assert_eq!(ledger.generations().unwrap().len(), 1);
+    ledger.set_module_state("x", ModuleState { enabled: true, priority: 1 }).unwrap();
+    drop(ledger);
+
+    let ledger = open_torn(path, Failing::all_of(Table::Reprocessings));
+
+    assert!(is_damaged(&ledger.generations()));
+}
+
 /// Changes before, at and behind the place that it has come to.
 #[test]
 fn a_group_is_added_up_while_changes_come() {
