@@ -348,6 +348,20 @@ fn a_damaged_reprocessing_is_not_left_out_of_a_list() {
     assert!(is_damaged(&ledger.generations()));
 }
 
+#[test]
+fn a_backup_that_is_refused_leaves_the_one_that_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    let plan = ledger.begin_backup(at(0)).unwrap();
+    ledger.inner.store.add_broken(&Group::from_key(&[Table::Notes as u8]));
+
+    assert!(is_damaged(&ledger.begin_backup(at(0))));
+
+    let part = BackupPart::Records;
+    let read = BackupRead { id: plan.id, part, offset: 0, size: 9, now: at(0) };
+    assert_eq!(ledger.read_backup(&read).unwrap().len(), 9);
+}
+
 /// Changes before, at and behind the place that it has come to.
 #[test]
 fn a_group_is_added_up_while_changes_come() {
