@@ -362,6 +362,35 @@ fn a_backup_that_is_refused_leaves_the_one_that_runs() {
     assert_eq!(ledger.read_backup(&read).unwrap().len(), 9);
 }
 
+#[test]
+fn damage_of_another_metric_is_not_told_to_who_asks_for_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of_two(folder.path());
+    let rows = [("ann", 100, 30, None, None)];
+    ledger.commit(vec![slice("disk", hour(0), &["ann"], &rows)]).unwrap();
+    let of_type = |name: &str| {
+        let filters = Filters { types: Some(vec![name.to_owned()]), ..Filters::default() };
+        RowsQuery { filters, ..all_rows(0, 99) }
+    };
+    let damages = |name: &str| {
+        let mut damages = 0;
+        let mut visit = |visited| {
+            damages += usize::from(matches!(visited, Visited::Damaged(_)));
+            ControlFlow::Continue(())
+        };
+        ledger.visit_rows_past_damage(&of_type(name), &mut visit).unwrap();
+        damages
+    };
+    for key in slices_of(&ledger) {
+        let number = ledger.inner.catalog().metric_numbers[&metric("disk")];
+        if key[8..12] == number.to_be_bytes() {
+            ledger.inner.store.put_as_it_is(Table::Slices, &key, b"not a slice");
+        }
+    }
+
+    assert_eq!((damages("cpu"), damages("disk")), (0, 1));
+}
+
 /// Changes before, at and behind the place that it has come to.
 #[test]
 fn a_group_is_added_up_while_changes_come() {
