@@ -391,6 +391,16 @@ fn damage_of_another_metric_is_not_told_to_who_asks_for_one() {
     assert_eq!((damages("cpu"), damages("disk")), (0, 1));
 }
 
+#[test]
+fn what_a_kill_leaves_of_a_probe_goes_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("probe"), b"half").unwrap();
+
+    drop(open(folder.path()));
+
+    assert!(!folder.path().join("probe").exists());
+}
+
 /// Changes before, at and behind the place that it has come to.
 #[test]
 fn a_group_is_added_up_while_changes_come() {
