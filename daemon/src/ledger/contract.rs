@@ -245,7 +245,8 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Begins a copy of the ledger as it is at this moment. What it consists of is kept until
     /// [`Ledger::end_backup`], or until another one begins, or until nobody has read of it for some
-    /// time. Changes wait while the records are written aside.
+    /// time. Changes wait a moment, or, if very many came meanwhile, while all records are written
+    /// aside.
     fn begin_backup(&self, now: DateTime<Utc>) -> Result<BackupPlan, LedgerError>;
 
     /// A piece of a backup. [`LedgerError::NoBackup`] = it has ended.
@@ -495,7 +496,7 @@ pub struct RowsGroup {
     pub unit: String,
     pub description: Option<String>,
     pub origin: Origin,
-    /// What rated them, in the order of the chain; nobody = free, or pushed.
+    /// What rated them, in the order of the chain; empty = free, or pushed.
     pub rated_by: Arc<[RatedBy]>,
     /// The attribute as which those modules saw the scope; `None` = the ledger does not know it.
     pub rated_scope_key: Option<Arc<str>>,
@@ -622,6 +623,7 @@ pub struct Retention {
 /// What a step of [`Ledger::retain`] forgot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retained {
+    /// Old figures of reprocessings counted, too.
     pub slices: u64,
     pub rows: u64,
     pub push_keys: u64,
@@ -670,7 +672,7 @@ pub enum LedgerError {
     )]
     NoRoomToOpen { free_mib: u64, needed_mib: u64 },
     #[error(
-        "damaged record in {place}: {detail}\n(hint: `rated ledger verify` lists all damage, \
+        "damage in {place}: {detail}\n(hint: `rated ledger verify` lists all damage, \
          `rated ledger restore` makes the ledger from a backup)"
     )]
     Damaged { place: String, detail: String },

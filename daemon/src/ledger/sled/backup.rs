@@ -170,6 +170,7 @@ impl Backup {
     }
 }
 
+/// Why records could not be restored: the backup's fault, or that of where they were to go.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error("cannot take the records from the backup")]
@@ -180,8 +181,9 @@ pub enum RestoreError {
     Write(#[from] LedgerError),
 }
 
-/// Writes the records of a backup into a ledger that has none: its folder has data files at most.
-/// Durable when it returns.
+/// Writes the records of a backup (as `BackupPart::Records` has them) into the folder of a ledger
+/// that has none: it has the backup's data files at most. Durable when it returns; after an error
+/// the folder holds a part of them, to be thrown away.
 pub fn restore_records(path: &Path, records: impl Read) -> Result<(), RestoreError> {
     let mut records = read_magic(records)?;
     let store = Store::open_to_restore(path, SledOptions::default())?;

@@ -9,7 +9,7 @@
 //! - *drop*: old figures of reprocessings that are more than is kept (`generations`).
 //! - *move*: what is left of a data file of which much is dead gets a place in another one, some
 //!   MiB at a time; the file is deleted as soon as every reader who may know of it has ended. A
-//!   file that a kill left behind is deleted at the next start.
+//!   file that a kill left behind is deleted at the next start that finds the ledger whole.
 //! - *sum up*: see `sums`.
 //!
 //! What is new is built outside of the queue; the group only compares the records that it was built

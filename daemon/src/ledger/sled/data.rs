@@ -17,7 +17,8 @@
 //! `size` is how much of the file is in the ledger. What stands behind it was being written when
 //! the daemon was killed, or a write had failed: it is written over. `dead` of it belongs to no
 //! slice any more; `compaction` copies what is left elsewhere and deletes the file. A file that
-//! the tree does not name is none of the ledger's and is deleted at a start. A number is not used
+//! the tree does not name is none of the ledger's and is deleted at a start that finds nothing
+//! missing or damaged. A number is not used
 //! again before that.
 //!
 //! A change writes its extents and syncs the files before the journal names them.

@@ -92,7 +92,8 @@ impl SledLedger {
     }
 
     /// Opens the ledger that is in a folder, for whoever only looks: none is begun there, and none
-    /// of an older format is raised.
+    /// of an older format is raised. What every start does is done all the same: leftovers are
+    /// deleted, the header is written, and that all was found whole.
     pub fn open_as_it_is(path: &Path, options: SledOptions) -> Result<SledLedger, OpenError> {
         let store = Store::open_as_it_is(path, options)?;
         if !Seals::are_made(&store)? {

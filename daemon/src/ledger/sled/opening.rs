@@ -130,6 +130,7 @@ pub fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
 /// Opens the ledger of a folder, as often as it has to be.
 #[derive(Debug)]
 pub struct SledOpener {
+    /// The ledger's folder; made when it is missing.
     pub path: PathBuf,
     pub options: SledOptions,
 }

@@ -307,7 +307,7 @@ impl Lost {
     }
 
     pub(super) fn damage(&self) -> LedgerError {
-        let place = "the end of the log".to_owned();
+        let place = "the log".to_owned();
         LedgerError::Damaged { place, detail: verify::text_of_lost(self) }
     }
 

@@ -266,7 +266,7 @@ impl Inner {
         if position.key.is_empty() {
             for lost in seal::list_lost(&self.store)? {
                 let finding = Finding {
-                    place: "the end of the log".to_owned(),
+                    place: "the log".to_owned(),
                     detail: text_of_lost(&lost),
                     period: lost
                         .periods
