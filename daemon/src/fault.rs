@@ -1,10 +1,10 @@
 //! Steps at which a test kills the daemon.
 //!
 //! A program that is built for development and finds `RATED_KILL_AT=NAME:COUNT` in its environment
-//! sends itself a SIGKILL when `rated serve` (or `rated ledger backup` and `restore`) passes that
-//! step for the `COUNT`th time. `rated kill-steps` prints every name, and with
-//! `RATED_LOG=rated::fault=trace` each step that is passed is logged, so that a test knows what
-//! there is to be killed at and leaves none out.
+//! sends itself a SIGKILL when `rated serve` or `rated ledger …` passes that step for the `COUNT`th
+//! time. `rated kill-steps` prints every name, and with `RATED_LOG=rated::fault=trace` each step
+//! that is passed is logged, so that a test knows what there is to be killed at and leaves none
+//! out.
 //!
 //! A program built for release holds none of it: there, passing a step is nothing at all.
 //!

@@ -67,6 +67,7 @@ pub(crate) async fn metrics(context: &Context, _: &Call) -> Result<Answer, Failu
     if let Ok(size) = context.ledger(Ledger::size).await {
         context.metrics.set_ledger_size(size.bytes_on_disk, size.rows);
         context.metrics.set_ledger_room(size.bytes_free);
+        context.metrics.set_ledger_witnessed(size.is_witnessed);
     }
     let takes_changes = context.ledger(Ledger::takes_changes).await;
     context.metrics.set_ledger_takes_changes(takes_changes.is_ok());

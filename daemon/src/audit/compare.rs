@@ -1,3 +1,5 @@
+//! Rows of a range rated again, and compared with what they cost.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -17,6 +19,9 @@ use crate::ledger::{
 use crate::rating::{KeptChain, Rating, RatingError};
 use crate::usage::{Period, ScopeId};
 
+/// So many scopes in a row that fail as all of them together did say that a module fails, whatever
+/// it is given: each costs a look at all rows of the scope.
+const FAILED_ALIKE_MAX: usize = 3;
 /// Most differences that are told; all are counted.
 pub const DIFFERENCES_TOLD_MAX: usize = 1000;
 /// Most reasons, and most damaged places, that are told.
@@ -223,25 +228,34 @@ impl Audit<'_> {
             (0..count).filter(|row| !is_equal(*row)).map(|row| places[row].0.as_str()).collect();
         let sure = places.iter().filter(|(scope, _)| !doubtful.contains(scope.as_str())).count();
         self.counts.count(Verdict::of(&chain, group, Again::Equal), sure);
+        let failure = computed.as_ref().err().map(reason_of);
+        let mut failed_alike = 0;
         for scope in doubtful {
             // By their places among all rows of the scope.
             let own = places.iter().zip(&rows.stored).filter(|((of, _), _)| of == scope);
             let own: Vec<(usize, Decimal)> = own.map(|((_, at), price)| (*at, *price)).collect();
-            self.look_again(group, &chain, (scope, &own))?;
+            if let Some(reason) = failure.as_ref().filter(|_| failed_alike >= FAILED_ALIKE_MAX) {
+                self.leave_out(group, own.len(), reason)?;
+                continue;
+            }
+            let failed = self.look_again(group, &chain, (scope, &own))?;
+            failed_alike = if failed.is_some() && failed == failure { failed_alike + 1 } else { 0 };
         }
         Ok(())
     }
 
-    /// All rows of a scope together, as its modules may have seen them.
+    /// All rows of a scope together, as its modules may have seen them. Why these failed, if they
+    /// did.
     fn look_again(
         &mut self,
         group: &RowsGroup,
         chain: &KeptChain,
         (scope, own): (&str, &[(usize, Decimal)]),
-    ) -> Result<(), AuditError> {
+    ) -> Result<Option<String>, AuditError> {
+        let nothing = |()| None;
         // A scope of the ledger has an id that is one; nobody's rows were pushed.
         let Ok(id) = ScopeId::new(scope) else {
-            return self.leave_out(group, own.len(), "the rows have no scope");
+            return self.leave_out(group, own.len(), "the rows have no scope").map(nothing);
         };
         let whole = rows_of_scope(self.ledger, group, &id).and_then(|whole| {
             let rows = whole.as_ref().map(Rows::of).transpose()?;
@@ -252,23 +266,29 @@ impl Audit<'_> {
             Ok(None) => {
                 let reason =
                     "the rows were replaced meanwhile, or are too many to be seen together";
-                return self.leave_out(group, own.len(), reason);
+                return self.leave_out(group, own.len(), reason).map(nothing);
             }
             // Told in its own place.
             Err(LedgerError::Damaged { .. }) => {
-                return self.leave_out(group, own.len(), "other rows of the scope are damaged");
+                let reason = "other rows of the scope are damaged";
+                return self.leave_out(group, own.len(), reason).map(nothing);
             }
             Err(LedgerError::RowsGone { .. }) => {
-                return self.leave_out(group, own.len(), "the rows were forgotten meanwhile");
+                let reason = "the rows were forgotten meanwhile";
+                return self.leave_out(group, own.len(), reason).map(nothing);
             }
             Err(error) => return Err(error.into()),
         };
         if !own.iter().all(|(place, stored)| rows.stored.get(*place) == Some(stored)) {
-            return self.leave_out(group, own.len(), "the rows were replaced meanwhile");
+            let reason = "the rows were replaced meanwhile";
+            return self.leave_out(group, own.len(), reason).map(nothing);
         }
         let computed = match self.rate(chain, &whole, &rows) {
             Ok(computed) => computed,
-            Err(error) => return self.leave_out(group, own.len(), &reason_of(&error)),
+            Err(error) => {
+                let reason = reason_of(&error);
+                return self.leave_out(group, own.len(), &reason).map(|()| Some(reason));
+            }
         };
         for (row, stored) in own {
             let again = Again::of(stored, &computed[*row]);
@@ -295,7 +315,7 @@ impl Audit<'_> {
                 is_by_same_libraries: chain.is_of_same_libraries(),
             })))?;
         }
-        Ok(())
+        Ok(None)
     }
 
     fn rate(

@@ -1,3 +1,5 @@
+//! What an audit has found so far, in numbers.
+
 use super::verdict::Verdict;
 
 /// How many rows were looked at, and what was found.

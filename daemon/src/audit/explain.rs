@@ -1,3 +1,5 @@
+//! Why rows cost what they cost: the modules that rated them, and their steps, computed again.
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ pub struct ExplainRequest {
     pub end: DateTime<Utc>,
     /// Metric types; `None` = all.
     pub types: Option<Vec<String>>,
+    /// Rows to leave out before the first one.
     pub offset: usize,
     /// At most [`EXPLAINED_ROWS_MAX`].
     pub limit: usize,

@@ -1,3 +1,5 @@
+//! What the price that comes out again says of the one that was kept.
+
 use super::rows::is_scope_key_known;
 use crate::ledger::RowsGroup;
 use crate::rating::KeptChain;

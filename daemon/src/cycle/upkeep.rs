@@ -22,6 +22,8 @@ use crate::metrics::Metrics;
 const REST: Duration = Duration::from_mins(10);
 /// How long readers who hold up a step are waited for.
 const READERS_PAUSE: Duration = Duration::from_secs(1);
+/// How long it rests after damage: it is told of each place, and there may be many.
+const DAMAGE_PAUSE: Duration = Duration::from_secs(1);
 /// How often is looked for a backup that nobody reads any more.
 const BACKUP_LOOK: Duration = Duration::from_mins(1);
 /// Longest pause after a step.
@@ -136,13 +138,7 @@ impl Upkeep {
             }
             Err(error) => {
                 warn!(error = text_of(&error), "Compaction of the ledger failed.");
-                match error {
-                    LedgerError::Damaged { .. } => share,
-                    LedgerError::DiskFull { .. } | LedgerError::Stopped | LedgerError::Closed => {
-                        PAUSE_MAX
-                    }
-                    _ => REST,
-                }
+                rest_after(&error).max(share)
             }
         }
     }
@@ -214,6 +210,14 @@ async fn end_idle_backups(ledger: Arc<dyn Ledger>, clock: Arc<dyn Clock>) {
     }
 }
 
+fn rest_after(error: &LedgerError) -> Duration {
+    match error {
+        LedgerError::Damaged { .. } => DAMAGE_PAUSE,
+        LedgerError::DiskFull { .. } | LedgerError::Stopped | LedgerError::Closed => PAUSE_MAX,
+        _ => REST,
+    }
+}
+
 /// So long that the step before took no more than its share.
 fn pause_after(duration: Duration, percent: u8) -> Duration {
     let percent = u32::from(percent.clamp(1, 100));
@@ -237,6 +241,13 @@ mod tests {
         assert_eq!(pause(10, 100), Duration::ZERO);
         assert_eq!(pause(10, 1), Duration::from_millis(990));
         assert_eq!(pause(10_000, 1), PAUSE_MAX);
+    }
+
+    #[test]
+    fn damage_does_not_flood_the_log() {
+        let (place, detail) = ("a slice".to_owned(), "it ends early".to_owned());
+
+        assert_eq!(rest_after(&LedgerError::Damaged { place, detail }), Duration::from_secs(1));
     }
 
     const LAST_END: &str = "rated_compaction_last_end_seconds";

@@ -62,6 +62,7 @@ pub struct BackupPlan {
     pub id: u64,
     /// How many changes the ledger had seen.
     pub change: u64,
+    /// The version of the stored format.
     pub format: u16,
     /// Bytes of [`BackupPart::Records`].
     pub records_size: u64,

@@ -209,6 +209,12 @@ pub trait Ledger: Send + Sync + 'static {
 
     // ---- housekeeping ---------------------------------------------------------------------------
 
+    /// Whether nothing is known to be lost of what prices depend on: by older rules, or in another
+    /// state of the modules, nothing is to be rated nor quoted. From memory.
+    fn check_rules(&self) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
     /// Whether changes are taken at all: [`LedgerError::Stopped`] after a write has failed,
     /// [`LedgerError::DiskFull`] when there is no room for any.
     fn takes_changes(&self) -> Result<(), LedgerError>;
@@ -244,7 +250,8 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Begins a copy of the ledger as it is at this moment. What it consists of is kept until
     /// [`Ledger::end_backup`], or until another one begins, or until nobody has read of it for some
-    /// time. Changes wait while the records are written aside.
+    /// time. Changes wait a moment, or, if very many came meanwhile, while all records are written
+    /// aside.
     fn begin_backup(&self, now: DateTime<Utc>) -> Result<BackupPlan, LedgerError>;
 
     /// A piece of a backup. [`LedgerError::NoBackup`] = it has ended.
@@ -500,7 +507,7 @@ pub struct RowsGroup {
     pub unit: String,
     pub description: Option<String>,
     pub origin: Origin,
-    /// What rated them, in the order of the chain; nobody = free, or pushed.
+    /// What rated them, in the order of the chain; empty = free, or pushed.
     pub rated_by: Arc<[RatedBy]>,
     /// The attribute as which those modules saw the scope; `None` = the ledger does not know it.
     pub rated_scope_key: Option<Arc<str>>,
@@ -574,6 +581,8 @@ pub struct LedgerSize {
     pub rows: u64,
     /// What is left of its disk; `None` = the system does not say.
     pub bytes_free: Option<u64>,
+    /// Whether a loss of its last changes would be noticed: what notes them can be written.
+    pub is_witnessed: bool,
 }
 
 /// What a step of [`Ledger::compact`] did.
@@ -625,6 +634,7 @@ pub struct Retention {
 /// What a step of [`Ledger::retain`] forgot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retained {
+    /// Old figures of reprocessings counted, too.
     pub slices: u64,
     pub rows: u64,
     pub push_keys: u64,
@@ -651,13 +661,14 @@ pub enum LedgerError {
     RevisionGone { instance: String, revision: u64 },
     #[error("the data has been changed in between (revision {current})")]
     Conflict { current: u64 },
-    /// The world's fault; what was asked for has not been done, or is not known to be durable.
+    /// The world's fault; what was asked for has not been done, or is not known to be durable. What
+    /// is durable is never told as this.
     #[error("the store failed")]
     Store(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// After a failed write nobody knows what is on disk until the ledger is opened again.
     #[error("the store takes no changes after a failed write, until it has been opened again")]
     Stopped,
-    /// Between the two.
+    /// After [`LedgerError::Stopped`], for as long as the opening takes: reads fail, too.
     #[error("the ledger is being opened again after a failed write")]
     Closed,
     /// Nothing has been changed; there may be room again.
@@ -672,7 +683,7 @@ pub enum LedgerError {
     )]
     NoRoomToOpen { free_mib: u64, needed_mib: u64 },
     #[error(
-        "damaged record in {place}: {detail}\n(hint: `rated ledger verify` lists all damage, \
+        "damage in {place}: {detail}\n(hint: `rated ledger verify` lists all damage, \
          `rated ledger restore` makes the ledger from a backup)"
     )]
     Damaged { place: String, detail: String },

@@ -19,7 +19,7 @@ use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ pub trait Opener: Send + Sync + 'static {
     type Ledger: Ledger;
     type Error: Error + Send + Sync + 'static;
 
-    /// Nobody else has it open at that time.
+    /// Nobody else has it open at that time. After an error nothing is open, and it is tried again.
     fn open(&self) -> Result<Self::Ledger, Self::Error>;
 
     /// Whether its place can be written, without touching what stands there. If the open ledger
@@ -81,6 +81,8 @@ struct Shared<O: Opener> {
     open: ArcSwapOption<Opened<O::Ledger>>,
     /// Whoever reads row by row is to break off.
     is_closing: AtomicBool,
+    /// How many do, each perhaps as slowly as the one who is given the rows.
+    walks: AtomicUsize,
     /// The version of the last ledger that was open; what its readers saw is still true.
     last_version: AtomicU64,
     is_over: Mutex<bool>,
@@ -107,13 +109,14 @@ impl<O: Opener> fmt::Debug for ReopeningLedger<O> {
 }
 
 impl<O: Opener> ReopeningLedger<O> {
-    /// Opens it for the first time.
+    /// Opens it for the first time; an error of that is not tried again.
     pub fn open(opener: O) -> Result<ReopeningLedger<O>, O::Error> {
         let first = Opened { ledger: opener.open()?, version_base: 0 };
         let shared = Arc::new(Shared {
             opener,
             open: ArcSwapOption::from_pointee(first),
             is_closing: AtomicBool::new(false),
+            walks: AtomicUsize::new(0),
             last_version: AtomicU64::new(0),
             is_over: Mutex::new(false),
             stop: Condvar::new(),
@@ -133,6 +136,45 @@ impl<O: Opener> ReopeningLedger<O> {
     ) -> Result<T, LedgerError> {
         let opened = self.shared.open.load_full().ok_or(LedgerError::Closed)?;
         ask(&opened.ledger)
+    }
+
+    /// Row by row, until it is to be closed.
+    fn walk<V>(
+        &self,
+        visit: Visitor<'_, V>,
+        walk: impl FnOnce(&O::Ledger, Visitor<'_, V>) -> Result<(), LedgerError>,
+    ) -> Result<(), LedgerError> {
+        let shared = &*self.shared;
+        let _walk = Walk::begin(&shared.walks);
+        let mut is_broken_off = false;
+        let mut visit = |found| {
+            is_broken_off = shared.is_closing.load(Ordering::SeqCst);
+            if is_broken_off { ControlFlow::Break(()) } else { visit(found) }
+        };
+        if shared.is_closing.load(Ordering::SeqCst) {
+            return Err(LedgerError::Closed);
+        }
+        self.ask(|ledger| walk(ledger, &mut visit))?;
+        if is_broken_off { Err(LedgerError::Closed) } else { Ok(()) }
+    }
+}
+
+/// What is given rows, until it breaks.
+type Visitor<'a, V> = &'a mut dyn FnMut(V) -> ControlFlow<()>;
+
+/// Somebody who reads row by row.
+struct Walk<'a>(&'a AtomicUsize);
+
+impl Walk<'_> {
+    fn begin(walks: &AtomicUsize) -> Walk<'_> {
+        walks.fetch_add(1, Ordering::SeqCst);
+        Walk(walks)
+    }
+}
+
+impl Drop for Walk<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -175,9 +217,7 @@ impl<O: Opener> Shared<O> {
                             let error: &(dyn Error + 'static) = &*problem;
                             error!(
                                 attempts,
-                                error,
-                                "A write of the ledger has failed; no changes are taken until its \
-                                 disk can be written again."
+                                error, "The ledger takes no changes until it is open again."
                             );
                         }
                         pause = (LOOK_PAUSE * attempts).min(ATTEMPT_PAUSE_MAX);
@@ -230,18 +270,26 @@ impl<O: Opener> Shared<O> {
         Ok(())
     }
 
-    /// Lets go of the ledger that failed, when nobody uses it any more.
+    /// Lets go of the ledger that failed, when nobody uses it any more. For those who read row by
+    /// row it stays open to all others until they have broken off: whom they give the rows to may
+    /// take long.
     fn close(&self, patience: Duration) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.is_closing.store(true, Ordering::SeqCst);
+        let has_nobody_left = || self.walks.load(Ordering::SeqCst) == 0;
+        let closed = if wait_for(has_nobody_left, patience) {
+            self.close_the_gate(patience)
+        } else {
+            Err("somebody still reads rows of it".into())
+        };
+        self.is_closing.store(false, Ordering::SeqCst);
+        closed
+    }
+
+    fn close_the_gate(&self, patience: Duration) -> Result<(), Box<dyn Error + Send + Sync>> {
         let Some(opened) = self.open.load_full() else { return Ok(()) };
         self.last_version.store(opened.version(), Ordering::Release);
-        self.is_closing.store(true, Ordering::Release);
         self.open.store(None);
-        let mut waited = Duration::ZERO;
-        while Arc::strong_count(&opened) > 1 && waited < patience {
-            thread::sleep(READERS_PAUSE);
-            waited += READERS_PAUSE;
-        }
-        self.is_closing.store(false, Ordering::Release);
+        wait_for(|| Arc::strong_count(&opened) == 1, patience);
         match Arc::try_unwrap(opened) {
             Ok(opened) => {
                 // A store that failed may panic once more as it is dropped; its handles go anyway.
@@ -254,6 +302,19 @@ impl<O: Opener> Shared<O> {
             }
         }
     }
+}
+
+/// Whether it came to be so.
+fn wait_for(is_so: impl Fn() -> bool, patience: Duration) -> bool {
+    let mut waited = Duration::ZERO;
+    while !is_so() {
+        if waited >= patience {
+            return false;
+        }
+        thread::sleep(READERS_PAUSE);
+        waited += READERS_PAUSE;
+    }
+    true
 }
 
 impl<O: Opener> Ledger for ReopeningLedger<O> {
@@ -361,14 +422,7 @@ impl<O: Opener> Ledger for ReopeningLedger<O> {
         query: &RowsQuery,
         visit: &mut dyn FnMut(RowsGroup) -> ControlFlow<()>,
     ) -> Result<(), LedgerError> {
-        let mut is_broken_off = false;
-        self.ask(|ledger| {
-            ledger.visit_rows(query, &mut |group| {
-                is_broken_off = self.shared.is_closing.load(Ordering::Acquire);
-                if is_broken_off { ControlFlow::Break(()) } else { visit(group) }
-            })
-        })?;
-        if is_broken_off { Err(LedgerError::Closed) } else { Ok(()) }
+        self.walk(visit, |ledger, visit| ledger.visit_rows(query, visit))
     }
 
     fn visit_rows_past_damage(
@@ -376,14 +430,7 @@ impl<O: Opener> Ledger for ReopeningLedger<O> {
         query: &RowsQuery,
         visit: &mut dyn FnMut(Visited) -> ControlFlow<()>,
     ) -> Result<(), LedgerError> {
-        let mut is_broken_off = false;
-        self.ask(|ledger| {
-            ledger.visit_rows_past_damage(query, &mut |visited| {
-                is_broken_off = self.shared.is_closing.load(Ordering::Acquire);
-                if is_broken_off { ControlFlow::Break(()) } else { visit(visited) }
-            })
-        })?;
-        if is_broken_off { Err(LedgerError::Closed) } else { Ok(()) }
+        self.walk(visit, |ledger, visit| ledger.visit_rows_past_damage(query, visit))
     }
 
     fn completeness(&self, query: &CompletenessQuery) -> Result<Vec<Completeness>, LedgerError> {
@@ -448,6 +495,10 @@ impl<O: Opener> Ledger for ReopeningLedger<O> {
         self.ask(|ledger| ledger.kv_apply(instance, edit))
     }
 
+    fn check_rules(&self) -> Result<(), LedgerError> {
+        self.ask(Ledger::check_rules)
+    }
+
     fn takes_changes(&self) -> Result<(), LedgerError> {
         self.ask(Ledger::takes_changes)
     }
@@ -486,5 +537,49 @@ impl<O: Opener> Ledger for ReopeningLedger<O> {
 
     fn retain(&self, retention: Retention, now: DateTime<Utc>) -> Result<Retained, LedgerError> {
         self.ask(|ledger| ledger.retain(retention, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Filters;
+    use crate::ledger::sled::{SledOpener, SledOptions};
+
+    #[test]
+    fn for_one_who_reads_slowly_it_stays_open_to_all_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let opener =
+            SledOpener { path: folder.path().to_path_buf(), options: SledOptions::default() };
+        let ledger = ReopeningLedger::open(opener).unwrap();
+        let (shared, patience) = (Arc::clone(&ledger.shared), Duration::from_mins(1));
+        let (begin, end) = (DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC);
+        let query =
+            RowsQuery { begin, end, filters: Filters::default(), offset: 0, limit: usize::MAX };
+        let mut closer = None;
+
+        let walked = ledger.walk(&mut |()| ControlFlow::Continue(()), |inner, visit| {
+            inner.visit_rows(&query, &mut |_| ControlFlow::Continue(()))?;
+            assert!(visit(()).is_continue());
+            let shared = Arc::clone(&shared);
+            closer = Some(thread::spawn(move || shared.close(patience).is_ok()));
+            while !ledger.shared.is_closing.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+            // As long as this goes on nobody is turned away but who would read row by row, too.
+            for _ in 0..1000 {
+                ledger.scopes().unwrap();
+                thread::yield_now();
+            }
+            assert!(matches!(
+                ledger.visit_rows(&query, &mut |_| ControlFlow::Continue(())),
+                Err(LedgerError::Closed)
+            ));
+            assert!(visit(()).is_break());
+            Ok(())
+        });
+
+        assert!(matches!(walked, Err(LedgerError::Closed)));
+        assert!(closer.unwrap().join().unwrap());
     }
 }

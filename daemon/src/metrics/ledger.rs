@@ -20,6 +20,7 @@ pub(super) struct Ledger {
     rows: Gauge,
     free: Gauge,
     takes_changes: Gauge,
+    unwitnessed: Gauge,
     compaction: Compaction,
 }
 
@@ -38,6 +39,7 @@ struct Compaction {
 impl Ledger {
     pub(super) fn register(to: &mut Registry) -> Ledger {
         let takes_changes = "1; 0 = the disk is full or a write has failed";
+        let unwitnessed = "1 = no marks can be written: a loss of the last changes is not noticed";
         let durations = short_durations();
         Ledger {
             commits: plain(to, "commits", "Commits to the ledger by outcome"),
@@ -46,6 +48,7 @@ impl Ledger {
             rows: plain(to, "ledger_rows", "Rated rows in the ledger"),
             free: bytes(to, "ledger_disk_free", "Left on the disk of the ledger"),
             takes_changes: plain(to, "ledger_takes_changes", takes_changes),
+            unwitnessed: plain(to, "ledger_unwitnessed", unwitnessed),
             compaction: Compaction::register(to),
         }
     }
@@ -90,6 +93,10 @@ impl Metrics {
         if let Some(bytes) = bytes_free {
             self.ledger.free.set(gauge_value(bytes));
         }
+    }
+
+    pub fn set_ledger_witnessed(&self, is_witnessed: bool) {
+        self.ledger.unwitnessed.set(i64::from(!is_witnessed));
     }
 
     pub fn set_ledger_takes_changes(&self, takes_changes: bool) {

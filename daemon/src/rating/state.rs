@@ -163,6 +163,7 @@ impl Rating {
     }
 
     async fn key(&self, set: &ModuleSet) -> Result<ChainKey, RatingError> {
+        self.ledger.check_rules()?;
         let states = self.states(set).await?;
         if let Some(name) = self.missing(set)?.into_keys().next() {
             return Err(RatingError::NotThere(name));

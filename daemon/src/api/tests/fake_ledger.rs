@@ -227,7 +227,7 @@ impl Ledger for FakeLedger {
     fn size(&self) -> Result<LedgerSize, LedgerError> {
         self.check()?;
         let rows = self.rows.len() as u64;
-        Ok(LedgerSize { bytes_on_disk: 4096, rows, bytes_free: None })
+        Ok(LedgerSize { bytes_on_disk: 4096, rows, bytes_free: None, is_witnessed: true })
     }
 
     // ---- what the API never asks ----

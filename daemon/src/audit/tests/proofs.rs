@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rust_decimal::Decimal;
 
@@ -9,7 +10,7 @@ use rated_plugin::decimal_column;
 
 use super::support::*;
 use crate::audit::*;
-use crate::ledger::{Filters, Ledger, RatedBy, RatedSlice, Retention};
+use crate::ledger::{Fact, Filters, Ledger, RatedBy, RatedSlice, Retention, SliceScope};
 use crate::usage::{MetricId, with_decimals};
 
 #[test]
@@ -153,6 +154,38 @@ fn a_module_that_fails_leaves_its_rows_out() {
     let [Finding::NotCompared(told)] = &findings[..] else { panic!("{findings:?}") };
     assert_eq!(told.reason, "rating module `per-unit` failed: thirteen");
     assert_eq!(told.period.begin(), at(1));
+}
+
+/// Each look at a scope lists slices, decodes rows, and calls the module.
+#[test]
+fn a_module_that_always_fails_is_not_asked_for_each_scope() {
+    let fixture = Fixture::new();
+    fixture.set_price("13");
+    let revision = fixture.ledger.kv_revision("rating/per-unit").unwrap();
+    let ids: Vec<String> = (0..40).map(|number| format!("s{number}")).collect();
+    let new: Vec<_> = ids.iter().map(|id| new_scope(id)).collect();
+    fixture.ledger.add_scopes(&new).unwrap();
+    let by = RatedBy {
+        module: "per-unit".to_owned(),
+        revision,
+        library: "ab".to_owned(),
+        config: String::new(),
+    };
+    let rows: Vec<(&str, &str)> = ids.iter().map(|id| (id.as_str(), "1")).collect();
+    let prices = decimal_column(&[Decimal::ONE; 40]).unwrap();
+    let rows = vec![with_decimals(&batch(&rows), "price", prices).unwrap()];
+    let fact = |id: &String| SliceScope { id: scope(id), fact: Fact::Collected };
+    let scopes = ids.iter().map(fact).collect();
+    let slice = RatedSlice { scopes, ..slice(0, rows, Arc::new([by])) };
+    fixture.ledger.commit(vec![slice]).unwrap();
+
+    let (counts, findings) = fixture.audit();
+
+    assert_eq!((counts.rows, counts.not_compared), (40, 40));
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    let mut calls = 0;
+    fixture.change(|module| calls = module.calls.load(Ordering::Relaxed));
+    assert!(calls < 20, "{calls}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow_array::RecordBatch;
@@ -34,6 +35,8 @@ pub(super) struct PerUnit {
     pub(super) shares: bool,
     pub(super) lies: bool,
     pub(super) sees: Option<&'static str>,
+    /// How often it was asked for prices.
+    pub(super) calls: Arc<AtomicUsize>,
 }
 
 #[derive(Debug)]
@@ -123,6 +126,7 @@ impl Rater for Price {
         _: RateRequest,
         usage: RecordBatch,
     ) -> BoxFuture<'_, Result<RecordBatch, CallFailure>> {
+        self.module.calls.fetch_add(1, Ordering::Relaxed);
         let usage = UsageBatch::new(&usage).unwrap();
         let prices = self.prices(&usage);
         let result = if self.price == Decimal::from(13) {
@@ -177,6 +181,19 @@ pub(super) fn scope(id: &str) -> ScopeId {
     ScopeId::new(id).unwrap()
 }
 
+pub(super) fn new_scope(id: &str) -> NewScope {
+    NewScope {
+        id: scope(id),
+        fetcher: "f".to_owned(),
+        collector: "c".to_owned(),
+        scope_key: KEY.to_owned(),
+        first_period: at(0),
+        last_processed: None,
+        active: true,
+        found_at: at(0),
+    }
+}
+
 /// What a row of these tests is: scope and quantity.
 pub(super) type Rows<'a> = &'a [(&'a str, &'a str)];
 
@@ -193,23 +210,14 @@ impl Fixture {
             shares: false,
             lies: false,
             sees: None,
+            calls: Arc::default(),
         };
         plugins.newest.lock().unwrap().push(module);
         let on = ModuleState { enabled: true, priority: 1 };
         let defaults = BTreeMap::from([("per-unit".to_owned(), on)]);
         let rating = Rating::new(ledger.clone(), plugins.clone(), defaults);
         ledger.set_metrics(&[metric()]).unwrap();
-        let new = |id| NewScope {
-            id: scope(id),
-            fetcher: "f".to_owned(),
-            collector: "c".to_owned(),
-            scope_key: KEY.to_owned(),
-            first_period: at(0),
-            last_processed: None,
-            active: true,
-            found_at: at(0),
-        };
-        ledger.add_scopes(&[new("a"), new("b")]).unwrap();
+        ledger.add_scopes(&[new_scope("a"), new_scope("b")]).unwrap();
         let runtime = Runtime::new().unwrap();
         Fixture { ledger, plugins, rating, runtime, folder }
     }

@@ -152,6 +152,11 @@ fn ledger(metrics: &str, findings: &mut Findings) {
         Note::ok(text)
     };
     findings.add("ledger", note);
+    if metrics.lines().any(|line| line == "rated_ledger_unwitnessed 1") {
+        let text = "no marks can be written: a loss of its last changes would not be noticed";
+        let hint = "its log says why; the file is `ledger/marks` in the state folder";
+        findings.add("ledger", Note::warn(text.to_owned(), hint));
+    }
 }
 
 /// Who holds the lock of a file, as the kernel lists them.

@@ -17,7 +17,7 @@ use crate::cli::table::{Align, Table};
 use crate::cli::{Environment, Outcome, Undone, how_many_are, terminal, text};
 use crate::config::Config;
 use crate::ledger::sled::{self, Accepted, OpenError, SledLedger};
-use crate::ledger::{Finding, Ledger as _, LedgerError};
+use crate::ledger::{Ledger as _, LedgerError};
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
 
@@ -37,7 +37,7 @@ enum Source {
     Daemon(Client),
     Folder(Box<SledLedger>),
     /// It cannot be opened, and this is why.
-    Unopened(Vec<Value>),
+    Unopened(Value),
 }
 
 pub(super) fn run(
@@ -85,7 +85,7 @@ fn look(config: &Config, server: &Server, environment: &Environment) -> Result<V
     make_private();
     let findings = match open(config, server, environment) {
         Ok(Source::Daemon(client)) => return ask(&client),
-        Ok(Source::Unopened(findings)) => Ok(findings),
+        Ok(Source::Unopened(finding)) => Ok(vec![finding]),
         Ok(Source::Folder(ledger)) => go_through(&mut |from| {
             let step = ledger.verify(from)?;
             Ok(Step {
@@ -117,15 +117,11 @@ fn open(config: &Config, server: &Server, environment: &Environment) -> Result<S
             None => Err(error.into()),
         },
         Err(OpenError::Read(LedgerError::Damaged { place, detail })) => {
-            let mut findings = vec![unopened(&place, &detail)];
-            let records = sled::check_records(&path, options)?;
-            let is_new = |finding: &&Finding| finding.place != place;
-            findings.extend(records.iter().filter(is_new).map(show_finding));
-            Ok(Source::Unopened(findings))
+            Ok(Source::Unopened(unopened(&place, &detail)))
         }
         Err(error @ (OpenError::Sled { .. } | OpenError::Panic { .. })) => {
             let detail = crate::cli::chain(&error);
-            Ok(Source::Unopened(vec![unopened("the ledger", &detail)]))
+            Ok(Source::Unopened(unopened("the ledger", &detail)))
         }
         Err(error) => Err(error.into()),
     }

@@ -1,9 +1,10 @@
 //! A copy of the ledger as it was at one moment, while the ledger goes on.
 //!
-//! What stands in sled is written aside at the begin (`aside`), for which changes hardly wait. Data
-//! files only ever grow, and whoever began to read before keeps them from being deleted: what they
-//! had at that moment can be read for as long as the backup lasts. There is one backup at a time;
-//! one that nobody reads is given up.
+//! What stands in sled is written aside at the begin (`aside`), for which changes hardly wait
+//! unless very many come meanwhile. Data files only ever grow, and whoever began to read before keeps them
+//! from being deleted: what they had at that moment can be read for as long as the backup lasts.
+//! There is one backup at a time; one that nobody reads is given up, and one that is refused leaves
+//! the one that runs.
 //!
 //! Everything but the journal is in it: what a journal says stands in its place already.
 
@@ -59,7 +60,6 @@ impl Inner {
     pub(super) fn begin_backup(&self, now: DateTime<Utc>) -> Result<BackupPlan, LedgerError> {
         let mut backups = self.backups();
         let last_id = backups.0.as_ref().map_or(0, |backup| backup.id);
-        backups.0 = None;
         if let Some(broken) = self.store.broken().first() {
             return Err(broken.damage());
         }
@@ -72,7 +72,10 @@ impl Inner {
         }
         // Told from those of an earlier start, too.
         let id = u64::try_from(now.timestamp_millis()).unwrap_or(0).max(last_id + 1);
-        self.space.check(self.store.size_on_disk()?, Share::All)?;
+        // Records are written aside, and once more with what has changed meanwhile.
+        self.space.check(2 * self.store.size_on_disk()?, Share::All)?;
+        // From here on it takes the place of the one that runs.
+        backups.0 = None;
         let stay = self.readers.stay();
         let Moment { catalog, change, spool } = Aside::write(self)?.catch_up()?;
         passed(Step::BackupSpooled);
@@ -167,6 +170,7 @@ impl Backup {
     }
 }
 
+/// Why records could not be restored: the backup's fault, or that of where they were to go.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     #[error("cannot take the records from the backup")]
@@ -177,8 +181,9 @@ pub enum RestoreError {
     Write(#[from] LedgerError),
 }
 
-/// Writes the records of a backup into a ledger that has none: its folder has data files at most.
-/// Durable when it returns.
+/// Writes the records of a backup (as `BackupPart::Records` has them) into the folder of a ledger
+/// that has none: it has the backup's data files at most. Durable when it returns; after an error
+/// the folder holds a part of them, to be thrown away.
 pub fn restore_records(path: &Path, records: impl Read) -> Result<(), RestoreError> {
     let mut records = read_magic(records)?;
     let store = Store::open_to_restore(path, SledOptions::default())?;

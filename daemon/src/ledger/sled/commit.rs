@@ -210,22 +210,34 @@ pub(super) fn encoded_size(
     Ok(encoded.blocks.iter().map(|block| block.bytes.len()).sum())
 }
 
-/// Puts one slice into the group.
+/// Puts slices into the group.
 pub(super) fn stage(
     writing: Writing<'_>,
     stage: &mut Stage,
-    prepared: &mut PreparedSlice,
-) -> Result<CommitOutcome, LedgerError> {
-    let SliceLabel { metric, period, .. } = prepared.label;
-    let stood = standing(&stage.catalog, metric, period, &prepared.scopes)?;
-    if stood != prepared.stood {
-        let PreparedSlice { source, scopes, .. } = &*prepared;
-        prepared.encoded = encode(writing, metric, source, scopes, &stood)?;
-        prepared.stood = stood;
+    prepared: &mut [PreparedSlice],
+) -> Result<Vec<CommitOutcome>, LedgerError> {
+    // All that may fail comes before the first change.
+    let mut catalog = stage.catalog.clone();
+    let is_one_of_many = prepared.len() > 1;
+    for PreparedSlice { label, scopes, source, stood, encoded } in &mut *prepared {
+        let now = standing(&catalog, label.metric, label.period, scopes)?;
+        if now != *stood {
+            *encoded = encode(writing, label.metric, source, scopes, &now)?;
+            *stood = now;
+        }
+        if is_one_of_many {
+            move_cursors(&mut catalog, label.metric, label.period, stood);
+        }
     }
+    drop(catalog);
+    Ok(prepared.iter_mut().map(|slice| add_prepared(stage, slice)).collect())
+}
+
+fn add_prepared(stage: &mut Stage, prepared: &mut PreparedSlice) -> CommitOutcome {
+    let SliceLabel { metric, period, .. } = prepared.label;
     let encoded = std::mem::take(&mut prepared.encoded);
     if encoded.rollup.is_empty() {
-        return Ok(CommitOutcome { scopes_stored: 0, rows_stored: 0 });
+        return CommitOutcome { scopes_stored: 0, rows_stored: 0 };
     }
     let outcome = CommitOutcome {
         scopes_stored: encoded.rollup.len(),
@@ -236,7 +248,7 @@ pub(super) fn stage(
     move_cursors(&mut stage.catalog, metric, period, &prepared.stood);
     remove_notes(stage, metric, &scopes);
     passed(Step::ChangeCommit);
-    Ok(outcome)
+    outcome
 }
 
 /// A new slice that readers will see.

@@ -9,7 +9,7 @@
 //! - *drop*: old figures of reprocessings that are more than is kept (`generations`).
 //! - *move*: what is left of a data file of which much is dead gets a place in another one, some
 //!   MiB at a time; the file is deleted as soon as every reader who may know of it has ended. A
-//!   file that a kill left behind is deleted at the next start.
+//!   file that a kill left behind is deleted at the next start that finds the ledger whole.
 //! - *sum up*: see `sums`.
 //!
 //! What is new is built outside of the queue; the group only compares the records that it was built
@@ -61,6 +61,8 @@ pub(super) const WAITS_MAX: u32 = 600;
 pub(super) struct Compactor {
     /// Periods that begin before it have been looked at in this pass.
     position_secs: i64,
+    /// Nobody comes behind a torn page; the next pass tries.
+    is_torn: bool,
     /// First slices of those that could not be put together in this pass.
     failed: BTreeSet<SliceKey>,
     generations: generations::Progress,
@@ -78,6 +80,7 @@ impl Default for Compactor {
     fn default() -> Compactor {
         Compactor {
             position_secs: i64::MIN,
+            is_torn: false,
             failed: BTreeSet::new(),
             generations: generations::Progress::default(),
             moving: moving::Progress::default(),
@@ -294,14 +297,15 @@ impl Inner {
     /// The next slices that are worth a merge.
     fn find(&self, compactor: &mut Compactor) -> Result<Found, LedgerError> {
         let mut seen = 0;
-        while compactor.failed.len() < FAILED_MAX {
+        while compactor.failed.len() < FAILED_MAX && !compactor.is_torn {
             let catalog = self.lock();
             let from = time_bytes(compactor.position_secs).to_vec();
             let Some(next) = self.store.range(Table::Slices, from..).next() else {
                 return Ok(Found::Nothing);
             };
             let wrong = |damage| damaged("a slice".to_owned(), damage);
-            let begin_secs = SliceKey::read(&next?.0).map_err(wrong)?.begin_secs;
+            let next = next.and_then(|(key, _)| SliceKey::read(&key).map_err(wrong));
+            let begin_secs = next.inspect_err(|_| compactor.is_torn = true)?.begin_secs;
             // Should a record be damaged, the next step goes on behind its period.
             compactor.position_secs = begin_secs.saturating_add(1);
             let candidates = self.candidates(&catalog, begin_secs)?;

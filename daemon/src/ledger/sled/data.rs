@@ -17,7 +17,8 @@
 //! `size` is how much of the file is in the ledger. What stands behind it was being written when
 //! the daemon was killed, or a write had failed: it is written over. `dead` of it belongs to no
 //! slice any more; `compaction` copies what is left elsewhere and deletes the file. A file that
-//! the tree does not name is none of the ledger's and is deleted at a start. A number is not used
+//! the tree does not name is none of the ledger's and is deleted at a start that finds nothing
+//! missing or damaged. A number is not used
 //! again before that.
 //!
 //! A change writes its extents and syncs the files before the journal names them.
@@ -36,10 +37,10 @@ use chrono::{DateTime, Datelike, NaiveDate, NaiveTime};
 use super::catalog::Catalog;
 use super::codec::{Damage, Kind, Reader, Writer};
 use super::holes::Holes;
-use super::load;
 use super::queue::Stage;
 use super::slice::{Slice, SliceKey};
 use super::store::{Store, Table, Write, damaged};
+use super::{load, sums};
 use crate::fault::{Step, passed};
 use crate::ledger::{LedgerError, hex};
 
@@ -227,7 +228,7 @@ pub(super) fn write_changed(stage: &mut Stage) {
 /// Deletes sums of days and months, and tells from the slices what is in files and what of it is
 /// dead: after records were lost. Files of a month with a damaged slice stay as they are.
 pub(super) fn count_anew(store: &Store) -> Result<(), LedgerError> {
-    let mut writes = Vec::new();
+    let mut writes = vec![Write::remove(Table::Meta, sums::STALE_KEY.to_vec())];
     for entry in store.prefix(Table::Sums, &[]) {
         writes.push(Write::remove(Table::Sums, entry?.0.to_vec()));
     }

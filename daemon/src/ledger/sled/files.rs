@@ -19,7 +19,7 @@ use std::path::Path;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::aside::SPOOL_NAME;
-use super::opening::OpenError;
+use super::opening::{OpenError, PROBE_NAME};
 
 const SNAPSHOT: &str = "snap.";
 const UNFINISHED: &str = ".generating";
@@ -38,11 +38,14 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Before sled opens its files; records of a backup that a killed daemon has left go, too.
+/// Before sled opens its files; what a killed daemon has left of a backup, or of a look
+/// whether the folder can be written, goes.
 pub(super) fn prepare(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path.join(SPOOL_NAME)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    for left in [SPOOL_NAME, PROBE_NAME] {
+        match fs::remove_file(path.join(left)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     for name in names(path, SNAPSHOT)?.iter().filter(|name| name.ends_with(UNFINISHED)) {
         let unfinished = path.join(name);

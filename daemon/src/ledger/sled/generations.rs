@@ -209,6 +209,8 @@ pub(super) struct Progress {
     finished: u64,
     /// Nothing is beyond the limit until another reprocessing is finished.
     is_done: bool,
+    /// Nobody comes behind a torn page; the next pass tries.
+    is_torn: bool,
 }
 
 impl Progress {
@@ -235,7 +237,7 @@ impl SledLedger {
         &self,
         progress: &mut Progress,
     ) -> Result<Option<u64>, LedgerError> {
-        if progress.is_done {
+        if progress.is_done || progress.is_torn {
             return Ok(None);
         }
         let presence = self.inner.readers.enter();
@@ -243,7 +245,7 @@ impl SledLedger {
             let catalog = self.inner.lock();
             let entries = self.inner.store.range(Table::Generations, progress.key.clone()..);
             let records: Result<Vec<_>, LedgerError> = entries.take(STEP_SLICES).collect();
-            (Arc::clone(&catalog), records?)
+            (Arc::clone(&catalog), records.inspect_err(|_| progress.is_torn = true)?)
         };
         let Some((last, _)) = records.last() else {
             progress.is_done = true;
@@ -267,12 +269,17 @@ impl SledLedger {
             let inner = Arc::clone(&self.inner);
             self.change_with(Company::Alone, move |stage: &mut Stage| {
                 stage.share = Share::Half;
+                // All that may fail comes before the first change.
+                let mut as_they_were = Vec::new();
                 for Thinned { id, slice, record } in thinned {
                     let key = staged_key(id, slice.key());
                     // A reset may have been faster.
                     if inner.store.get(Table::Generations, &key)?.as_ref() == Some(&record) {
-                        write(stage, id, &slice);
+                        as_they_were.push((id, slice));
                     }
+                }
+                for (id, slice) in as_they_were {
+                    write(stage, id, &slice);
                 }
                 passed(Step::ChangeGenerationsDropped);
                 Ok(())
@@ -326,6 +333,7 @@ impl Inner {
     /// Finished reprocessings with figures from before, the oldest first.
     pub(super) fn generations(&self) -> Result<Vec<Generation>, LedgerError> {
         let catalog = self.lock_whole()?;
+        catalog.holes.check(Table::Reprocessings)?;
         let reading = self.reading(&catalog);
         let mut generations = Vec::new();
         for id in ids(reading) {

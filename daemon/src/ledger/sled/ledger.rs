@@ -1,7 +1,9 @@
 //! The contract, kept.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -16,13 +18,13 @@ use super::opening::{OpenError, SledOptions};
 use super::pruning::Pruner;
 use super::push::{self, Newcomers};
 use super::query::Reading;
-use super::queue::{Company, GroupError, Queue, Stage};
+use super::queue::{Company, GroupError, Queue, Stage, Written};
 use super::readers::{Presence, Readers};
 use super::reprocessing::Keeps;
-use super::seal::Seals;
+use super::seal::{Group, News, Seals};
 use super::slice::Slice;
 use super::space::{Share, Space, WRITTEN_PER_BYTE};
-use super::store::{Store, Table, store_error};
+use super::store::{Store, Table, Write, store_error};
 use super::summary::Need;
 use super::texts::Texts;
 use super::{
@@ -32,22 +34,16 @@ use super::{
 use crate::fault::{Step, passed};
 use crate::ledger::{
     Ailment, BackupPlan, BackupRead, CollectorMapping, CommitOutcome, CompactionStep, Completeness,
-    CompletenessQuery, Cursors, DifferencePage, DifferenceQuery, Enabled, Failure, Finding,
-    Generation, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing, NewScope,
+    CompletenessQuery, Cursors, DifferencePage, DifferenceQuery, Enabled, Failure, Generation,
+    KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewReprocessing, NewScope,
     OpenReprocessings, PageOf, Push, PushOutcome, RatedSlice, Reprocessing, Reset, ResetOutcome,
     Retained, Retention, RowsGroup, RowsPage, RowsQuery, Scope, ScopeChange, SummaryGroup,
     SummaryPage, SummaryQuery, VerifyStep, Visited,
 };
+use crate::usage::{MetricId, ScopeId};
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
-
-use crate::usage::{MetricId, ScopeId};
-
-/// Looks at the records of a ledger that cannot be opened because some of them are damaged.
-pub fn check_records(path: &Path, options: SledOptions) -> Result<Vec<Finding>, OpenError> {
-    let store = Store::open_to_look(path, options)?;
-    Ok(verify::check_all_records(&store)?)
-}
+use tracing::error;
 
 /// A [`Ledger`] in a folder.
 #[derive(Debug)]
@@ -96,7 +92,8 @@ impl SledLedger {
     }
 
     /// Opens the ledger that is in a folder, for whoever only looks: none is begun there, and none
-    /// of an older format is raised.
+    /// of an older format is raised. What every start does is done all the same: leftovers are
+    /// deleted, the header is written, and that all was found whole.
     pub fn open_as_it_is(path: &Path, options: SledOptions) -> Result<SledLedger, OpenError> {
         let store = Store::open_as_it_is(path, options)?;
         if !Seals::are_made(&store)? {
@@ -106,7 +103,11 @@ impl SledLedger {
         SledLedger::over(store, path, options)
     }
 
-    fn over(store: Store, path: &Path, options: SledOptions) -> Result<SledLedger, OpenError> {
+    pub(super) fn over(
+        store: Store,
+        path: &Path,
+        options: SledOptions,
+    ) -> Result<SledLedger, OpenError> {
         let folder_error = |source| OpenError::folder(path, source);
         let data = DataFiles::open(path).map_err(folder_error)?;
         let marks = Marks::open(path).map_err(folder_error)?;
@@ -176,6 +177,25 @@ impl SledLedger {
             let deliveries = changes.into_iter().map(|change| change(&mut stage)).collect();
             (deliveries, self.inner.write(stage, &before))
         })
+    }
+}
+
+impl SledLedger {
+    /// Nothing is answered any more of what is not what was written, nor deleted; and the next
+    /// start compares it again.
+    pub(super) fn hold(&self, group: Group) {
+        if !self.inner.store.add_broken(&group) {
+            return;
+        }
+        self.inner.version.fetch_add(1, Ordering::Release);
+        let suspect = move |stage: &mut Stage| {
+            stage.suspects.push(group);
+            Ok(())
+        };
+        if let Err(error) = self.change(suspect) {
+            let error: &(dyn Error + 'static) = &error;
+            error!(error, "What is damaged could not be noted: the next start may not tell it.");
+        }
     }
 }
 
@@ -280,7 +300,7 @@ impl Inner {
     }
 
     /// Makes a group durable, then visible.
-    fn write(&self, mut stage: Stage, before: &Catalog) -> Result<(), GroupError> {
+    fn write(&self, mut stage: Stage, before: &Catalog) -> Result<Written, GroupError> {
         commit::write_counters(&mut stage, before);
         if let Some(write) = stage.journaled.iter().find(|write| !write.fits()) {
             let text = format!("a record of {} bytes is too long to be stored", write.value_size());
@@ -295,19 +315,22 @@ impl Inner {
         written.map_err(|error| GroupError::Undone(store_error(error)))?;
         let new_texts = self.texts.take_new();
         stage.journaled.extend(new_texts.journaled.iter().cloned());
-        if stage.journaled.is_empty() && new_texts.early.is_empty() {
-            return Ok(());
+        if stage.journaled.is_empty() && new_texts.early.is_empty() && stage.suspects.is_empty() {
+            return Ok(Written::InItsPlaces);
         }
         let writes = &mut stage.journaled;
-        let news = (&new_texts.counts[..], stage.states_are_mended);
+        let news = News {
+            texts: &new_texts.counts,
+            states_are_mended: stage.states_are_mended,
+            suspects: &stage.suspects,
+        };
         let pending = match self.seals.extend(&self.store, writes, news) {
             Ok(pending) => pending,
             // What was to be replaced cannot be read: nothing was written yet.
-            Err(error @ LedgerError::Damaged { .. }) => {
+            Err(error) => {
                 self.texts.put_back(new_texts);
                 return Err(GroupError::Undone(error));
             }
-            Err(error) => return Err(error.into()),
         };
         self.store.write_early(&new_texts.early)?;
         self.store.journal(&stage.journaled)?;
@@ -317,14 +340,31 @@ impl Inner {
         self.seals.settle(pending);
         self.is_torn.store(true, Ordering::Release);
         self.changed.note(stage.journaled.iter().chain(&new_texts.early));
-        self.store.apply(&stage.journaled)?;
-        passed(Step::GroupApplied);
-        self.is_torn.store(false, Ordering::Release);
+        let written = self.put_in_places(&stage.journaled);
+        self.is_torn.store(written == Written::InTheJournal, Ordering::Release);
+        // What stands in memory is the new state wholly, and all that is read until the ledger is
+        // open again if sled's is not.
         *catalog = Arc::new(stage.catalog);
         self.current.store(Arc::clone(&catalog));
         self.version.fetch_add(1, Ordering::Release);
         passed(Step::GroupShown);
-        Ok(())
+        Ok(written)
+    }
+
+    /// Of a group that is durable: sled may fail, or panic, and it is in the ledger all the same.
+    fn put_in_places(&self, journaled: &[Write]) -> Written {
+        let applied = catch_unwind(AssertUnwindSafe(|| self.store.apply(journaled)));
+        let error: Box<dyn Error + Send + Sync> = match applied {
+            Ok(Ok(())) => {
+                passed(Step::GroupApplied);
+                return Written::InItsPlaces;
+            }
+            Ok(Err(error)) => error.into(),
+            Err(_) => "sled has panicked".into(),
+        };
+        let error: &(dyn Error + 'static) = &*error;
+        error!(error, "A change is durable, but not in its place; the ledger is opened again.");
+        Written::InTheJournal
     }
 }
 
@@ -390,10 +430,8 @@ impl Ledger for SledLedger {
 
     fn cursors(&self) -> Result<Cursors, LedgerError> {
         // By other rules, or for other scopes, nothing is to be rated.
-        seal::check_lost_of(
-            &self.inner.store,
-            &[Table::Scopes, Table::Metrics, Table::Kv, Table::States],
-        )?;
+        self.check_rules()?;
+        seal::check_lost_of(&self.inner.store, &[Table::Scopes, Table::Metrics])?;
         scopes::cursors(&self.inner.catalog())
     }
 
@@ -404,10 +442,7 @@ impl Ledger for SledLedger {
         let inner = Arc::clone(&self.inner);
         let catalog = Catalog::clone(&inner.catalog());
         let mut slices = commit::prepare(inner.writing(), catalog, slices)?;
-        self.change(move |stage| {
-            let stage = |slice| commit::stage(inner.writing(), stage, slice);
-            slices.iter_mut().map(stage).collect()
-        })
+        self.change(move |stage| commit::stage(inner.writing(), stage, &mut slices))
     }
 
     fn push(&self, push: Push) -> Result<PushOutcome, LedgerError> {
@@ -632,6 +667,10 @@ impl Ledger for SledLedger {
         self.change(move |stage| kv::apply(stage, &instance, &edit))
     }
 
+    fn check_rules(&self) -> Result<(), LedgerError> {
+        seal::check_lost_of(&self.inner.store, &[Table::Kv, Table::States])
+    }
+
     fn takes_changes(&self) -> Result<(), LedgerError> {
         if self.queue.is_stopped() {
             return Err(LedgerError::Stopped);
@@ -688,6 +727,7 @@ impl Ledger for SledLedger {
             bytes_on_disk: self.inner.store.size_on_disk()? + data_size,
             rows: catalog.counters.rows,
             bytes_free: self.inner.space.free(),
+            is_witnessed: self.inner.marks.are_written(),
         })
     }
 }

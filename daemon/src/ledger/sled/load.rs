@@ -45,8 +45,8 @@ pub(super) fn load(store: &Store, data: &DataFiles) -> Result<(Catalog, Vec<Stri
     let highest = data.highest_number().map_err(store_error)?;
     let after_highest = highest.map_or(0, |number| number.saturating_add(1));
     catalog.next_file = catalog.next_file.max(after_highest);
-    if holes.check(Table::Files).is_err() {
-        // Where their ends are is not known for sure.
+    if holes.check(Table::Files).is_err() || !store.lost().is_empty() {
+        // Where their ends are is not known for sure; behind them may be rows that were lost.
         catalog.first_file = catalog.next_file;
     }
     if let Err(error) = sums::load(store, &mut catalog) {

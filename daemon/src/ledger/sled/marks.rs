@@ -16,12 +16,15 @@
 //! A mark is written after its change is durable and before it is acknowledged, and is never ahead
 //! of the ledger. It is not synced with each change: a power cut may take the marks of the last
 //! half minute, which hides a loss only if the log loses something in that moment too. A mark that
-//! cannot be written does not fail the change.
+//! cannot be written does not fail the change; it is logged, and told by a gauge.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tracing::error;
 
 use super::seal::Lost;
 use super::slice::SliceKey;
@@ -90,6 +93,7 @@ pub(super) struct Marks {
     file: File,
     /// As they were at the start.
     found: Vec<Mark>,
+    has_failed: AtomicBool,
 }
 
 impl Marks {
@@ -114,14 +118,25 @@ impl Marks {
         let found = std::fs::read(&path)?.chunks(SLOT_SIZE).filter_map(Mark::decode).collect();
         // What was found is what a later start will find.
         file.sync_data()?;
-        Ok(Marks { file, found })
+        Ok(Marks { file, found, has_failed: AtomicBool::new(false) })
     }
 
     pub(super) fn put(&self, mark: Mark) {
         let slot = usize::try_from(mark.change % SLOTS as u64).expect("there are few slots");
         let offset = (slot * SLOT_SIZE) as u64;
         // It is a witness only: the change is durable without it.
-        let _ = self.file.write_all_at(&mark.encode(), offset);
+        let written = self.file.write_all_at(&mark.encode(), offset);
+        let had_failed = self.has_failed.swap(written.is_err(), Ordering::Relaxed);
+        if let Err(error) = written
+            && !had_failed
+        {
+            error!(%error, "A loss of the last changes is not noticed: no marks are written.");
+        }
+    }
+
+    /// Whether the last one was.
+    pub(super) fn are_written(&self) -> bool {
+        !self.has_failed.load(Ordering::Relaxed)
     }
 
     /// The last change that was acknowledged, as far as is known.
@@ -149,6 +164,20 @@ impl Marks {
 mod tests {
     use super::*;
     use crate::ledger::sled::slice::time_bytes;
+
+    #[test]
+    fn marks_that_cannot_be_written_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let marks = Marks::open(folder.path()).unwrap();
+        marks.put(Mark::of(1, &[]));
+        assert!(marks.are_written());
+        let read_only = File::open(folder.path().join(FILE_NAME)).unwrap();
+        let marks = Marks { file: read_only, ..marks };
+
+        marks.put(Mark::of(2, &[]));
+
+        assert!(!marks.are_written());
+    }
 
     #[test]
     fn what_was_acknowledged_is_known_and_a_damaged_mark_is_left_out() {

@@ -24,9 +24,9 @@
 //! ever see what is durable. Before step 1 the group asks whether there is room (`space`). After
 //! step 1 has failed, on a full disk for example, the ledger is what it was; after a failed write
 //! of sled no further change is taken until the ledger is opened again
-//! ([`ReopeningLedger`](super::ReopeningLedger)), and if it was one of step 6, nothing that
-//! stands in sled is read: no query, no backup and no `verify`. A record that a group replaces is
-//! read before step 2; if it is damaged, that group alone fails.
+//! ([`ReopeningLedger`](super::ReopeningLedger)), and if it was one of step 6, the group is in the
+//! ledger and told so, and nothing that stands in sled is read: no query, no backup and no
+//! `verify`. A record that a group replaces is read before step 2; if it cannot be, that group alone fails.
 //!
 //! # What was found out about sled 0.34.7
 //!
@@ -117,6 +117,7 @@
 //! files                                   see `data`
 //! sums                                    see `sums`
 //! seals; in meta "root" and "lost/"       see `seal`; beside sled: see `marks`
+//! meta     "stale sums"                   frame('y',1), if sums are not to be read (`sums`)
 //! texts                                   see `texts`
 //! chains   chain:u32be                    frame('H',3) ( 0 | 1 scope_key:text )
 //!                                         { module:text revision:uint library:text config:text }
@@ -224,7 +225,7 @@ mod verify_records;
 
 pub use accepting::{Accepted, accept};
 pub use backup::{RestoreError, restore_records};
-pub use ledger::{SledLedger, check_records};
+pub use ledger::SledLedger;
 pub use opening::{OpenError, SledOpener, SledOptions, is_disk_full};
 
 /// Version of the stored format; a ledger with a newer one is not opened.

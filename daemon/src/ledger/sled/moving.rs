@@ -85,8 +85,11 @@ impl SledLedger {
         }
         self.change_with(Company::Alone, move |stage: &mut Stage| {
             stage.share = Share::Half;
-            for (record, extent) in moves {
-                inner.give_new_place(stage, record, extent)?;
+            // All that may fail comes before the first change.
+            let is_as_it_was = |(record, _): &(Record, Vec<u8>)| inner.is_as_it_was(record);
+            let as_they_were = moves.iter().map(is_as_it_was).collect::<Result<Vec<_>, _>>()?;
+            for ((record, extent), _) in moves.into_iter().zip(as_they_were).filter(|(_, is)| *is) {
+                give_new_place(stage, record, extent);
             }
             passed(Step::ChangeMoved);
             Ok(())
@@ -175,24 +178,19 @@ impl Inner {
         Ok(extent)
     }
 
-    /// Unless the record has changed.
-    fn give_new_place(
-        &self,
-        stage: &mut Stage,
-        record: Record,
-        extent: Vec<u8>,
-    ) -> Result<(), LedgerError> {
-        let Record { table, key, bytes, mut slice } = record;
-        if self.store.get(table, &key)?.as_deref() != Some(bytes.as_slice()) {
-            return Ok(());
-        }
-        let file = slice.data_file();
-        data::bury(stage, file, slice.extent_size());
-        data::place_outside(stage, &mut slice, extent, Some(file));
-        stage.journaled.push(Write::put(table, key.clone(), slice.encode()));
-        if table == Table::Sums {
-            sums::moved(stage, &key, slice);
-        }
-        Ok(())
+    fn is_as_it_was(&self, record: &Record) -> Result<bool, LedgerError> {
+        let now = self.store.get(record.table, &record.key)?;
+        Ok(now.as_deref() == Some(record.bytes.as_slice()))
+    }
+}
+
+fn give_new_place(stage: &mut Stage, record: Record, extent: Vec<u8>) {
+    let Record { table, key, mut slice, .. } = record;
+    let file = slice.data_file();
+    data::bury(stage, file, slice.extent_size());
+    data::place_outside(stage, &mut slice, extent, Some(file));
+    stage.journaled.push(Write::put(table, key.clone(), slice.encode()));
+    if table == Table::Sums {
+        sums::moved(stage, &key, slice);
     }
 }

@@ -130,10 +130,13 @@ pub fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
 /// Opens the ledger of a folder, as often as it has to be.
 #[derive(Debug)]
 pub struct SledOpener {
+    /// The ledger's folder; made when it is missing.
     pub path: PathBuf,
     pub options: SledOptions,
 }
 
+/// A start removes what a kill has left of it.
+pub(super) const PROBE_NAME: &str = "probe";
 /// What is written to find out whether something can be.
 const PROBE_SIZE: usize = 64 << 10;
 
@@ -159,7 +162,7 @@ impl Opener for SledOpener {
         space.check(0, Share::All).map_err(io::Error::other)?;
         // What is closed must have room to be opened again.
         space.check_to_open().map_err(io::Error::other)?;
-        let probe = self.path.join("probe");
+        let probe = self.path.join(PROBE_NAME);
         let mut file = File::create(&probe)?;
         let written = file.write_all(&vec![0xA5; PROBE_SIZE]).and_then(|()| file.sync_all());
         let removed = fs::remove_file(&probe);

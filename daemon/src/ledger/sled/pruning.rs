@@ -1,8 +1,8 @@
 //! Forgets what is kept beside the figures, and only for a time: keys of pushes, finished
 //! reprocessings, rules that no row needs any more.
 //!
-//! Once a day everything is looked at, some records at a time; what is beyond its limit goes in
-//! short changes:
+//! Once a day, by the time that it is told, everything is looked at, some records at a time; what
+//! is beyond its limit goes in short changes:
 //!
 //! - *keys of pushes*, by age. A push that is repeated later is stored once more.
 //! - *finished reprocessings*, the oldest first. One of which figures from before are kept stays

@@ -11,7 +11,7 @@ use super::catalog::{Catalog, ChainEntry, ScopeNumber};
 use super::codec::Damage;
 use super::data::DataFiles;
 use super::rollup::{RollupColumns, RollupEntry, decode_scopes_with_rows};
-use super::slice::{Part, Slice, time_bytes};
+use super::slice::{Part, Slice, SliceKey, time_bytes};
 use super::store::{Store, Table, damaged, store_error};
 use super::texts::Texts;
 use crate::ledger::{DamagedRows, Filters, LedgerError};
@@ -56,10 +56,12 @@ impl<'a> Reading<'a> {
         filters: &Filters,
         damaged: &mut Vec<DamagedRows>,
     ) -> Result<Vec<Slice>, LedgerError> {
+        let selection = Selection::new(self.catalog, filters)?;
         let mut slices = Vec::new();
-        for slice in self.slices_from(begin, end) {
+        for (metric, slice) in self.slices_with_metrics(first_second(begin), first_second(end)) {
             match slice {
                 Ok(slice) => slices.push(slice),
+                Err(LedgerError::Damaged { .. }) if !self.may_take(&selection, metric) => {}
                 Err(LedgerError::Damaged { place, detail }) => {
                     damaged.push(DamagedRows { place, detail, rows: 0 });
                 }
@@ -100,6 +102,15 @@ impl<'a> Reading<'a> {
         begin_secs: i64,
         end_secs: i64,
     ) -> impl Iterator<Item = Result<Slice, LedgerError>> + use<'a> {
+        self.slices_with_metrics(begin_secs, end_secs).map(|(_, slice)| slice)
+    }
+
+    /// With the metric of each, as far as its key says it.
+    fn slices_with_metrics(
+        self,
+        begin_secs: i64,
+        end_secs: i64,
+    ) -> impl Iterator<Item = (Option<u32>, Result<Slice, LedgerError>)> + use<'a> {
         let range = time_bytes(begin_secs).to_vec()..time_bytes(end_secs).to_vec();
         let broken = self.store.broken_month(begin_secs, end_secs);
         let broken = broken.map(|group| Err(group.damage()));
@@ -107,16 +118,29 @@ impl<'a> Reading<'a> {
         let broken = lost.or(broken);
         let is_read = begin_secs < end_secs && broken.is_none();
         let entries = is_read.then(|| self.store.range(Table::Slices, range));
-        let slices = entries.into_iter().flatten().map(move |entry| {
-            let (key, value) = entry?;
-            self.slice(&key, &value)
+        let slices = entries.into_iter().flatten().map(move |entry| match entry {
+            Ok((key, value)) => {
+                let metric = SliceKey::read(&key).ok().map(|key| key.metric);
+                (metric, self.slice(&key, &value))
+            }
+            Err(error) => (None, Err(error)),
         });
-        broken.into_iter().chain(slices)
+        broken.into_iter().map(|error| (None, error)).chain(slices)
+    }
+
+    /// Whether rows of a metric may be wanted; `None` = nobody knows which it is.
+    fn may_take(self, selection: &Selection<'_>, metric: Option<u32>) -> bool {
+        let Some(metric) = metric.filter(|metric| self.catalog.check_metric(*metric).is_ok())
+        else {
+            return true;
+        };
+        let metric = self.catalog.metrics.get(metric as usize);
+        metric.is_none_or(|metric| selection.takes_type(&metric.alt_name))
     }
 
     /// From a slice's key and record.
     pub(super) fn slice(self, key: &[u8], record: &[u8]) -> Result<Slice, LedgerError> {
-        let place = || match super::slice::SliceKey::read(key) {
+        let place = || match SliceKey::read(key) {
             Ok(key) => self.place_of_metric(key.begin_secs, key.metric),
             Err(_) => "a slice".to_owned(),
         };
@@ -335,8 +359,12 @@ impl<'a> Selection<'a> {
         })
     }
 
+    fn takes_type(&self, metric_type: &str) -> bool {
+        self.types.as_ref().is_none_or(|types| types.contains(metric_type))
+    }
+
     pub(super) fn takes_slice(&self, metric_type: &str, period: Period) -> bool {
-        if self.types.as_ref().is_some_and(|types| !types.contains(metric_type)) {
+        if !self.takes_type(metric_type) {
             return false;
         }
         if self.calendar.is_empty() {

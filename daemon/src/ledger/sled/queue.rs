@@ -8,7 +8,8 @@
 //!
 //! After a failed write of sled the disk's content is unknown: no further change is taken. One of
 //! the data files that failed has changed nothing, and neither has a group that was to replace a
-//! record that cannot be read.
+//! record that cannot be read. A group that is durable and does not get to its places is told as
+//! what it is, done; it gets there when the ledger is opened again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::catalog::Catalog;
 use super::data::{Extent, FileId};
+use super::seal::Group;
 use super::space::Share;
 use super::store::Write;
 use crate::fault::{Step, passed};
@@ -35,6 +37,8 @@ pub(super) struct Stage {
     pub(super) share: Share,
     /// Whether the last damaged state was said anew: from now on their seal is what is there.
     pub(super) states_are_mended: bool,
+    /// Found to be broken; the next start is to compare them.
+    pub(super) suspects: Vec<Group>,
 }
 
 /// With whom a change is made durable.
@@ -57,10 +61,11 @@ pub(super) enum GroupError {
     Unknown(LedgerError),
 }
 
-impl GroupError {
-    fn into_inner(self) -> LedgerError {
-        match self {
-            GroupError::Undone(error) | GroupError::Unknown(error) => error,
+impl From<GroupError> for GroupFailure {
+    fn from(error: GroupError) -> GroupFailure {
+        match error {
+            GroupError::Undone(error) => GroupFailure::Undone(Arc::new(error)),
+            GroupError::Unknown(error) => GroupFailure::Unknown(Arc::new(error)),
         }
     }
 }
@@ -71,14 +76,31 @@ impl From<LedgerError> for GroupError {
     }
 }
 
-/// Why a group did not become durable; everybody in it is told.
+/// A group that is durable: nobody may be told otherwise, or he would ask for it twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    InItsPlaces,
+    /// Not wholly: no further change is taken.
+    InTheJournal,
+}
+
+/// Why a group did not become durable, or is not known to be; everybody in it is told.
 #[derive(Debug, Clone)]
-pub(super) struct GroupFailure(Arc<LedgerError>);
+pub(super) enum GroupFailure {
+    Undone(Arc<LedgerError>),
+    Unknown(Arc<LedgerError>),
+}
 
 impl GroupFailure {
+    fn cause(&self) -> &Arc<LedgerError> {
+        match self {
+            GroupFailure::Undone(error) | GroupFailure::Unknown(error) => error,
+        }
+    }
+
     /// For each of those who wait.
     fn error(self) -> LedgerError {
-        match &*self.0 {
+        match &**self.cause() {
             LedgerError::DiskFull { free_mib, reserve_mib } => {
                 LedgerError::DiskFull { free_mib: *free_mib, reserve_mib: *reserve_mib }
             }
@@ -92,13 +114,16 @@ impl GroupFailure {
 
 impl fmt::Display for GroupFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a change could not be made durable")
+        f.write_str(match self {
+            GroupFailure::Undone(_) => "a change could not be made",
+            GroupFailure::Unknown(_) => "a change is not known to be durable",
+        })
     }
 }
 
 impl std::error::Error for GroupFailure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(self.0.as_ref())
+        Some(self.cause().as_ref())
     }
 }
 
@@ -128,7 +153,7 @@ impl Queue {
         &self,
         company: Company,
         change: impl FnOnce(&mut Stage) -> Result<T, LedgerError> + Send + 'static,
-        write: impl Fn(Vec<Change>) -> (Vec<Deliver>, Result<(), GroupError>),
+        write: impl Fn(Vec<Change>) -> (Vec<Deliver>, Result<Written, GroupError>),
     ) -> Result<T, LedgerError> {
         let outcome = Arc::new(Mutex::new(None));
         let change = boxed(change, Arc::clone(&outcome));
@@ -159,13 +184,14 @@ impl Queue {
     fn lead(
         &self,
         group: Vec<Change>,
-        write: &impl Fn(Vec<Change>) -> (Vec<Deliver>, Result<(), GroupError>),
+        write: &impl Fn(Vec<Change>) -> (Vec<Deliver>, Result<Written, GroupError>),
     ) {
         // A panic in here leaves the disk in an unknown state, like a failed write.
         let mut leadership = Leadership { queue: self, is_stopped: true };
         let (deliveries, written) = write(group);
-        leadership.is_stopped = matches!(written, Err(GroupError::Unknown(_)));
-        let failure = written.err().map(|error| GroupFailure(Arc::new(error.into_inner())));
+        leadership.is_stopped =
+            matches!(written, Err(GroupError::Unknown(_)) | Ok(Written::InTheJournal));
+        let failure = written.err().map(GroupFailure::from);
         for deliver in deliveries {
             deliver(failure.clone());
         }

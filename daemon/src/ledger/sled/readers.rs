@@ -1,8 +1,7 @@
 //! Who reads at present, so that nothing is deleted that a reader may still come to.
 //!
 //! A reader lists slices and then reads their parts without a lock. What it listed may go out of
-//! sight meanwhile (`removed`), but it stays in its place until everybody who began before has
-//! ended.
+//! sight meanwhile, but its data file stays until everybody who began before has ended.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -19,9 +19,11 @@
 //!
 //! `change` counts the groups of changes that became durable (`queue`); a seal has that of its last
 //! change. A sum is that of the hashes of its records, modulo 2^128: the first half of the SHA-256
-//! of `table:u8 size:u32le(key) key value`. The root has the sum of the seals; those that changed
-//! after `checked` are compared with their records at a start, all of them by `verify`. In `meta`
-//! only the counters are sealed. Of texts, which are written before the change that names them, the
+//! of `table:u8 size:u32le(key) key value`. The root has the sum of the seals. Those that changed
+//! after `checked`, and those of the small tables that a start reads anyway, are compared with
+//! their records at a start, all of them by `verify`; what that finds broken is sealed anew with
+//! the sum that it should have, so that the next start compares it, too. In `meta` only the
+//! counters are sealed. Of texts, which are written before the change that names them, the
 //! sum is how many a dictionary has at least.
 //!
 //! A group that a start reads into memory and finds to be off, or a record of it to be damaged,
@@ -47,13 +49,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::COUNTERS_KEY;
 use super::codec::{Damage, Kind, Reader, Writer};
-use super::data::Month;
+use super::data::{FileId, Month};
 use super::holes::Holes;
 use super::marks::{Mark, Marks};
 use super::off::Off;
 use super::slice::{SliceKey, time_bytes};
 use super::store::{Store, Table, Write, damaged};
-use super::{texts, verify};
+use super::{states, texts, verify};
 use crate::ledger::LedgerError;
 
 const SEAL: Kind = Kind(b'Z', 1);
@@ -62,8 +64,8 @@ const ROOT: Kind = Kind(b'A', 1);
 const LOST: Kind = Kind(b'G', 1);
 const ROOT_KEY: &[u8] = b"root";
 const LOST_PREFIX: &[u8] = b"lost/";
-/// So often a group is looked at while changes come, before they have to wait for it.
-const LOOKS: usize = 4;
+/// So many records are added up while changes wait.
+const STEP_RECORDS: usize = if cfg!(test) { 100 } else { 4096 };
 
 /// Which records have a sum together: the key of their seal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,35 +103,67 @@ impl Group {
         &self.0
     }
 
-    /// The first group with a record behind one. Records are not read but for their keys.
-    fn found_after(store: &Store, after: Option<&Group>) -> Result<Option<Group>, LedgerError> {
-        let first = after.and_then(|after| after.0.first().copied()).unwrap_or(0);
-        let is_sealed = |table: &Table| {
+    /// Tables whose records make groups.
+    fn tables() -> impl Iterator<Item = Table> {
+        Table::all().filter(|table| {
             !matches!(table, Table::Rollups | Table::Blocks | Table::Removed)
                 && !matches!(table, Table::Texts | Table::Seals)
-        };
-        for table in (first..).map_while(Table::from_number).filter(is_sealed) {
+        })
+    }
+
+    /// The first group with a record behind one. Records are not read but for their keys.
+    fn found_after(store: &Store, after: Option<&Group>) -> Result<Option<Group>, LedgerError> {
+        // A damaged seal may be of a table that there is not.
+        let first = after.and_then(|after| after.0.first().copied()).unwrap_or(0);
+        for table in Group::tables().filter(|table| *table as u8 >= first) {
             let after = after.filter(|after| after.table() == Some(table));
-            let from = match after {
-                None => Vec::new(),
-                Some(after) if after.month().is_some() => {
-                    let end_secs = after.month().map_or(i64::MAX, Month::end_secs);
-                    time_bytes(end_secs).to_vec()
-                }
-                // An instance's keys have a 0 behind its name.
-                Some(after) if table == Table::Kv => [&after.0[1..], &[1]].concat(),
-                Some(_) => continue,
-            };
-            for entry in store.range_as_it_is(table, from..) {
-                let key = entry?.0;
-                // A key that is not understood stands among those of other groups.
-                let is_behind = |group: &Group| after.is_none_or(|after| group > after);
-                if let Some(group) = Group::of(table, &key).filter(is_behind) {
-                    return Ok(Some(group));
-                }
+            if let Some(group) = Group::found_in(store, table, after)? {
+                return Ok(Some(group));
             }
         }
         Ok(None)
+    }
+
+    /// The same of a table.
+    fn found_in(
+        store: &Store,
+        table: Table,
+        after: Option<&Group>,
+    ) -> Result<Option<Group>, LedgerError> {
+        let from = match after {
+            None => Vec::new(),
+            Some(after) if after.month().is_some() => {
+                let end_secs = after.month().map_or(i64::MAX, Month::end_secs);
+                time_bytes(end_secs).to_vec()
+            }
+            // An instance's keys have a 0 behind its name.
+            Some(after) if table == Table::Kv => [&after.0[1..], &[1]].concat(),
+            Some(_) => return Ok(None),
+        };
+        for entry in store.range_as_it_is(table, from..) {
+            let key = entry?.0;
+            // A key that is not understood stands among those of other groups.
+            let is_behind = |group: &Group| after.is_none_or(|after| group > after);
+            if let Some(group) = Group::of(table, &key).filter(is_behind) {
+                return Ok(Some(group));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All groups of a table, a torn page of which hides some, as far as others know of them.
+    fn known_elsewhere(store: &Store, table: Table) -> Vec<Group> {
+        let of_file = |key: &[u8]| Some(Group::of_month(FileId::from_key(key)?.month));
+        let of_state = |key: &[u8]| {
+            let instance = key.strip_prefix(states::KV_PREFIX)?;
+            Some(Group([&[Table::Kv as u8], instance].concat()))
+        };
+        let keys = |table| store.range_as_it_is(table, ..).filter_map(|entry| Some(entry.ok()?.0));
+        match table {
+            Table::Slices => keys(Table::Files).filter_map(|key| of_file(&key)).collect(),
+            Table::Kv => keys(Table::States).filter_map(|key| of_state(&key)).collect(),
+            _ => vec![Group(vec![table as u8])],
+        }
     }
 
     fn of_dictionary(dictionary: u32) -> Group {
@@ -154,6 +188,18 @@ impl Group {
             return None;
         }
         Some(u32::from_be_bytes(self.0[1..].try_into().ok()?))
+    }
+
+    /// Where its records stand, and perhaps others between them.
+    fn range(&self) -> (Vec<u8>, Bound<Vec<u8>>) {
+        if let Some(month) = self.month() {
+            let end = time_bytes(month.end_secs()).to_vec();
+            return (time_bytes(month.begin_secs()).to_vec(), Bound::Excluded(end));
+        }
+        let prefix = self.0.get(1..).unwrap_or_default();
+        let end = [prefix, &[0xFF; 1]].concat();
+        let is_all = prefix.is_empty();
+        (prefix.to_vec(), if is_all { Bound::Unbounded } else { Bound::Excluded(end) })
     }
 
     /// For an error.
@@ -295,7 +341,7 @@ impl Lost {
     }
 
     pub(super) fn damage(&self) -> LedgerError {
-        let place = "the end of the log".to_owned();
+        let place = "the log".to_owned();
         LedgerError::Damaged { place, detail: verify::text_of_lost(self) }
     }
 
@@ -375,10 +421,22 @@ pub(super) fn check_lost_of(store: &Store, tables: &[Table]) -> Result<(), Ledge
 #[derive(Debug, Default)]
 pub(super) struct Seals(Mutex<State>);
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct State {
     seals: BTreeMap<Group, Seal>,
     root: Root,
+    additions: Vec<Addition>,
+}
+
+/// A group that is added up while changes come.
+#[derive(Debug)]
+struct Addition {
+    id: u64,
+    group: Group,
+    /// The last key that was reached.
+    last: Vec<u8>,
+    /// What the records up to there add up to now.
+    sum: u128,
 }
 
 impl State {
@@ -431,10 +489,22 @@ impl State {
     }
 }
 
+/// What a group of changes says beside its writes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct News<'a> {
+    /// How many texts dictionaries have now.
+    pub(super) texts: &'a [(u32, u32)],
+    /// See [`Stage`](super::queue::Stage).
+    pub(super) states_are_mended: bool,
+    pub(super) suspects: &'a [Group],
+}
+
 /// What the seals will be when a group of changes is durable.
 #[derive(Debug)]
 pub(super) struct Pending {
     changed: Vec<(Group, Option<Seal>)>,
+    /// By how much the sum of a group differs with each key.
+    differences: Vec<(Group, Vec<u8>, u128)>,
     root: Root,
     pub(super) mark: Mark,
 }
@@ -445,12 +515,12 @@ impl Seals {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the seals of what a group is about to write. `texts` = how many a dictionary has.
+    /// Adds the seals of what a group is about to write.
     pub(super) fn extend(
         &self,
         store: &Store,
         writes: &mut Vec<Write>,
-        (texts, states_are_mended): (&[(u32, u32)], bool),
+        news: News<'_>,
     ) -> Result<Pending, LedgerError> {
         let state = self.lock();
         let mut root = state.root;
@@ -459,7 +529,7 @@ impl Seals {
         for write in writes.iter() {
             last.insert((write.table as u8, &write.key), write);
         }
-        let mut differences: BTreeMap<Group, u128> = BTreeMap::new();
+        let mut differences = Vec::new();
         for write in last.into_values() {
             let Some(group) = Group::of(write.table, &write.key) else { continue };
             let old = store.get_as_it_is(write.table, &write.key)?;
@@ -467,21 +537,32 @@ impl Seals {
                 value.map_or(0, |value| hash(write.table, &write.key, value))
             };
             let difference = of(write.value.as_deref()).wrapping_sub(of(old.as_deref()));
-            let sum = differences.entry(group).or_default();
-            *sum = sum.wrapping_add(difference);
+            differences.push((group, write.key.clone(), difference));
+        }
+        let mut by_group: BTreeMap<&Group, u128> = BTreeMap::new();
+        for (group, _, difference) in &differences {
+            let sum = by_group.entry(group).or_default();
+            *sum = sum.wrapping_add(*difference);
         }
         let mut changed = Vec::new();
-        for (group, difference) in differences {
-            let (before, off) = if states_are_mended && group.table() == Some(Table::States) {
-                (sum_of(store, &group)?, None)
+        for (group, difference) in by_group {
+            let (before, off) = if news.states_are_mended && group.table() == Some(Table::States) {
+                (sum_of(store, group)?, None)
             } else {
-                state.seals.get(&group).map_or((0, None), |seal| (seal.sum, seal.off))
+                state.seals.get(group).map_or((0, None), |seal| (seal.sum, seal.off))
             };
             let sum = before.wrapping_add(difference);
             let seal = Seal { change: root.change, sum, off };
-            changed.push((group, (sum != 0 || off.is_some()).then_some(seal)));
+            changed.push((group.clone(), (sum != 0 || off.is_some()).then_some(seal)));
         }
-        for (dictionary, count) in texts {
+        for suspect in news.suspects {
+            if changed.iter().all(|(group, _)| group != suspect) {
+                let (sum, off) =
+                    state.seals.get(suspect).map_or((0, None), |seal| (seal.sum, seal.off));
+                changed.push((suspect.clone(), Some(Seal { change: root.change, sum, off })));
+            }
+        }
+        for (dictionary, count) in news.texts {
             let seal = Seal { change: root.change, sum: u128::from(*count), off: None };
             changed.push((Group::of_dictionary(*dictionary), Some(seal)));
         }
@@ -490,12 +571,19 @@ impl Seals {
             writes.push(root.replace(group, state.seals.get(group).copied(), *seal));
         }
         writes.push(root.write());
-        Ok(Pending { changed, root, mark })
+        Ok(Pending { changed, differences, root, mark })
     }
 
     /// The group is durable.
     pub(super) fn settle(&self, pending: Pending) {
         let mut state = self.lock();
+        for addition in &mut state.additions {
+            for (group, key, difference) in &pending.differences {
+                if *group == addition.group && *key <= addition.last {
+                    addition.sum = addition.sum.wrapping_add(*difference);
+                }
+            }
+        }
         for (group, seal) in pending.changed {
             match seal {
                 Some(seal) => state.seals.insert(group, seal),
@@ -529,33 +617,72 @@ impl Seals {
         Ok(sealed.into_iter().chain(found).min())
     }
 
-    /// As `is_whole`, while changes come: what comes between makes it look again, and keeps them
-    /// away when that was in vain.
+    /// As `is_whole`, while changes come: they wait for a step at a time, and what they change of
+    /// what is added up already is added as well.
     pub(super) fn is_whole_now<L>(
         &self,
         store: &Store,
         group: &Group,
         keep_changes_away: impl Fn() -> Result<L, LedgerError>,
     ) -> Result<bool, LedgerError> {
-        let seal = || {
+        if group.dictionary().is_some() {
             let _no_change = keep_changes_away()?;
-            Ok::<_, LedgerError>(self.lock().seals.get(group).copied())
-        };
-        for _ in 0..LOOKS {
-            let before = seal()?;
-            let is_whole = self.is_whole(store, group);
-            if seal()? == before {
-                return is_whole;
-            }
+            return self.is_whole(store, group);
         }
-        let _no_change = keep_changes_away()?;
-        self.is_whole(store, group)
+        let id = self.begin_addition(group);
+        let is_whole = loop {
+            match keep_changes_away().and_then(|_no_change| self.add_some(store, id)) {
+                Ok(None) => {}
+                Ok(Some(is_whole)) => break Ok(is_whole),
+                Err(error) => break Err(error),
+            }
+        };
+        self.lock().additions.retain(|addition| addition.id != id);
+        is_whole
+    }
+
+    fn begin_addition(&self, group: &Group) -> u64 {
+        let mut state = self.lock();
+        let id = state.additions.last().map_or(0, |last| last.id + 1);
+        let (last, sum) = (Vec::new(), 0);
+        state.additions.push(Addition { id, group: group.clone(), last, sum });
+        id
+    }
+
+    /// Whether the group is whole; `None` = there is more of it. No change may come in between.
+    fn add_some(&self, store: &Store, id: u64) -> Result<Option<bool>, LedgerError> {
+        let mut state = self.lock();
+        let State { seals, additions, .. } = &mut *state;
+        let addition = additions.iter_mut().find(|addition| addition.id == id);
+        let addition = addition.expect("it is there until it has ended");
+        let (sum, last) = add_up(store, &addition.group, &addition.last, STEP_RECORDS)?;
+        addition.sum = addition.sum.wrapping_add(sum);
+        if let Some(last) = last {
+            addition.last = last;
+            return Ok(None);
+        }
+        let wanted = seals.get(&addition.group).map_or(0, |seal| seal.sum);
+        Ok(Some(addition.sum == wanted))
     }
 
     /// Every group, to be compared one after the other; those without a seal too.
     pub(super) fn groups(&self, store: &Store) -> Result<Vec<Group>, LedgerError> {
         let mut groups: BTreeSet<Group> = self.lock().seals.keys().cloned().collect();
-        groups.extend(sums_of_all(store)?.into_keys());
+        for table in Group::tables() {
+            let mut last = None;
+            loop {
+                last = match Group::found_in(store, table, last.as_ref()) {
+                    Ok(found) => found,
+                    Err(LedgerError::Damaged { .. }) => {
+                        groups.extend(Group::known_elsewhere(store, table));
+                        None
+                    }
+                    Err(error) => return Err(error),
+                };
+                let Some(group) = &last else { break };
+                groups.insert(group.clone());
+            }
+        }
         Ok(groups.into_iter().collect())
     }
 
@@ -736,29 +863,31 @@ fn sealed_before(store: &Store, group: &Group) -> Result<u128, LedgerError> {
 
 /// What the records of a group add up to.
 fn sum_of(store: &Store, group: &Group) -> Result<u128, LedgerError> {
-    let Some(table) = group.table() else { return Ok(0) };
+    Ok(add_up(store, group, &[], usize::MAX)?.0)
+}
+
+/// The same of so many behind a key, and the last one's key; `None` = there are no more.
+fn add_up(
+    store: &Store,
+    group: &Group,
+    after: &[u8],
+    count_max: usize,
+) -> Result<(u128, Option<Vec<u8>>), LedgerError> {
+    let Some(table) = group.table() else { return Ok((0, None)) };
+    let (begin, end) = group.range();
+    let begin =
+        if after.is_empty() { Bound::Included(begin) } else { Bound::Excluded(after.into()) };
     let mut sum = 0_u128;
-    let mut add = |entry: Result<(sled::IVec, sled::IVec), LedgerError>| {
+    for (index, entry) in store.range_as_it_is(table, (begin, end)).enumerate() {
         let (key, value) = entry?;
         if Group::of(table, &key).as_ref() == Some(group) {
             sum = sum.wrapping_add(hash(table, &key, &value));
         }
-        Ok::<(), LedgerError>(())
-    };
-    if let Some(month) = group.month() {
-        let range = time_bytes(month.begin_secs()).to_vec()..time_bytes(month.end_secs()).to_vec();
-        store.range_as_it_is(table, range).try_for_each(&mut add)?;
-    } else {
-        let prefix = group.0.get(1..).unwrap_or_default();
-        let end = [prefix, &[0xFF; 1]].concat();
-        let is_all = prefix.is_empty();
-        let range = (
-            Bound::Included(prefix.to_vec()),
-            if is_all { Bound::Unbounded } else { Bound::Excluded(end) },
-        );
-        store.range_as_it_is(table, range).try_for_each(&mut add)?;
+        if index + 1 >= count_max {
+            return Ok((sum, Some(key.to_vec())));
+        }
     }
-    Ok(sum)
+    Ok((sum, None))
 }
 
 /// Of every sealed record.

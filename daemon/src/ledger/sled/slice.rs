@@ -51,7 +51,8 @@ const PART_SIZE_MAX: usize = 64 << 20;
 pub(super) struct SliceKey {
     pub(super) begin_secs: i64,
     pub(super) metric: MetricNumber,
-    /// Never used again.
+    /// Of the slices that are there no other one has it; after counters were counted again, one
+    /// of a slice that is gone may come again.
     pub(super) number: u64,
 }
 

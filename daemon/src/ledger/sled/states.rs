@@ -17,7 +17,7 @@ pub(super) const COLLECTOR_PREFIX: &[u8] = b"collector/";
 pub(super) const MAPPING_PREFIX: &[u8] = b"mapping/";
 const CONFIGURED_KEY: &[u8] = b"configured";
 const STANDING_KEY: &[u8] = b"standing";
-const KV_PREFIX: &[u8] = b"kv/";
+pub(super) const KV_PREFIX: &[u8] = b"kv/";
 
 /// What keys begin with.
 const PREFIXES: [&[u8]; 7] = [

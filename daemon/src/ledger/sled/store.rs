@@ -4,9 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
 
 use super::cleaner::Cleaner;
 use super::codec::{Damage, Kind, Reader, Writer};
@@ -146,7 +148,7 @@ pub(super) struct Store {
     /// The version of the format that was found; `None` = the ledger was begun now.
     pub(super) version_found: Option<u16>,
     /// Groups of records that are not what was written: nobody is given anything of them.
-    broken: OnceLock<Vec<Group>>,
+    broken: ArcSwap<Vec<Group>>,
     /// Changes that are gone, until somebody accepts that.
     lost: OnceLock<Vec<Lost>>,
     /// Why the last change was not written again, if it was not.
@@ -161,12 +163,84 @@ pub(super) struct Store {
 
 /// What a test lets fail, of a table.
 #[cfg(test)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failing {
     /// As a full disk does it.
     Writes(Table),
-    /// As a torn page does it.
-    Reads(Table),
+    /// As a torn page does it: at every access, and whoever goes through the table never gets
+    /// behind it. With the keys that the page has.
+    Page(Table, std::ops::Range<Vec<u8>>),
+    /// As a disk does it that cannot be read.
+    Disk(Table),
+}
+
+#[cfg(test)]
+impl Failing {
+    /// A table of one page, torn.
+    pub(super) fn all_of(table: Table) -> Failing {
+        Failing::Page(table, Vec::new()..vec![0xFF; 64])
+    }
+
+    fn read_error(&self, table: Table, key: &[u8]) -> Option<LedgerError> {
+        match self {
+            Failing::Page(torn, keys) if *torn == table && keys.contains(&key.to_vec()) => {
+                Some(damaged(format!("table `{}`", table.name()), Damage("as a test wants")))
+            }
+            Failing::Disk(failing) if *failing == table => {
+                Some(store_error(io::Error::from(io::ErrorKind::Other)))
+            }
+            _ => None,
+        }
+    }
+
+    fn write_error(&self, table: Table, key: &[u8]) -> Option<LedgerError> {
+        let is_torn = matches!(self, Failing::Page(..)) && self.read_error(table, key).is_some();
+        (is_torn || *self == Failing::Writes(table))
+            .then(|| store_error(io::Error::from(io::ErrorKind::StorageFull)))
+    }
+}
+
+/// Keys and values in key order, as far as they can be read: sled does not get behind an error, but
+/// gives it again for ever.
+struct Scan {
+    table: Table,
+    entries: Option<sled::Iter>,
+    #[cfg(test)]
+    failing: Option<Failing>,
+}
+
+type Entry = Result<(sled::IVec, sled::IVec), LedgerError>;
+
+impl Scan {
+    fn step(
+        &mut self,
+        step: impl FnOnce(&mut sled::Iter) -> Option<sled::Result<(sled::IVec, sled::IVec)>>,
+    ) -> Option<Entry> {
+        let entry = step(self.entries.as_mut()?)?.map_err(|error| read_error(self.table, error));
+        #[cfg(test)]
+        let entry = entry.and_then(|(key, value)| match &self.failing {
+            Some(failing) => failing.read_error(self.table, &key).map_or(Ok((key, value)), Err),
+            None => Ok((key, value)),
+        });
+        if entry.is_err() {
+            self.entries = None;
+        }
+        Some(entry)
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        self.step(sled::Iter::next)
+    }
+}
+
+impl DoubleEndedIterator for Scan {
+    fn next_back(&mut self) -> Option<Entry> {
+        self.step(sled::Iter::next_back)
+    }
 }
 
 pub(super) const HEADER: &[u8] = b"header";
@@ -213,11 +287,6 @@ impl Store {
         Ok(store)
     }
 
-    /// With the last change perhaps not in its place.
-    pub(super) fn open_to_look(path: &Path, options: SledOptions) -> Result<Store, OpenError> {
-        Store::open_to_read(path, options, Begin::Anew)
-    }
-
     fn open_to_read(path: &Path, options: SledOptions, begin: Begin) -> Result<Store, OpenError> {
         fs::create_dir_all(path).map_err(|source| OpenError::folder(path, source))?;
         let lock = files::lock(path)?;
@@ -241,7 +310,7 @@ impl Store {
             cleaner,
             journal_slot: std::sync::atomic::AtomicU8::new(0),
             version_found,
-            broken: OnceLock::new(),
+            broken: ArcSwap::default(),
             lost: OnceLock::new(),
             unreplayed: OnceLock::new(),
             unsynced: AtomicUsize::new(0),
@@ -269,8 +338,10 @@ impl Store {
         key: &[u8],
     ) -> Result<Option<sled::IVec>, LedgerError> {
         #[cfg(test)]
-        if *self.failing.lock().unwrap() == Some(Failing::Reads(table)) {
-            return Err(damaged(format!("table `{}`", table.name()), Damage("as a test wants")));
+        if let Some(failing) = &*self.failing.lock().unwrap()
+            && let Some(error) = failing.read_error(table, key)
+        {
+            return Err(error);
         }
         self.tree(table).get(key).map_err(|error| read_error(table, error))
     }
@@ -280,7 +351,7 @@ impl Store {
         &self,
         table: Table,
         range: impl RangeBounds<Vec<u8>>,
-    ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> {
+    ) -> impl DoubleEndedIterator<Item = Entry> {
         let begin = match range.start_bound() {
             Bound::Included(begin) | Bound::Excluded(begin) => begin.as_slice(),
             Bound::Unbounded => &[],
@@ -295,31 +366,28 @@ impl Store {
         &self,
         table: Table,
         range: R,
-    ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> + use<R>
-    {
-        let entries = self.tree(table).range(range);
-        #[cfg(test)]
-        let is_torn = *self.failing.lock().unwrap() == Some(Failing::Reads(table));
-        entries.map(move |entry| {
-            #[cfg(test)]
-            if is_torn {
-                return Err(damaged(table.name().to_owned(), Damage("as a test wants")));
-            }
-            entry.map_err(|error| read_error(table, error))
-        })
+    ) -> impl DoubleEndedIterator<Item = Entry> + use<R> {
+        self.scan(table, self.tree(table).range(range))
     }
 
     pub(super) fn prefix(
         &self,
         table: Table,
         prefix: &[u8],
-    ) -> impl DoubleEndedIterator<Item = Result<(sled::IVec, sled::IVec), LedgerError>> {
+    ) -> impl DoubleEndedIterator<Item = Entry> {
         let broken = self.broken_at(table, prefix).filter(|group| group.month().is_none());
-        let entries = broken.is_none().then(|| {
-            let entries = self.tree(table).scan_prefix(prefix);
-            entries.map(move |entry| entry.map_err(|error| read_error(table, error)))
-        });
+        let entries = || self.scan(table, self.tree(table).scan_prefix(prefix));
+        let entries = broken.is_none().then(entries);
         entries.into_iter().flatten().chain(broken.map(|group| Err(group.damage())))
+    }
+
+    fn scan(&self, table: Table, entries: sled::Iter) -> Scan {
+        Scan {
+            table,
+            entries: Some(entries),
+            #[cfg(test)]
+            failing: self.failing.lock().unwrap().clone(),
+        }
     }
 
     /// As damage would do it: no seal knows.
@@ -335,12 +403,21 @@ impl Store {
 
     /// From now on nothing is given of these groups.
     pub(super) fn set_broken(&self, groups: Vec<Group>) {
-        let is_first = self.broken.set(groups).is_ok();
-        debug_assert!(is_first, "a ledger is opened once");
+        self.broken.store(Arc::new(groups));
     }
 
-    pub(super) fn broken(&self) -> &[Group] {
-        self.broken.get().map(Vec::as_slice).unwrap_or_default()
+    /// Nor of this one. Whether that is new.
+    pub(super) fn add_broken(&self, group: &Group) -> bool {
+        let with_it = |groups: &Arc<Vec<Group>>| {
+            let is_other = |other: &&Group| *other != group;
+            let others = groups.iter().filter(is_other);
+            others.chain([group]).cloned().collect::<Vec<_>>()
+        };
+        !self.broken.rcu(with_it).contains(group)
+    }
+
+    pub(super) fn broken(&self) -> Arc<Vec<Group>> {
+        self.broken.load_full()
     }
 
     /// Whether a table whose records are one group is broken.
@@ -394,8 +471,9 @@ impl Store {
         Some(LedgerError::Damaged { place: "the journal".to_owned(), detail })
     }
 
-    fn broken_at(&self, table: Table, key: &[u8]) -> Option<&Group> {
-        if self.broken().is_empty() {
+    fn broken_at(&self, table: Table, key: &[u8]) -> Option<Group> {
+        let all = self.broken.load();
+        if all.is_empty() {
             return None;
         }
         let group = Group::of(table, key);
@@ -410,18 +488,18 @@ impl Store {
                 table == Table::Texts && dictionary.is_some_and(|number| key.starts_with(&number))
             }
         };
-        self.broken().iter().find(is_it)
+        all.iter().find(is_it).cloned()
     }
 
     /// A month of slices that is broken and in which something in `[begin, end)` may begin.
-    pub(super) fn broken_month(&self, begin_secs: i64, end_secs: i64) -> Option<&Group> {
+    pub(super) fn broken_month(&self, begin_secs: i64, end_secs: i64) -> Option<Group> {
         let meets = |group: &&Group| {
             let month = group.month();
             let meets =
                 |month: Month| month.begin_secs() < end_secs && begin_secs < month.end_secs();
             month.is_some_and(meets)
         };
-        self.broken().iter().find(meets)
+        self.broken.load().iter().find(meets).cloned()
     }
 
     pub(super) fn size_on_disk(&self) -> Result<u64, LedgerError> {
@@ -459,8 +537,10 @@ impl Store {
     /// Syncs before, when there would be too much that is not.
     pub(super) fn write_one(&self, write: &Write) -> Result<(), LedgerError> {
         #[cfg(test)]
-        if *self.failing.lock().unwrap() == Some(Failing::Writes(write.table)) {
-            return Err(store_error(io::Error::from(io::ErrorKind::StorageFull)));
+        if let Some(failing) = &*self.failing.lock().unwrap()
+            && let Some(error) = failing.write_error(write.table, &write.key)
+        {
+            return Err(error);
         }
         let unsynced = LOG_BYTES_PER_BYTE * write.size();
         if self.unsynced.load(Relaxed) + unsynced > SYNC_WINDOW_SIZE {
@@ -494,7 +574,8 @@ fn check_header(db: &sled::Db, path: &Path, begin: Begin) -> Result<Option<u16>,
     header.raw(HEADER_MAGIC);
     header.count(usize::from(LEDGER_VERSION));
     let header = header.seal();
-    let Some(bytes) = meta.get(HEADER).map_err(store_error)? else {
+    let found = meta.get(HEADER).map_err(|error| read_error(Table::Meta, error))?;
+    let Some(bytes) = found else {
         let has_rows = files::has_rows(path).map_err(|source| OpenError::folder(path, source))?;
         if has_rows && begin != Begin::WithRows {
             let place = format!("header of `{}`", path.display());

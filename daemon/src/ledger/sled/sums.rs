@@ -20,7 +20,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::catalog::{Catalog, MetricNumber, ScopeNumber};
-use super::codec::Damage;
+use super::codec::{Damage, Kind, Writer};
 use super::commit::Encoded;
 use super::data::{self, FileId, Month};
 use super::gather::ScopeSums;
@@ -43,6 +43,11 @@ pub(super) enum Level {
 }
 
 const DAY_SECS: i64 = 86_400;
+
+/// Says that sums are not to be believed any more, readable or not: rows have changed that they
+/// were made of, and they were not there to be forgotten.
+pub(super) const STALE_KEY: &[u8] = b"stale sums";
+const STALE: Kind = Kind(b'y', 1);
 /// Sums are made only of so many slices to a metric, on average.
 const SLICES_MIN: usize = 2;
 /// So many days are looked at in one step.
@@ -95,6 +100,9 @@ pub(super) fn key(level: Level, slice: &Slice) -> Vec<u8> {
 
 pub(super) fn load(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerError> {
     let wrong = |damage| damaged("a record of sums".to_owned(), damage);
+    if store.get_as_it_is(Table::Meta, STALE_KEY)?.is_some() {
+        return Err(wrong(Damage("rows have changed while it could not be read")));
+    }
     let mut sums: BTreeMap<(Level, i64), Vec<Slice>> = BTreeMap::new();
     for entry in store.prefix(Table::Sums, &[]) {
         let (key, record) = entry?;
@@ -110,6 +118,10 @@ pub(super) fn load(store: &Store, catalog: &mut Catalog) -> Result<(), LedgerErr
 
 /// Rows that begin then have come or gone: what was summed up with them is not true any more.
 pub(super) fn forget(stage: &mut Stage, begin_secs: i64) {
+    if stage.catalog.sums_are_off {
+        let record = Writer::framed(STALE).seal();
+        stage.journaled.push(Write::put(Table::Meta, STALE_KEY.to_vec(), record));
+    }
     for level in [Level::Day, Level::Month] {
         let key_of_sums = (level, level.around(begin_secs).0);
         if !stage.catalog.sums.contains_key(&key_of_sums) {
@@ -208,11 +220,13 @@ impl Reading<'_> {
 pub(super) struct Progress {
     level: Level,
     position_secs: i64,
+    /// Nobody comes behind a torn page; the next pass tries.
+    is_torn: bool,
 }
 
 impl Default for Progress {
     fn default() -> Progress {
-        Progress { level: Level::Day, position_secs: i64::MIN }
+        Progress { level: Level::Day, position_secs: i64::MIN, is_torn: false }
     }
 }
 
@@ -226,19 +240,21 @@ enum Found {
 impl SledLedger {
     /// How many stretches were summed up; `None` = there are none left.
     pub(super) fn sum_up_some(&self, progress: &mut Progress) -> Result<Option<u64>, LedgerError> {
-        loop {
-            match self.inner.next_stretch(progress)? {
+        while !progress.is_torn {
+            let next = self.inner.next_stretch(progress).inspect_err(|_| progress.is_torn = true);
+            match next? {
                 Found::Stretch(begin_secs, end_secs) => {
                     let is_new = self.sum_up(progress.level, begin_secs, end_secs)?;
                     return Ok(Some(u64::from(is_new)));
                 }
                 Found::NothingYet => return Ok(Some(0)),
                 Found::Nothing if progress.level == Level::Day => {
-                    *progress = Progress { level: Level::Month, position_secs: i64::MIN };
+                    *progress = Progress { level: Level::Month, ..Progress::default() };
                 }
                 Found::Nothing => return Ok(None),
             }
         }
+        Ok(None)
     }
 
     /// Whether it was worth it, and nobody was faster.

@@ -120,9 +120,14 @@ impl Texts {
             }
         }
         if holes.check(Table::States).is_err() {
-            let last = dictionaries(store)?.last().copied();
-            let next = last.map_or(0, |last| last.saturating_add(1));
-            writer.next_dictionary = writer.next_dictionary.max(next);
+            match dictionaries(store) {
+                Ok(found) => {
+                    let next = found.last().map_or(0, |last| last.saturating_add(1));
+                    writer.next_dictionary = writer.next_dictionary.max(next);
+                }
+                Err(LedgerError::Damaged { .. }) => writer.is_torn = true,
+                Err(error) => return Err(error),
+            }
         }
         Ok(Texts { writer: Mutex::new(writer), chunks: Mutex::default() })
     }
@@ -299,6 +304,10 @@ impl TextWriter {
                     Dictionary::load(store, number).map(|found| entry.insert(found))
                 }
             };
+            let loaded = loaded.and_then(|dictionary| {
+                check_end(store, number, dictionary.chunk)?;
+                Ok(dictionary)
+            });
             match loaded {
                 Ok(dictionary) if dictionary.chunk < CHUNKS_MAX => return Ok(number),
                 // What is damaged is read by nobody, and written by nobody.
@@ -311,12 +320,22 @@ impl TextWriter {
             return Err(damaged(place, Damage("a part of it cannot be read")));
         }
         let number = self.next_dictionary;
+        check_end(store, number, 0)?;
         self.next_dictionary += 1;
         let record = records::encode_numbers(&[number]);
         self.journaled.push(Write::put(Table::States, registry_key(metric, column), record));
         self.registry.insert(key, number);
         Ok(number)
     }
+}
+
+/// Whether texts can be written behind those that a dictionary has: into a torn page nothing can,
+/// and a failed write would stop all changes.
+fn check_end(store: &Store, number: u32, chunk: u32) -> Result<(), LedgerError> {
+    for chunk in [chunk, chunk.saturating_add(1)] {
+        store.get_as_it_is(Table::Texts, &chunk_key(number, chunk))?;
+    }
+    Ok(())
 }
 
 impl Dictionary {
@@ -421,7 +440,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), SledOptions::default()).unwrap();
         store.put_as_it_is(Table::States, &registry_key(0, "flavor"), b"whatever");
-        *store.failing.lock().unwrap() = Some(Failing::Reads(Table::States));
+        *store.failing.lock().unwrap() = Some(Failing::all_of(Table::States));
         let texts = Texts::load(&store, &Holes::default()).unwrap();
         *store.failing.lock().unwrap() = None;
 

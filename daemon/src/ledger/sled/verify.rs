@@ -1,6 +1,7 @@
 //! Looks at everything that is stored, step by step, and says what is damaged.
 //!
-//! What a step looks at is as of one moment; between steps the ledger goes on. In this order:
+//! What a step looks at is as of one moment; between steps the ledger goes on. What is found not to
+//! be what was written is neither answered nor deleted from then on. In this order:
 //! records by their seals, each record by its checksum, files by their headers and by who has
 //! places in them, then rows and sums: every part is read, the sums of scopes are compared with
 //! their rows, those of slices with their scopes, those of days and months with their slices, and
@@ -106,12 +107,16 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 
 /// What was found so far.
 #[derive(Debug, Default)]
-pub(super) struct Findings(Vec<Finding>);
+pub(super) struct Findings {
+    list: Vec<Finding>,
+    /// Of which nothing is to be answered any more.
+    broken: Vec<Group>,
+}
 
 impl Findings {
     pub(super) fn push(&mut self, finding: Finding) {
-        if self.0.len() < FINDINGS_MAX {
-            self.0.push(finding);
+        if self.list.len() < FINDINGS_MAX {
+            self.list.push(finding);
         }
     }
 
@@ -189,16 +194,6 @@ pub(super) fn text_of_lost(lost: &Lost) -> String {
     )
 }
 
-/// All damage of records, of a ledger that cannot be opened for it.
-pub(super) fn check_all_records(store: &Store) -> Result<Vec<Finding>, LedgerError> {
-    let mut findings = Findings::default();
-    let mut key = vec![0];
-    while let Some(next) = check_records(store, &key, &mut findings)? {
-        key = next;
-    }
-    Ok(findings.0)
-}
-
 /// From a table's number and a key on. Where to go on; `None` = that was all.
 fn check_records(
     store: &Store,
@@ -254,7 +249,10 @@ impl SledLedger {
         let bytes_total = files.values().map(|file| file.content().saturating_sub(file.dead)).sum();
         let bytes_done = next.as_ref().map_or(bytes_total, |next| next.done.min(bytes_total));
         let next = next.map(|next| next.text());
-        Ok(VerifyStep { findings: findings.0, next, bytes_done, bytes_total })
+        for group in findings.broken {
+            self.hold(group);
+        }
+        Ok(VerifyStep { findings: findings.list, next, bytes_done, bytes_total })
     }
 }
 
@@ -268,7 +266,7 @@ impl Inner {
         if position.key.is_empty() {
             for lost in seal::list_lost(&self.store)? {
                 let finding = Finding {
-                    place: "the end of the log".to_owned(),
+                    place: "the log".to_owned(),
                     detail: text_of_lost(&lost),
                     period: lost
                         .periods
@@ -289,7 +287,11 @@ impl Inner {
         let Some(group) = group else { return Ok(None) };
         let about = || (of_group(&group), remedy_of_group(&group));
         let is_whole = self.seals.is_whole_now(&self.store, &group, || self.lock_whole());
-        if let Some(false) = findings.take(is_whole, about)? {
+        let is_whole = findings.take(is_whole, about)?;
+        if is_whole != Some(true) {
+            findings.broken.push(group.clone());
+        }
+        if is_whole == Some(false) {
             findings.push(Finding {
                 place: group.place(),
                 detail: BROKEN.0.to_owned(),

@@ -336,7 +336,7 @@ fn damage_is_found_and_named_and_the_rest_stays_readable() {
                  scopes `ann` to `bob`, file `data/2026-11.0`: its checksum does not fit";
     let hint = "(hint: `rated ledger verify` lists all damage, `rated ledger restore` makes the \
                 ledger from a backup)";
-    let said = |what: &str| format!("damaged record in {what} {place}\n{hint}");
+    let said = |what: &str| format!("damage in {what} {place}\n{hint}");
     assert_eq!(by_scope.to_string(), said("rollup"));
     assert_eq!(by_flavor.to_string(), said("block"));
     assert!(matches!(page, LedgerError::Damaged { .. }));

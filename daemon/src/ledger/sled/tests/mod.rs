@@ -23,4 +23,5 @@ mod sample;
 mod scopes;
 mod sums;
 mod support;
+mod torn;
 mod verify;
