@@ -55,7 +55,7 @@ fn what_plugins_say_fills_no_log() {
          [collectors.apart]\nplugin = \"hostile\"\ndoes = \"say much\"\n\
          isolation = \"process\"\n";
     let metrics = [("one", "here"), ("other", "apart")];
-    let mut daemon = Daemon::start(&site.config(&metrics, plugins));
+    let daemon = Daemon::start(&site.config(&metrics, plugins));
 
     wait_until("it works", || (site.complete(&daemon).len() == 6).then_some(()));
 

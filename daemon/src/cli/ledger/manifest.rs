@@ -214,9 +214,10 @@ mod tests {
         };
         let with = |ledger_format| {
             let (taken_at, records) = (String::new(), records.clone());
-            let files = Vec::new();
+            let (files, libraries) = (Vec::new(), Vec::new());
+            let format = FORMAT;
             let manifest =
-                Manifest { format: FORMAT, taken_at, change: 1, ledger_format, records, files };
+                Manifest { format, taken_at, change: 1, ledger_format, records, files, libraries };
             let text = serde_json::to_vec(&manifest).unwrap();
             Manifest::parse(&text, Path::new("/backup")).map(drop)
         };
@@ -257,7 +258,7 @@ mod tests {
 
     /// As rated 0.1 wrote it before there were libraries in a backup.
     const FORMAT_1: &str = r#"{
-        "format": 1, "taken_at": "2026-11-20T08:00:00+00:00", "change": 77, "ledger_format": 21,
+        "format": 1, "taken_at": "2026-11-20T08:00:00+00:00", "change": 77, "ledger_format": 5,
         "records": {"name": "records", "file": "records.1795689600000", "size": 5, "sha256": "00"},
         "files": [{"name": "2026-11.0", "file": "data/2026-11.0", "size": 9, "sha256": "01"}]
     }"#;

@@ -367,7 +367,7 @@ impl Store {
         table: Table,
         range: R,
     ) -> impl DoubleEndedIterator<Item = Entry> + use<R> {
-        self.scan(table, self.tree(table).range(range))
+        self.scan(table, |tree| tree.range(range))
     }
 
     pub(super) fn prefix(
@@ -376,15 +376,15 @@ impl Store {
         prefix: &[u8],
     ) -> impl DoubleEndedIterator<Item = Entry> {
         let broken = self.broken_at(table, prefix).filter(|group| group.month().is_none());
-        let entries = || self.scan(table, self.tree(table).scan_prefix(prefix));
+        let entries = || self.scan(table, |tree| tree.scan_prefix(prefix));
         let entries = broken.is_none().then(entries);
         entries.into_iter().flatten().chain(broken.map(|group| Err(group.damage())))
     }
 
-    fn scan(&self, table: Table, entries: sled::Iter) -> Scan {
+    fn scan(&self, table: Table, entries: impl FnOnce(&sled::Tree) -> sled::Iter) -> Scan {
         Scan {
             table,
-            entries: Some(entries),
+            entries: Some(entries(self.tree(table))),
             #[cfg(test)]
             failing: self.failing.lock().unwrap().clone(),
         }

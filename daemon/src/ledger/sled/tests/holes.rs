@@ -17,7 +17,7 @@ const OPTIONS: SledOptions =
     SledOptions { cache_size_mib: 8, disk_reserve_mib: 0, keep_generations: 2 };
 
 /// Flips a bit in the middle of a table's first, second … record. The record as it is then.
-fn flip(path: &Path, table: Table, index: usize) -> Vec<u8> {
+pub(super) fn flip(path: &Path, table: Table, index: usize) -> Vec<u8> {
     let store = Store::open(path, OPTIONS).unwrap();
     let (key, value) = store.prefix(table, &[]).nth(index).unwrap().unwrap();
     let mut value = value.to_vec();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rated_plugin::Edit;
 
+use super::holes::flip;
 use super::reprocessing::reprocessing_of;
 use super::reset::reset_of;
 use super::support::*;
@@ -116,7 +117,8 @@ fn write_sample_4(ledger: &SledLedger) {
 
 /// And of what format 5 added: seals, old figures of a reprocessing that is finished and of one
 /// that is not. `daemon/tests/data/ledger-5` was written by this before chains had a scope key,
-/// `daemon/tests/data/ledger-5-scope-keys` since.
+/// `daemon/tests/data/ledger-5-scope-keys` before they had checksums of configurations,
+/// `daemon/tests/data/ledger-5-configurations` since.
 pub(super) fn write_sample_5(ledger: &SledLedger) {
     write_sample_4(ledger);
     let rows = [("cid", 100, 7, Some("vm-1"), None)];
@@ -141,6 +143,23 @@ fn write_sample_of_loss(path: &Path) {
     ledger.push(push_of(slices, Some(("a", 1)))).unwrap();
     drop(ledger);
     fs::OpenOptions::new().write(true).open(&log).unwrap().set_len(length).unwrap();
+    drop(open(path));
+}
+
+/// One in which a scope and sums of days were found to be damaged, the sums while rows changed.
+/// `daemon/tests/data/ledger-5-damaged` was written by this.
+fn write_sample_of_damage(path: &Path) {
+    let ledger = super::reprocessing::ledger_of_two(path);
+    let rows = [("ann", 100, 10, Some("vm-1"), None)];
+    let push = |index| push_of(vec![pushed("cpu", hour(index), &["ann"], &rows)], None);
+    ledger.push(push(40 * 24)).unwrap();
+    super::compaction::compact(&ledger);
+    // The last change is written again at a start: that of a flipped record must not be it.
+    ledger.set_collector_state("host", Enabled::Yes).unwrap();
+    drop(ledger);
+    flip(path, Table::Sums, 0);
+    open(path).push(push(2)).unwrap();
+    flip(path, Table::Scopes, 1);
     drop(open(path));
 }
 
@@ -253,6 +272,37 @@ fn format_5_with_scope_keys_is_still_read() {
     check_format_5("ledger-5-scope-keys");
 }
 
+#[test]
+fn format_5_with_configurations_is_still_read() {
+    check_format_5("ledger-5-configurations");
+}
+
+#[test]
+fn damage_that_was_noted_is_still_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    super::crash::copy(&sample("ledger-5-damaged"), &old);
+    fs::create_dir(&new).unwrap();
+    write_sample_of_damage(&new);
+    let told = |path: &Path| {
+        let before = open(path).troubles().to_vec();
+        // The other scope is gone without a trace.
+        let store = Store::open(path, SledOptions::default()).unwrap();
+        let (key, _) = store.prefix(Table::Scopes, &[]).next().unwrap().unwrap();
+        store.remove_as_it_is(Table::Scopes, &key);
+        drop(store);
+        let ledger = open(path);
+        (before, ledger.troubles().to_vec(), summary(&ledger, &everything(&[])))
+    };
+
+    let expected = told(&new);
+
+    assert_eq!(told(&old), expected);
+    assert_eq!(expected.0.len(), 3, "{expected:?}");
+    assert!(expected.1.iter().any(|trouble| trouble.contains("scopes 0")), "{expected:?}");
+    assert_eq!(expected.2, [" 10x 10 1"]);
+}
+
 #[track_caller]
 fn check_format_5(name: &str) {
     let folder = tempfile::tempdir().unwrap();
@@ -326,7 +376,7 @@ fn the_scope_key_of_a_chain_is_known_since_it_is_kept() {
 #[test]
 fn every_record_of_today_is_in_a_sample() {
     let mut found = BTreeSet::new();
-    for name in ["ledger-5-scope-keys", "ledger-5-lost"] {
+    for name in ["ledger-5-configurations", "ledger-5-lost", "ledger-5-damaged"] {
         find_records(name, &mut found);
     }
 
