@@ -268,7 +268,15 @@ fn rows_with(isolation: &str, data: &DataSet, prometheus: &Prometheus) -> String
     rows.sort();
     // A collector, a fetcher and two modules.
     let processes = if isolation == "process" { 4 } else { 0 };
-    assert_eq!(children(daemon.process.id()).len(), processes, "{isolation}");
+    let found = children(daemon.process.id());
+    let names: Vec<String> = found
+        .iter()
+        .map(|name| {
+            let read = |what: &str| fs::read_to_string(format!("/proc/{name}/{what}"));
+            format!("{:?} {:?}", read("cmdline"), read("stat"))
+        })
+        .collect();
+    assert_eq!(found.len(), processes, "{isolation} {names:#?}");
     assert!(daemon.metric("rated_plugin_process_deaths_total") < 0.5);
     daemon.stop();
     rows.join("\n")
