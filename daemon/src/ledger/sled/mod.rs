@@ -169,6 +169,7 @@ mod compaction;
 mod completeness;
 mod cursors;
 mod data;
+mod differences;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
