@@ -222,6 +222,7 @@ mod texts;
 mod threads;
 mod verify;
 mod verify_parts;
+mod verify_position;
 mod verify_records;
 
 pub use accepting::{Accepted, accept};
