@@ -177,6 +177,7 @@ mod gather;
 mod generations;
 mod groups;
 mod hash;
+mod header;
 mod holes;
 mod indexes;
 mod journal;
@@ -232,7 +233,6 @@ pub use opening::{OpenError, SledOpener, SledOptions, is_disk_full};
 
 /// Version of the stored format; a ledger with a newer one is not opened.
 pub const LEDGER_VERSION: u16 = 5;
-const HEADER_MAGIC: &[u8] = b"rated ledger\n";
 const COUNTERS_KEY: &[u8] = b"counters";
 /// Up to format 3: slices that were being written.
 const PENDING_KEY: &[u8] = b"pending";

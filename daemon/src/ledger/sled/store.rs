@@ -11,11 +11,12 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 
 use super::cleaner::Cleaner;
-use super::codec::{Damage, Kind, Reader, Writer};
+use super::codec::Damage;
 use super::data::Month;
+use super::header::{Begin, check_header};
 use super::opening::{OpenError, SledOptions};
 use super::seal::{Group, Lost};
-use super::{HEADER_MAGIC, LEDGER_VERSION, files};
+use super::{LEDGER_VERSION, files};
 use crate::fault::{Step, passed};
 use crate::ledger::LedgerError;
 
@@ -241,20 +242,6 @@ impl DoubleEndedIterator for Scan {
     fn next_back(&mut self) -> Option<Entry> {
         self.step(sled::Iter::next_back)
     }
-}
-
-pub(super) const HEADER: &[u8] = b"header";
-const HEADER_KIND: Kind = Kind(b'L', 1);
-
-/// What a ledger without a header is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Begin {
-    /// New; where there are rows it has lost its records.
-    Anew,
-    /// Being restored.
-    WithRows,
-    /// None: it is not for whoever looks to begin one, nor to raise an older format.
-    Never,
 }
 
 impl Store {
@@ -567,49 +554,6 @@ impl Store {
     }
 }
 
-/// The version that was found, or none in a ledger that is new.
-fn check_header(db: &sled::Db, path: &Path, begin: Begin) -> Result<Option<u16>, OpenError> {
-    let meta = db.open_tree(Table::Meta.name()).map_err(store_error)?;
-    let mut header = Writer::framed(HEADER_KIND);
-    header.raw(HEADER_MAGIC);
-    header.count(usize::from(LEDGER_VERSION));
-    let header = header.seal();
-    let found = meta.get(HEADER).map_err(|error| read_error(Table::Meta, error))?;
-    let Some(bytes) = found else {
-        let has_rows = files::has_rows(path).map_err(|source| OpenError::folder(path, source))?;
-        if has_rows && begin != Begin::WithRows {
-            let place = format!("header of `{}`", path.display());
-            let damage = Damage("it is missing, and there are rows");
-            return Err(damaged(place, damage).into());
-        }
-        if begin == Begin::Never {
-            return Err(OpenError::Missing { path: path.to_path_buf() });
-        }
-        meta.insert(HEADER, header).map_err(store_error)?;
-        return Ok(None);
-    };
-    let place = || format!("header of `{}`", path.display());
-    let found = read_header(&bytes).map_err(|damage| damaged(place(), damage))?;
-    if found < LEDGER_VERSION && begin == Begin::Never {
-        return Err(OpenError::Older { path: path.to_path_buf(), known: LEDGER_VERSION });
-    }
-    if found <= LEDGER_VERSION {
-        // Records of older versions are read as they are; older programs must read no newer ones.
-        meta.insert(HEADER, header).map_err(store_error)?;
-        return Ok(Some(found));
-    }
-    Err(OpenError::Version { path: path.to_path_buf(), found, known: LEDGER_VERSION })
-}
-
-/// The version is read before anything that a version may change.
-pub(super) fn read_header(bytes: &[u8]) -> Result<u16, Damage> {
-    let mut reader = Reader::framed(HEADER_KIND, bytes)?;
-    if reader.raw(HEADER_MAGIC.len())? != HEADER_MAGIC {
-        return Err(Damage("it does not begin as a ledger does"));
-    }
-    u16::try_from(reader.uint()?).map_err(|_| Damage("its version is too big"))
-}
-
 fn open_sled(path: &Path, options: SledOptions) -> Result<sled::Db, OpenError> {
     let config = sled::Config::new()
         .path(path)
@@ -644,7 +588,7 @@ fn is_locked(error: &io::Error) -> bool {
 }
 
 /// A page whose checksum does not fit is damage, not a failing disk.
-fn read_error(table: Table, error: sled::Error) -> LedgerError {
+pub(super) fn read_error(table: Table, error: sled::Error) -> LedgerError {
     match error {
         sled::Error::Corruption { .. } => {
             damaged(format!("table `{}`", table.name()), Damage("a page of sled is torn"))
