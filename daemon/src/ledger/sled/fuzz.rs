@@ -7,10 +7,11 @@
 use super::block::{AttributeColumn, AttributeRows, Block, RowSet};
 use super::codec::{Damage, Writer};
 use super::columns::BLOCK_ROWS_MAX;
+use super::lost::Lost;
 use super::marks::Mark;
 use super::numbers::Decimals;
 use super::rollup::{ROLLUP_SCOPES_MAX, RollupColumns, decode_scopes_with_rows, encode_rollup};
-use super::seal::{Lost, Root, Seal};
+use super::seal::{Root, Seal};
 use super::slice::Slice;
 use super::store::Write;
 use super::{

@@ -21,15 +21,16 @@ use super::query::Reading;
 use super::queue::{Company, GroupError, Queue, Stage, Written};
 use super::readers::{Presence, Readers};
 use super::reprocessing::Keeps;
-use super::seal::{Group, News, Seals};
+use super::seal::{News, Seals};
+use super::seal_group::Group;
 use super::slice::Slice;
 use super::space::{Share, Space, WRITTEN_PER_BYTE};
 use super::store::{Store, Table, Write, store_error};
 use super::summary::Need;
 use super::texts::Texts;
 use super::{
-    COUNTERS_KEY, LEDGER_VERSION, commit, completeness, data, kv, load, raise, reprocessing, reset,
-    rows, scopes, seal, states, summary, summary_page, swap, verify,
+    COUNTERS_KEY, LEDGER_VERSION, commit, completeness, data, kv, load, lost, raise, reprocessing,
+    reset, rows, scopes, states, summary, summary_page, swap, verify,
 };
 use crate::fault::{Step, passed};
 use crate::ledger::{
@@ -236,7 +237,7 @@ impl Inner {
             seals.note_lost(store, marks)?;
             seals
         };
-        let lost = seal::list_lost(store)?;
+        let lost = lost::list_lost(store)?;
         troubles.extend(lost.iter().map(verify::text_of_lost));
         store.set_lost(lost);
         Ok((seals, troubles))
@@ -383,12 +384,12 @@ impl Ledger for SledLedger {
     }
 
     fn scopes(&self) -> Result<Vec<Scope>, LedgerError> {
-        seal::check_lost_of(&self.inner.store, &[Table::Scopes])?;
+        lost::check_lost_of(&self.inner.store, &[Table::Scopes])?;
         self.inner.current.load().list_scopes()
     }
 
     fn scopes_of(&self, ids: &[ScopeId]) -> Result<Vec<Scope>, LedgerError> {
-        seal::check_lost_of(&self.inner.store, &[Table::Scopes])?;
+        lost::check_lost_of(&self.inner.store, &[Table::Scopes])?;
         self.inner.current.load().list_scopes_of(ids)
     }
 
@@ -431,7 +432,7 @@ impl Ledger for SledLedger {
     fn cursors(&self) -> Result<Cursors, LedgerError> {
         // By other rules, or for other scopes, nothing is to be rated.
         self.check_rules()?;
-        seal::check_lost_of(&self.inner.store, &[Table::Scopes, Table::Metrics])?;
+        lost::check_lost_of(&self.inner.store, &[Table::Scopes, Table::Metrics])?;
         scopes::cursors(&self.inner.catalog())
     }
 
@@ -668,7 +669,7 @@ impl Ledger for SledLedger {
     }
 
     fn check_rules(&self) -> Result<(), LedgerError> {
-        seal::check_lost_of(&self.inner.store, &[Table::Kv, Table::States])
+        lost::check_lost_of(&self.inner.store, &[Table::Kv, Table::States])
     }
 
     fn takes_changes(&self) -> Result<(), LedgerError> {

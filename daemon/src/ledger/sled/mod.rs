@@ -116,7 +116,7 @@
 //!                                         `block` and `columns`
 //! files                                   see `data`
 //! sums                                    see `sums`
-//! seals; in meta "root" and "lost/"       see `seal`; beside sled: see `marks`
+//! seals; in meta "root" and "lost/"       see `seal`, `lost`; beside sled: see `marks`
 //! meta     "stale sums"                   frame('y',1), if sums are not to be read (`sums`)
 //! texts                                   see `texts`
 //! chains   chain:u32be                    frame('H',3) ( 0 | 1 scope_key:text )
@@ -185,6 +185,7 @@ mod kv;
 mod ledger;
 mod load;
 mod lookup;
+mod lost;
 mod marks;
 mod merge;
 mod moving;
@@ -209,6 +210,7 @@ mod rows;
 mod runs;
 mod scopes;
 mod seal;
+mod seal_group;
 mod slice;
 mod space;
 mod states;

@@ -16,8 +16,9 @@ use chrono::DateTime;
 use super::catalog::{MetricNumber, ScopeNumber};
 use super::codec::Damage;
 use super::ledger::{Inner, SledLedger};
+use super::lost::{self, Lost};
 use super::query::Reading;
-use super::seal::{self, BROKEN, Group, Lost};
+use super::seal_group::{BROKEN, Group};
 use super::slice::{Slice, time_bytes};
 use super::store::{Store, Table};
 use super::verify_parts::{check_slice, check_sums};
@@ -195,7 +196,7 @@ impl Inner {
         findings: &mut Findings,
     ) -> Result<Option<Position>, LedgerError> {
         if position.key.is_empty() {
-            for lost in seal::list_lost(&self.store)? {
+            for lost in lost::list_lost(&self.store)? {
                 let finding = Finding {
                     place: "the log".to_owned(),
                     detail: text_of_lost(&lost),
