@@ -22,7 +22,6 @@ use super::queue::{Company, GroupError, Queue, Stage, Written};
 use super::readers::{Presence, Readers};
 use super::reprocessing::Keeps;
 use super::seal::{News, Seals};
-use super::seal_group::Group;
 use super::slice::Slice;
 use super::space::{Share, Space, WRITTEN_PER_BYTE};
 use super::store::{Store, Table, Write, store_error};
@@ -64,7 +63,7 @@ pub(super) struct Inner {
     catalog: RwLock<Arc<Catalog>>,
     /// The same for those who ask nothing else: they wait for no change.
     current: ArcSwap<Catalog>,
-    version: AtomicU64,
+    pub(super) version: AtomicU64,
     pub(super) readers: Readers,
     pub(super) space: Space,
     /// A group that is durable has only partly got to its places.
@@ -158,7 +157,7 @@ impl SledLedger {
         commit::encoded_size(self.inner.writing(), &catalog, slice)
     }
 
-    fn change<T: Send + 'static>(
+    pub(super) fn change<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut Stage) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
@@ -178,25 +177,6 @@ impl SledLedger {
             let deliveries = changes.into_iter().map(|change| change(&mut stage)).collect();
             (deliveries, self.inner.write(stage, &before))
         })
-    }
-}
-
-impl SledLedger {
-    /// Nothing is answered any more of what is not what was written, nor deleted; and the next
-    /// start compares it again.
-    pub(super) fn hold(&self, group: Group) {
-        if !self.inner.store.add_broken(&group) {
-            return;
-        }
-        self.inner.version.fetch_add(1, Ordering::Release);
-        let suspect = move |stage: &mut Stage| {
-            stage.suspects.push(group);
-            Ok(())
-        };
-        if let Err(error) = self.change(suspect) {
-            let error: &(dyn Error + 'static) = &error;
-            error!(error, "What is damaged could not be noted: the next start may not tell it.");
-        }
     }
 }
 

@@ -188,6 +188,7 @@ mod lookup;
 mod lost;
 mod marks;
 mod merge;
+mod missing;
 mod moving;
 mod numbers;
 mod off;
