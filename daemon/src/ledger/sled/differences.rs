@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::catalog::{Catalog, MetricNumber, ScopeNumber};
 use super::gather::ScopeSums;
 use super::generations::between;
-use super::ledger::Inner;
+use super::inner::Inner;
 use super::query::{Reading, first_second};
 use super::slice::Slice;
 use super::store::Table;

@@ -180,6 +180,7 @@ mod hash;
 mod header;
 mod holes;
 mod indexes;
+mod inner;
 mod journal;
 mod kv;
 mod ledger;

@@ -15,7 +15,8 @@ use chrono::DateTime;
 
 use super::catalog::{MetricNumber, ScopeNumber};
 use super::codec::Damage;
-use super::ledger::{Inner, SledLedger};
+use super::inner::Inner;
+use super::ledger::SledLedger;
 use super::lost::{self, Lost};
 use super::query::Reading;
 use super::seal_group::{BROKEN, Group};
