@@ -9,12 +9,17 @@ use chrono::{DateTime, Utc};
 
 use super::care::{BackupPlan, BackupRead, VerifyStep};
 use super::changes::{
-    NewReprocessing, OpenReprocessings, Origin, Push, PushOutcome, Reprocessing, Reset,
-    ResetOutcome, ScopeChange,
+    NewReprocessing, OpenReprocessings, Push, PushOutcome, Reprocessing, Reset, ResetOutcome,
+    ScopeChange,
 };
 use super::differences::{DifferencePage, DifferenceQuery, Generation};
+use super::error::LedgerError;
 use super::pages::{PageOf, SummaryPage};
-use crate::usage::{MetricId, Period, ScopeId, Sum};
+use super::queries::{
+    Completeness, CompletenessQuery, RowsGroup, RowsPage, RowsQuery, SummaryGroup, SummaryQuery,
+    Visited,
+};
+use crate::usage::{MetricId, Period, ScopeId};
 
 /// The store behind `cycle`, `rating`, `report` and `api`.
 ///
@@ -402,147 +407,6 @@ pub struct Failure {
     pub reason: String,
 }
 
-/// Restricts rows to values; several values of one attribute are alternatives, several attributes
-/// must all match.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Filters {
-    /// `None` = all.
-    pub scopes: Option<Vec<ScopeId>>,
-    /// Metric types.
-    pub types: Option<Vec<String>>,
-    /// Any other attribute, groupby or metadata; calendar attributes (`month` …) too.
-    pub attributes: BTreeMap<String, Vec<String>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SummaryQuery {
-    /// Periods whose begin lies in `[begin, end)`.
-    pub begin: DateTime<Utc>,
-    pub end: DateTime<Utc>,
-    pub filters: Filters,
-    pub group_by: Vec<GroupKey>,
-    pub measures: Measures,
-}
-
-/// What a summary says of each group. Extremes cost reading the rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Measures {
-    #[default]
-    Sums,
-    SumsAndExtremes,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GroupKey {
-    /// The period's begin and end.
-    Time,
-    Scope,
-    /// The metric type.
-    Type,
-    /// An attribute, groupby or metadata, or a calendar one; a row without it is in the group `""`.
-    Attribute(String),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SummaryGroup {
-    /// In the order of `group_by`, without `Time`.
-    pub keys: Vec<Arc<str>>,
-    /// With `Time` in `group_by` only.
-    pub period: Option<Period>,
-    pub qty: Sum,
-    pub price: Sum,
-    pub rows: u64,
-    /// With [`Measures::SumsAndExtremes`] only.
-    pub extremes: Option<Extremes>,
-}
-
-/// The smallest and the largest of the rows of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extremes {
-    pub qty_min: Sum,
-    pub qty_max: Sum,
-    pub price_min: Sum,
-    pub price_max: Sum,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RowsQuery {
-    pub begin: DateTime<Utc>,
-    pub end: DateTime<Utc>,
-    pub filters: Filters,
-    pub offset: usize,
-    pub limit: usize,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct RowsPage {
-    /// Rows before paging.
-    pub total: usize,
-    pub groups: Vec<RowsGroup>,
-}
-
-/// What somebody comes upon who reads past damage.
-#[derive(Debug, Clone)]
-pub enum Visited {
-    Rows(RowsGroup),
-    Damaged(DamagedRows),
-}
-
-/// Rows that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DamagedRows {
-    pub place: String,
-    pub detail: String,
-    /// At most so many, those of other scopes counted; 0 = nobody knows.
-    pub rows: usize,
-}
-
-/// Rows of one period and metric type.
-#[derive(Debug, Clone)]
-pub struct RowsGroup {
-    pub period: Period,
-    pub metric_type: String,
-    /// As the source calls the metric; of pushed rows the type again.
-    pub metric_name: String,
-    pub unit: String,
-    pub description: Option<String>,
-    pub origin: Origin,
-    /// What rated them, in the order of the chain; empty = free, or pushed.
-    pub rated_by: Arc<[RatedBy]>,
-    /// The attribute as which those modules saw the scope; `None` = the ledger does not know it.
-    pub rated_scope_key: Option<Arc<str>>,
-    /// What the scope's key is now, for reports. Empty = the rows have no scope: theirs is
-    /// [`ScopeId::nobody`].
-    pub scope_key: String,
-    /// Schema `usage/1` with `price`.
-    pub rows: RecordBatch,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CompletenessQuery {
-    pub begin: DateTime<Utc>,
-    pub end: DateTime<Utc>,
-    pub scopes: Option<Vec<ScopeId>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Completeness {
-    pub scope: ScopeId,
-    pub metric: MetricId,
-    pub period: Period,
-    pub state: CompletenessState,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CompletenessState {
-    Known(Fact),
-    /// Not in the ledger; tried and failed so far.
-    Failing {
-        attempts: u32,
-        reason: String,
-    },
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModuleState {
     pub enabled: bool,
@@ -643,98 +507,4 @@ pub struct Retained {
     pub revisions: u64,
     /// The next step may forget something, too.
     pub has_more: bool,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum LedgerError {
-    #[error("more than {max} groups: ask for a shorter time or fewer keys")]
-    TooManyGroups { max: usize },
-    #[error(
-        "rows of periods up to {} are not kept any more, only their sums are",
-        last.format("%FT%TZ")
-    )]
-    RowsGone { last: DateTime<Utc> },
-    #[error(
-        "revision {revision} of the keys of `{instance}` is not kept any more\n(hint: \
-         `ledger.keep_rules_days` says how long those are kept that rated no row)"
-    )]
-    RevisionGone { instance: String, revision: u64 },
-    #[error("the data has been changed in between (revision {current})")]
-    Conflict { current: u64 },
-    /// The world's fault; what was asked for has not been done, or is not known to be durable. What
-    /// is durable is never told as this.
-    #[error("the store failed")]
-    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// After a failed write nobody knows what is on disk until the ledger is opened again.
-    #[error("the store takes no changes after a failed write, until it has been opened again")]
-    Stopped,
-    /// After [`LedgerError::Stopped`], for as long as the opening takes: reads fail, too.
-    #[error("the ledger is being opened again after a failed write")]
-    Closed,
-    /// Nothing has been changed; there may be room again.
-    #[error(
-        "the disk has {free_mib} MiB left, of which {reserve_mib} MiB are kept free\n(hint: \
-         `ledger.disk_reserve_mib` says how much)"
-    )]
-    DiskFull { free_mib: u64, reserve_mib: u64 },
-    #[error(
-        "the disk has {free_mib} MiB left, opening the ledger may take {needed_mib}\n(hint: delete \
-         something, or give it more room)"
-    )]
-    NoRoomToOpen { free_mib: u64, needed_mib: u64 },
-    #[error(
-        "damage in {place}: {detail}\n(hint: `rated ledger verify` lists all damage, \
-         `rated ledger restore` makes the ledger from a backup)"
-    )]
-    Damaged { place: String, detail: String },
-    #[error("the batch of metric `{metric}` does not have the shape that the ledger keeps")]
-    Shape {
-        metric: MetricId,
-        #[source]
-        kind: ShapeErrorKind,
-    },
-    #[error("scope `{scope}` is being reprocessed from {start} to {end} already")]
-    Overlaps { scope: ScopeId, start: DateTime<Utc>, end: DateTime<Utc> },
-    #[error(
-        "no figures are kept from before reprocessing {0}\n(hint: `ledger.keep_generations` says \
-         how many are)"
-    )]
-    NoGeneration(u64),
-    #[error(
-        "there is no backup {0} any more: another one was begun, or nobody has read of it for a \
-         quarter of an hour\n(hint: begin it anew; what is copied stays)"
-    )]
-    NoBackup(u64),
-    #[error("`{0}` is no position of a verification")]
-    NoPosition(String),
-    #[error("{max} reprocessings are not finished yet, no more are taken")]
-    TooManyReprocessings { max: usize },
-    #[error("there is no unfinished reprocessing {0}")]
-    UnknownReprocessing(u64),
-    #[error("scope `{0}` is not in the ledger")]
-    UnknownScope(ScopeId),
-    #[error("metric `{0}` has not been announced to the ledger")]
-    UnknownMetric(MetricId),
-    #[error("key of {size} bytes in `{instance}`: must be between 1 and {size_max}, without a NUL")]
-    KvKey { instance: String, size: usize, size_max: usize },
-    #[error("value of key `{key}` in `{instance}` has {size} bytes: must be at most {size_max}")]
-    KvValue { instance: String, key: String, size: usize, size_max: usize },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ShapeErrorKind {
-    #[error("column `{column}` is missing")]
-    ColumnMissing { column: &'static str },
-    #[error("column `{column}` is {found}, not {wanted}")]
-    ColumnType { column: String, found: String, wanted: &'static str },
-    #[error("column `{column}` has no value in row {row_index}")]
-    Null { column: String, row_index: usize },
-    #[error("a row is of scope `{scope}`, which the slice does not list")]
-    ForeignScope { scope: String },
-    #[error("scope `{scope}` is listed twice")]
-    ScopeTwice { scope: ScopeId },
-    #[error("column `{column}` has {found} fractional digits: must be between 0 and {max}")]
-    Scale { column: String, found: i8, max: u8 },
-    #[error("{found} {what}: must be at most {max}")]
-    TooMuch { what: &'static str, found: usize, max: usize },
 }

@@ -7,7 +7,9 @@ mod care;
 mod changes;
 mod contract;
 mod differences;
+mod error;
 mod pages;
+mod queries;
 mod reopening;
 pub mod sled;
 
@@ -15,6 +17,8 @@ pub use care::*;
 pub use changes::*;
 pub use contract::*;
 pub use differences::*;
+pub use error::*;
 pub use pages::*;
+pub use queries::*;
 pub use reopening::{Opener, ReopeningLedger};
 pub use sled::is_disk_full;

@@ -34,13 +34,16 @@ use super::changes::{
     ScopeChange,
 };
 use super::contract::{
-    Ailment, CollectorMapping, CommitOutcome, CompactionStep, Completeness, CompletenessQuery,
-    Cursors, Enabled, Failure, KvEdit, Ledger, LedgerError, LedgerSize, ModuleState, NewScope,
-    RatedSlice, Retained, Retention, RowsGroup, RowsPage, RowsQuery, Scope, SummaryGroup,
-    SummaryQuery, Visited,
+    Ailment, CollectorMapping, CommitOutcome, CompactionStep, Cursors, Enabled, Failure, KvEdit,
+    Ledger, LedgerSize, ModuleState, NewScope, RatedSlice, Retained, Retention, Scope,
 };
 use super::differences::{DifferencePage, DifferenceQuery, Generation};
+use super::error::LedgerError;
 use super::pages::{PageOf, SummaryPage};
+use super::queries::{
+    Completeness, CompletenessQuery, RowsGroup, RowsPage, RowsQuery, SummaryGroup, SummaryQuery,
+    Visited,
+};
 use crate::usage::{MetricId, ScopeId};
 
 /// How often somebody looks whether the ledger takes changes.

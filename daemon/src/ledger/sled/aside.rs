@@ -19,8 +19,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::catalog::Catalog;
 use super::codec::Writer;
+use super::inner::Inner;
 use super::journal::JOURNAL;
-use super::ledger::Inner;
 use super::store::{Store, Table, VALUE_SIZE_MAX, Write, store_error};
 use crate::ledger::LedgerError;
 

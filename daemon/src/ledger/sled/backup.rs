@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::LEDGER_VERSION;
 use super::aside::{Aside, Moment, RecordsError, next_record, read_magic};
 use super::data::{FileId, Files};
-use super::ledger::Inner;
+use super::inner::Inner;
 use super::opening::{OpenError, SledOptions};
 use super::query::read_error;
 use super::readers::Stay;

@@ -7,13 +7,16 @@
 use super::block::{AttributeColumn, AttributeRows, Block, RowSet};
 use super::codec::{Damage, Writer};
 use super::columns::BLOCK_ROWS_MAX;
+use super::lost::Lost;
 use super::marks::Mark;
 use super::numbers::Decimals;
 use super::rollup::{ROLLUP_SCOPES_MAX, RollupColumns, decode_scopes_with_rows, encode_rollup};
-use super::seal::{Lost, Root, Seal};
+use super::seal::{Root, Seal};
 use super::slice::Slice;
 use super::store::Write;
-use super::{aside, cursors, data, journal, kv, push, records, reprocessing, states, store, texts};
+use super::{
+    aside, cursors, data, header, journal, kv, push, records, reprocessing, states, texts,
+};
 use crate::usage::SUM_SCALE;
 
 /// A few bytes may stand for many scopes in step. They are as good as a few, and take longer: more
@@ -182,7 +185,7 @@ pub(crate) fn record(bytes: &[u8]) {
         20 => mark(bytes),
         21 => drop(kv::check_revision(&record(b'E'))),
         22 => drop(kv::check_value(&record(b'F'))),
-        23 => drop(store::read_header(&record(b'L'))),
+        23 => drop(header::read_header(&record(b'L'))),
         24 => with_key(bytes, data::check_entry),
         _ => with_key(bytes, states::check_record),
     }

@@ -8,7 +8,7 @@ use super::codec::{Damage, Reader};
 use super::cursors::Cursor;
 use super::data::DataFiles;
 use super::holes::Holes;
-use super::seal::{BROKEN, Group};
+use super::seal_group::{BROKEN, Group};
 use super::slice::Slice;
 use super::store::{Store, Table, Write, damaged, store_error};
 use super::{COUNTERS_KEY, cursors, data, records, reprocessing, states, sums};

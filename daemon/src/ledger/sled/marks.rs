@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::error;
 
-use super::seal::Lost;
+use super::lost::Lost;
 use super::slice::SliceKey;
 use super::store::{Table, Write};
 

@@ -116,7 +116,7 @@
 //!                                         `block` and `columns`
 //! files                                   see `data`
 //! sums                                    see `sums`
-//! seals; in meta "root" and "lost/"       see `seal`; beside sled: see `marks`
+//! seals; in meta "root" and "lost/"       see `seal`, `lost`; beside sled: see `marks`
 //! meta     "stale sums"                   frame('y',1), if sums are not to be read (`sums`)
 //! texts                                   see `texts`
 //! chains   chain:u32be                    frame('H',3) ( 0 | 1 scope_key:text )
@@ -169,6 +169,7 @@ mod compaction;
 mod completeness;
 mod cursors;
 mod data;
+mod differences;
 mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
@@ -176,15 +177,19 @@ mod gather;
 mod generations;
 mod groups;
 mod hash;
+mod header;
 mod holes;
 mod indexes;
+mod inner;
 mod journal;
 mod kv;
 mod ledger;
 mod load;
 mod lookup;
+mod lost;
 mod marks;
 mod merge;
+mod missing;
 mod moving;
 mod numbers;
 mod off;
@@ -207,6 +212,7 @@ mod rows;
 mod runs;
 mod scopes;
 mod seal;
+mod seal_group;
 mod slice;
 mod space;
 mod states;
@@ -221,6 +227,7 @@ mod texts;
 mod threads;
 mod verify;
 mod verify_parts;
+mod verify_position;
 mod verify_records;
 
 pub use accepting::{Accepted, accept};
@@ -230,7 +237,6 @@ pub use opening::{OpenError, SledOpener, SledOptions, is_disk_full};
 
 /// Version of the stored format; a ledger with a newer one is not opened.
 pub const LEDGER_VERSION: u16 = 5;
-const HEADER_MAGIC: &[u8] = b"rated ledger\n";
 const COUNTERS_KEY: &[u8] = b"counters";
 /// Up to format 3: slices that were being written.
 const PENDING_KEY: &[u8] = b"pending";

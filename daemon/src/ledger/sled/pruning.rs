@@ -16,7 +16,8 @@ use std::sync::{Arc, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::ledger::{Inner, SledLedger};
+use super::inner::Inner;
+use super::ledger::SledLedger;
 use super::queue::{Company, Stage};
 use super::space::Share;
 use super::store::{Table, Write};

@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::catalog::Catalog;
 use super::data::{Extent, FileId};
-use super::seal::Group;
+use super::seal_group::Group;
 use super::space::Share;
 use super::store::Write;
 use crate::fault::{Step, passed};

@@ -13,7 +13,8 @@ use chrono::{DateTime, Utc};
 
 use super::codec::Damage;
 use super::data::{self, Month};
-use super::ledger::{Inner, SledLedger};
+use super::inner::Inner;
+use super::ledger::SledLedger;
 use super::queue::{Company, Stage};
 use super::reprocessing::staged_key;
 use super::slice::{Slice, SliceKey, size_of_parts, time_bytes};

@@ -18,8 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
+use super::inner::Inner;
 use super::kv;
-use super::ledger::{Inner, SledLedger};
+use super::ledger::SledLedger;
 use super::pruning::{STEP_RECORDS_MAX, STEP_REMOVED_MAX};
 use super::queue::{Company, Stage};
 use super::reprocessing::slice_key_of;

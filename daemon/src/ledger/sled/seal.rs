@@ -34,215 +34,30 @@
 //! ```text
 //! 5a 02 05 07 00…00 03 00…00 01 CRC
 //! ```
-//!
-//! `lost` are changes that were acknowledged and are not there any more (see `marks`), until
-//! somebody accepts that. `tables` has a bit for each table that they were about. Until then nobody
-//! is given figures of their periods, of which there may be others now; and if rules, states,
-//! scopes or metrics were among them, nothing is rated. Rules and states themselves are shown as
-//! they are, so that what is missing can be made up for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use sha2::{Digest as _, Sha256};
-
-use super::COUNTERS_KEY;
 use super::codec::{Damage, Kind, Reader, Writer};
-use super::data::{FileId, Month};
 use super::holes::Holes;
+use super::lost::{LOST_PREFIX, Lost, list_lost};
 use super::marks::{Mark, Marks};
 use super::off::Off;
-use super::slice::{SliceKey, time_bytes};
-use super::store::{Store, Table, Write, damaged};
-use super::{states, texts, verify};
+use super::seal_group::{Addition, BROKEN, Group, hash, sum_of, sums_of_all};
+use super::store::{Store, Table, Write};
+use super::texts;
 use crate::ledger::LedgerError;
 
 const SEAL: Kind = Kind(b'Z', 1);
 const SEAL_OF_DAMAGED: Kind = Kind(b'Z', 2);
 const ROOT: Kind = Kind(b'A', 1);
-const LOST: Kind = Kind(b'G', 1);
 const ROOT_KEY: &[u8] = b"root";
-const LOST_PREFIX: &[u8] = b"lost/";
-/// So many records are added up while changes wait.
-const STEP_RECORDS: usize = if cfg!(test) { 100 } else { 4096 };
-
-/// Which records have a sum together: the key of their seal.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Group(Vec<u8>);
-
-impl Group {
-    /// `None` = the record is not sealed.
-    pub(super) fn of(table: Table, key: &[u8]) -> Option<Group> {
-        match table {
-            Table::Meta => (key == COUNTERS_KEY).then(|| Group(vec![table as u8])),
-            Table::Rollups | Table::Blocks | Table::Removed | Table::Texts | Table::Seals => None,
-            Table::Slices => {
-                let secs = SliceKey::read(key).map_or(i64::MIN, |key| key.begin_secs);
-                Some(Group::of_month(Month::of(secs)))
-            }
-            Table::Kv => {
-                let end = key.iter().position(|byte| *byte == 0).unwrap_or(key.len());
-                Some(Group([&[table as u8], &key[..end]].concat()))
-            }
-            _ => Some(Group(vec![table as u8])),
-        }
-    }
-
-    pub(super) fn of_month(month: Month) -> Group {
-        let month = (month.0.cast_unsigned() ^ 1 << 31).to_be_bytes();
-        Group([[Table::Slices as u8].as_slice(), &month].concat())
-    }
-
-    /// From its key.
-    pub(super) fn from_key(key: &[u8]) -> Group {
-        Group(key.to_vec())
-    }
-
-    pub(super) fn key(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// Tables whose records make groups.
-    fn tables() -> impl Iterator<Item = Table> {
-        Table::all().filter(|table| {
-            !matches!(table, Table::Rollups | Table::Blocks | Table::Removed)
-                && !matches!(table, Table::Texts | Table::Seals)
-        })
-    }
-
-    /// The first group with a record behind one. Records are not read but for their keys.
-    fn found_after(store: &Store, after: Option<&Group>) -> Result<Option<Group>, LedgerError> {
-        // A damaged seal may be of a table that there is not.
-        let first = after.and_then(|after| after.0.first().copied()).unwrap_or(0);
-        for table in Group::tables().filter(|table| *table as u8 >= first) {
-            let after = after.filter(|after| after.table() == Some(table));
-            if let Some(group) = Group::found_in(store, table, after)? {
-                return Ok(Some(group));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The same of a table.
-    fn found_in(
-        store: &Store,
-        table: Table,
-        after: Option<&Group>,
-    ) -> Result<Option<Group>, LedgerError> {
-        let from = match after {
-            None => Vec::new(),
-            Some(after) if after.month().is_some() => {
-                let end_secs = after.month().map_or(i64::MAX, Month::end_secs);
-                time_bytes(end_secs).to_vec()
-            }
-            // An instance's keys have a 0 behind its name.
-            Some(after) if table == Table::Kv => [&after.0[1..], &[1]].concat(),
-            Some(_) => return Ok(None),
-        };
-        for entry in store.range_as_it_is(table, from..) {
-            let key = entry?.0;
-            // A key that is not understood stands among those of other groups.
-            let is_behind = |group: &Group| after.is_none_or(|after| group > after);
-            if let Some(group) = Group::of(table, &key).filter(is_behind) {
-                return Ok(Some(group));
-            }
-        }
-        Ok(None)
-    }
-
-    /// All groups of a table, a torn page of which hides some, as far as others know of them.
-    fn known_elsewhere(store: &Store, table: Table) -> Vec<Group> {
-        let of_file = |key: &[u8]| Some(Group::of_month(FileId::from_key(key)?.month));
-        let of_state = |key: &[u8]| {
-            let instance = key.strip_prefix(states::KV_PREFIX)?;
-            Some(Group([&[Table::Kv as u8], instance].concat()))
-        };
-        let keys = |table| store.range_as_it_is(table, ..).filter_map(|entry| Some(entry.ok()?.0));
-        match table {
-            Table::Slices => keys(Table::Files).filter_map(|key| of_file(&key)).collect(),
-            Table::Kv => keys(Table::States).filter_map(|key| of_state(&key)).collect(),
-            _ => vec![Group(vec![table as u8])],
-        }
-    }
-
-    fn of_dictionary(dictionary: u32) -> Group {
-        Group([[Table::Texts as u8].as_slice(), &dictionary.to_be_bytes()].concat())
-    }
-
-    pub(super) fn table(&self) -> Option<Table> {
-        Table::from_number(*self.0.first()?)
-    }
-
-    /// Of slices.
-    pub(super) fn month(&self) -> Option<Month> {
-        if self.table() != Some(Table::Slices) {
-            return None;
-        }
-        let month = u32::from_be_bytes(self.0[1..].try_into().ok()?);
-        Some(Month((month ^ 1 << 31).cast_signed()))
-    }
-
-    pub(super) fn dictionary(&self) -> Option<u32> {
-        if self.table() != Some(Table::Texts) {
-            return None;
-        }
-        Some(u32::from_be_bytes(self.0[1..].try_into().ok()?))
-    }
-
-    /// Where its records stand, and perhaps others between them.
-    fn range(&self) -> (Vec<u8>, Bound<Vec<u8>>) {
-        if let Some(month) = self.month() {
-            let end = time_bytes(month.end_secs()).to_vec();
-            return (time_bytes(month.begin_secs()).to_vec(), Bound::Excluded(end));
-        }
-        let prefix = self.0.get(1..).unwrap_or_default();
-        let end = [prefix, &[0xFF; 1]].concat();
-        let is_all = prefix.is_empty();
-        (prefix.to_vec(), if is_all { Bound::Unbounded } else { Bound::Excluded(end) })
-    }
-
-    /// For an error.
-    pub(super) fn place(&self) -> String {
-        match (self.table(), self.month(), self.dictionary()) {
-            (_, Some(month), _) => format!("slices of month {month}"),
-            (_, _, Some(dictionary)) => format!("texts {dictionary}"),
-            (Some(Table::Kv), ..) => {
-                format!("keys of `{}`", String::from_utf8_lossy(&self.0[1..]))
-            }
-            (Some(table), ..) => format!("table `{}`", table.name()),
-            (None, ..) => "a seal".to_owned(),
-        }
-    }
-
-    pub(super) fn damage(&self) -> LedgerError {
-        damaged(self.place(), BROKEN)
-    }
-
-    /// Of small tables, all of which are in memory after a start.
-    pub(super) fn is_always_read(&self) -> bool {
-        matches!(
-            self.table(),
-            Some(
-                Table::Meta
-                    | Table::Scopes
-                    | Table::Metrics
-                    | Table::Chains
-                    | Table::Cursors
-                    | Table::Files
-                    | Table::States
-                    | Table::Reprocessings
-            )
-        )
-    }
-}
-
-pub(super) const BROKEN: Damage = Damage("records are missing, or older ones stand in their place");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seal {
     change: u64,
-    sum: u128,
+    pub(super) sum: u128,
     /// What a start has found, if the group is not whole.
     off: Option<Off>,
 }
@@ -308,68 +123,6 @@ fn read_sum(reader: &mut Reader<'_>) -> Result<u128, Damage> {
     Ok(u128::from_le_bytes(bytes))
 }
 
-fn hash(table: Table, key: &[u8], value: &[u8]) -> u128 {
-    let mut hasher = Sha256::new();
-    let size = u32::try_from(key.len()).unwrap_or(u32::MAX);
-    hasher.update([table as u8]);
-    hasher.update(size.to_le_bytes());
-    hasher.update(key);
-    hasher.update(value);
-    let digest = hasher.finalize();
-    let half = digest.first_chunk::<16>().expect("a SHA-256 has 32 bytes");
-    u128::from_le_bytes(*half)
-}
-
-/// Changes that were acknowledged and are gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lost {
-    pub(super) first: u64,
-    pub(super) last: u64,
-    /// A bit for each table.
-    pub(super) tables: u32,
-    /// Begins of the first and the last period.
-    pub(super) periods: Option<(i64, i64)>,
-}
-
-impl Lost {
-    pub(super) fn of_anything(first: u64, last: u64) -> Lost {
-        Lost { first, last, tables: u32::MAX, periods: Some((i64::MIN, i64::MAX)) }
-    }
-
-    pub(super) fn is_about(&self, table: Table) -> bool {
-        self.tables & (1 << (table as u32)) != 0
-    }
-
-    pub(super) fn damage(&self) -> LedgerError {
-        let place = "the log".to_owned();
-        LedgerError::Damaged { place, detail: verify::text_of_lost(self) }
-    }
-
-    pub(super) fn write(self) -> Write {
-        let mut writer = Writer::framed(LOST);
-        writer.uint(self.first);
-        writer.uint(self.last);
-        writer.uint(u64::from(self.tables));
-        writer.u8(u8::from(self.periods.is_some()));
-        if let Some((begin, end)) = self.periods {
-            writer.int(begin);
-            writer.int(end);
-        }
-        let key = [LOST_PREFIX, &self.last.to_be_bytes()].concat();
-        Write::put(Table::Meta, key, writer.seal())
-    }
-
-    pub(super) fn decode(bytes: &[u8]) -> Result<Lost, Damage> {
-        let mut reader = Reader::framed(LOST, bytes)?;
-        let (first, last, tables) = (reader.uint()?, reader.uint()?, reader.u32()?);
-        let periods = match reader.u8()? {
-            0 => None,
-            _ => Some((reader.int()?, reader.int()?)),
-        };
-        Ok(Lost { first, last, tables, periods })
-    }
-}
-
 pub(super) fn check_record(bytes: &[u8]) -> Result<(), Damage> {
     Seal::decode(bytes).map(|_| ())
 }
@@ -381,18 +134,6 @@ pub(super) fn check_meta(key: &[u8], value: &[u8]) -> Result<(), Damage> {
         key if key.starts_with(LOST_PREFIX) => Lost::decode(value).map(|_| ()),
         _ => Ok(()),
     }
-}
-
-/// Told and not yet acknowledged.
-pub(super) fn list_lost(store: &Store) -> Result<Vec<Lost>, LedgerError> {
-    let mut all = Vec::new();
-    for entry in store.prefix(Table::Meta, LOST_PREFIX) {
-        let (key, record) = entry?;
-        // What a damaged note says is not known; its key says until where.
-        let last = key.last_chunk::<8>().map_or(0, |last| u64::from_be_bytes(*last));
-        all.push(Lost::decode(&record).unwrap_or_else(|_| Lost::of_anything(last, last)));
-    }
-    Ok(all)
 }
 
 /// Whether the last change may not have got to all of its places.
@@ -410,33 +151,15 @@ pub(super) fn not_noted(store: &Store, marks: &Marks) -> Option<Lost> {
     marks.lost_after(change)
 }
 
-/// Whether nothing is lost that was about one of these tables.
-pub(super) fn check_lost_of(store: &Store, tables: &[Table]) -> Result<(), LedgerError> {
-    let is_about = |lost: &&Lost| tables.iter().any(|table| lost.is_about(*table));
-    let found = store.lost().iter().find(is_about);
-    found.map_or(Ok(()), |lost| Err(lost.damage()))
-}
-
 /// The sums, in memory.
 #[derive(Debug, Default)]
 pub(super) struct Seals(Mutex<State>);
 
 #[derive(Debug, Default)]
-struct State {
-    seals: BTreeMap<Group, Seal>,
+pub(super) struct State {
+    pub(super) seals: BTreeMap<Group, Seal>,
     root: Root,
-    additions: Vec<Addition>,
-}
-
-/// A group that is added up while changes come.
-#[derive(Debug)]
-struct Addition {
-    id: u64,
-    group: Group,
-    /// The last key that was reached.
-    last: Vec<u8>,
-    /// What the records up to there add up to now.
-    sum: u128,
+    pub(super) additions: Vec<Addition>,
 }
 
 impl State {
@@ -510,7 +233,7 @@ pub(super) struct Pending {
 }
 
 impl Seals {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Replaced as a whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -615,54 +338,6 @@ impl Seals {
             found => found?,
         };
         Ok(sealed.into_iter().chain(found).min())
-    }
-
-    /// As `is_whole`, while changes come: they wait for a step at a time, and what they change of
-    /// what is added up already is added as well.
-    pub(super) fn is_whole_now<L>(
-        &self,
-        store: &Store,
-        group: &Group,
-        keep_changes_away: impl Fn() -> Result<L, LedgerError>,
-    ) -> Result<bool, LedgerError> {
-        if group.dictionary().is_some() {
-            let _no_change = keep_changes_away()?;
-            return self.is_whole(store, group);
-        }
-        let id = self.begin_addition(group);
-        let is_whole = loop {
-            match keep_changes_away().and_then(|_no_change| self.add_some(store, id)) {
-                Ok(None) => {}
-                Ok(Some(is_whole)) => break Ok(is_whole),
-                Err(error) => break Err(error),
-            }
-        };
-        self.lock().additions.retain(|addition| addition.id != id);
-        is_whole
-    }
-
-    fn begin_addition(&self, group: &Group) -> u64 {
-        let mut state = self.lock();
-        let id = state.additions.last().map_or(0, |last| last.id + 1);
-        let (last, sum) = (Vec::new(), 0);
-        state.additions.push(Addition { id, group: group.clone(), last, sum });
-        id
-    }
-
-    /// Whether the group is whole; `None` = there is more of it. No change may come in between.
-    fn add_some(&self, store: &Store, id: u64) -> Result<Option<bool>, LedgerError> {
-        let mut state = self.lock();
-        let State { seals, additions, .. } = &mut *state;
-        let addition = additions.iter_mut().find(|addition| addition.id == id);
-        let addition = addition.expect("it is there until it has ended");
-        let (sum, last) = add_up(store, &addition.group, &addition.last, STEP_RECORDS)?;
-        addition.sum = addition.sum.wrapping_add(sum);
-        if let Some(last) = last {
-            addition.last = last;
-            return Ok(None);
-        }
-        let wanted = seals.get(&addition.group).map_or(0, |seal| seal.sum);
-        Ok(Some(addition.sum == wanted))
     }
 
     /// Every group, to be compared one after the other; those without a seal too.
@@ -843,67 +518,12 @@ impl Seals {
         }
         Ok(true)
     }
-
-    /// Somebody knows of what was lost.
-    pub(super) fn forget_lost(store: &Store) -> Result<(), LedgerError> {
-        let mut writes = Vec::new();
-        for entry in store.prefix(Table::Meta, LOST_PREFIX) {
-            writes.push(Write::remove(Table::Meta, entry?.0.to_vec()));
-        }
-        store.journal(&writes)?;
-        store.apply(&writes)
-    }
 }
 
 /// What a group's seal says; without one, nothing.
 fn sealed_before(store: &Store, group: &Group) -> Result<u128, LedgerError> {
     let record = store.get_as_it_is(Table::Seals, &group.0)?;
     Ok(record.and_then(|record| Seal::decode(&record).ok()).map_or(0, |seal| seal.sum))
-}
-
-/// What the records of a group add up to.
-fn sum_of(store: &Store, group: &Group) -> Result<u128, LedgerError> {
-    Ok(add_up(store, group, &[], usize::MAX)?.0)
-}
-
-/// The same of so many behind a key, and the last one's key; `None` = there are no more.
-fn add_up(
-    store: &Store,
-    group: &Group,
-    after: &[u8],
-    count_max: usize,
-) -> Result<(u128, Option<Vec<u8>>), LedgerError> {
-    let Some(table) = group.table() else { return Ok((0, None)) };
-    let (begin, end) = group.range();
-    let begin =
-        if after.is_empty() { Bound::Included(begin) } else { Bound::Excluded(after.into()) };
-    let mut sum = 0_u128;
-    for (index, entry) in store.range_as_it_is(table, (begin, end)).enumerate() {
-        let (key, value) = entry?;
-        if Group::of(table, &key).as_ref() == Some(group) {
-            sum = sum.wrapping_add(hash(table, &key, &value));
-        }
-        if index + 1 >= count_max {
-            return Ok((sum, Some(key.to_vec())));
-        }
-    }
-    Ok((sum, None))
-}
-
-/// Of every sealed record.
-fn sums_of_all(store: &Store) -> Result<BTreeMap<Group, u128>, LedgerError> {
-    let mut sums: BTreeMap<Group, u128> = BTreeMap::new();
-    for table in Table::all() {
-        for entry in store.range_as_it_is(table, ..) {
-            let (key, value) = entry?;
-            if let Some(group) = Group::of(table, &key) {
-                let sum = sums.entry(group).or_default();
-                *sum = sum.wrapping_add(hash(table, &key, &value));
-            }
-        }
-    }
-    sums.retain(|_, sum| *sum != 0);
-    Ok(sums)
 }
 
 #[cfg(test)]

@@ -4,18 +4,19 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 
 use super::cleaner::Cleaner;
-use super::codec::{Damage, Kind, Reader, Writer};
-use super::data::Month;
+use super::codec::Damage;
+use super::files;
+use super::header::{Begin, check_header};
+use super::lost::Lost;
 use super::opening::{OpenError, SledOptions};
-use super::seal::{Group, Lost};
-use super::{HEADER_MAGIC, LEDGER_VERSION, files};
+use super::seal_group::Group;
 use crate::fault::{Step, passed};
 use crate::ledger::LedgerError;
 
@@ -148,11 +149,11 @@ pub(super) struct Store {
     /// The version of the format that was found; `None` = the ledger was begun now.
     pub(super) version_found: Option<u16>,
     /// Groups of records that are not what was written: nobody is given anything of them.
-    broken: ArcSwap<Vec<Group>>,
+    pub(super) broken: ArcSwap<Vec<Group>>,
     /// Changes that are gone, until somebody accepts that.
-    lost: OnceLock<Vec<Lost>>,
+    pub(super) lost: OnceLock<Vec<Lost>>,
     /// Why the last change was not written again, if it was not.
-    unreplayed: OnceLock<String>,
+    pub(super) unreplayed: OnceLock<String>,
     /// About how many bytes of the log are not synced.
     unsynced: AtomicUsize,
     #[cfg(test)]
@@ -241,20 +242,6 @@ impl DoubleEndedIterator for Scan {
     fn next_back(&mut self) -> Option<Entry> {
         self.step(sled::Iter::next_back)
     }
-}
-
-pub(super) const HEADER: &[u8] = b"header";
-const HEADER_KIND: Kind = Kind(b'L', 1);
-
-/// What a ledger without a header is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Begin {
-    /// New; where there are rows it has lost its records.
-    Anew,
-    /// Being restored.
-    WithRows,
-    /// None: it is not for whoever looks to begin one, nor to raise an older format.
-    Never,
 }
 
 impl Store {
@@ -401,107 +388,6 @@ impl Store {
         self.tree(table).remove(key).unwrap();
     }
 
-    /// From now on nothing is given of these groups.
-    pub(super) fn set_broken(&self, groups: Vec<Group>) {
-        self.broken.store(Arc::new(groups));
-    }
-
-    /// Nor of this one. Whether that is new.
-    pub(super) fn add_broken(&self, group: &Group) -> bool {
-        let with_it = |groups: &Arc<Vec<Group>>| {
-            let is_other = |other: &&Group| *other != group;
-            let others = groups.iter().filter(is_other);
-            others.chain([group]).cloned().collect::<Vec<_>>()
-        };
-        !self.broken.rcu(with_it).contains(group)
-    }
-
-    pub(super) fn broken(&self) -> Arc<Vec<Group>> {
-        self.broken.load_full()
-    }
-
-    /// Whether a table whose records are one group is broken.
-    pub(super) fn is_broken(&self, table: Table) -> bool {
-        self.broken().iter().any(|group| group.table() == Some(table))
-    }
-
-    /// From now on no figures are given of the periods of these.
-    pub(super) fn set_lost(&self, lost: Vec<Lost>) {
-        let is_first = self.lost.set(lost).is_ok();
-        debug_assert!(is_first, "a ledger is opened once");
-    }
-
-    pub(super) fn lost(&self) -> &[Lost] {
-        self.lost.get().map(Vec::as_slice).unwrap_or_default()
-    }
-
-    /// Whether nothing of what begins in `[begin, end)` was acknowledged and is gone. What
-    /// identifies a scope concerns all of its periods.
-    pub(super) fn check_lost(&self, begin_secs: i64, end_secs: i64) -> Result<(), LedgerError> {
-        let meets = |lost: &&Lost| {
-            let is_in = |(first, last)| first < end_secs && begin_secs <= last;
-            lost.is_about(Table::Scopes) || lost.periods.is_some_and(is_in)
-        };
-        self.lost().iter().find(meets).map_or(Ok(()), |lost| Err(lost.damage()))
-    }
-
-    /// Whether nothing is known to be missing.
-    pub(super) fn is_whole(&self) -> bool {
-        self.broken().is_empty() && self.lost().is_empty()
-    }
-
-    /// The journal is damaged. What it says stands in its places already, unless the daemon was
-    /// killed: seals and marks tell.
-    fn note_unreplayed(&self, error: LedgerError) -> Result<(), LedgerError> {
-        if self.version_found != Some(LEDGER_VERSION) {
-            return Err(error);
-        }
-        match error {
-            LedgerError::Damaged { detail, .. } => {
-                let is_first = self.unreplayed.set(detail).is_ok();
-                debug_assert!(is_first, "the journal is replayed once");
-                Ok(())
-            }
-            error => Err(error),
-        }
-    }
-
-    pub(super) fn unreplayed(&self) -> Option<LedgerError> {
-        let detail = self.unreplayed.get()?.clone();
-        Some(LedgerError::Damaged { place: "the journal".to_owned(), detail })
-    }
-
-    fn broken_at(&self, table: Table, key: &[u8]) -> Option<Group> {
-        let all = self.broken.load();
-        if all.is_empty() {
-            return None;
-        }
-        let group = Group::of(table, key);
-        let is_it = |broken: &&Group| match (broken.table(), &group) {
-            (Some(Table::Meta), Some(group)) => *broken == group,
-            (Some(Table::Meta), None) => false,
-            // Who looks at all of a table looks at what is broken, too.
-            (found, _) if key.is_empty() => found == Some(table),
-            (_, Some(group)) => *broken == group,
-            (_, None) => {
-                let dictionary = broken.dictionary().map(u32::to_be_bytes);
-                table == Table::Texts && dictionary.is_some_and(|number| key.starts_with(&number))
-            }
-        };
-        all.iter().find(is_it).cloned()
-    }
-
-    /// A month of slices that is broken and in which something in `[begin, end)` may begin.
-    pub(super) fn broken_month(&self, begin_secs: i64, end_secs: i64) -> Option<Group> {
-        let meets = |group: &&Group| {
-            let month = group.month();
-            let meets =
-                |month: Month| month.begin_secs() < end_secs && begin_secs < month.end_secs();
-            month.is_some_and(meets)
-        };
-        self.broken.load().iter().find(meets).cloned()
-    }
-
     pub(super) fn size_on_disk(&self) -> Result<u64, LedgerError> {
         self.db.size_on_disk().map_err(store_error)
     }
@@ -567,49 +453,6 @@ impl Store {
     }
 }
 
-/// The version that was found, or none in a ledger that is new.
-fn check_header(db: &sled::Db, path: &Path, begin: Begin) -> Result<Option<u16>, OpenError> {
-    let meta = db.open_tree(Table::Meta.name()).map_err(store_error)?;
-    let mut header = Writer::framed(HEADER_KIND);
-    header.raw(HEADER_MAGIC);
-    header.count(usize::from(LEDGER_VERSION));
-    let header = header.seal();
-    let found = meta.get(HEADER).map_err(|error| read_error(Table::Meta, error))?;
-    let Some(bytes) = found else {
-        let has_rows = files::has_rows(path).map_err(|source| OpenError::folder(path, source))?;
-        if has_rows && begin != Begin::WithRows {
-            let place = format!("header of `{}`", path.display());
-            let damage = Damage("it is missing, and there are rows");
-            return Err(damaged(place, damage).into());
-        }
-        if begin == Begin::Never {
-            return Err(OpenError::Missing { path: path.to_path_buf() });
-        }
-        meta.insert(HEADER, header).map_err(store_error)?;
-        return Ok(None);
-    };
-    let place = || format!("header of `{}`", path.display());
-    let found = read_header(&bytes).map_err(|damage| damaged(place(), damage))?;
-    if found < LEDGER_VERSION && begin == Begin::Never {
-        return Err(OpenError::Older { path: path.to_path_buf(), known: LEDGER_VERSION });
-    }
-    if found <= LEDGER_VERSION {
-        // Records of older versions are read as they are; older programs must read no newer ones.
-        meta.insert(HEADER, header).map_err(store_error)?;
-        return Ok(Some(found));
-    }
-    Err(OpenError::Version { path: path.to_path_buf(), found, known: LEDGER_VERSION })
-}
-
-/// The version is read before anything that a version may change.
-pub(super) fn read_header(bytes: &[u8]) -> Result<u16, Damage> {
-    let mut reader = Reader::framed(HEADER_KIND, bytes)?;
-    if reader.raw(HEADER_MAGIC.len())? != HEADER_MAGIC {
-        return Err(Damage("it does not begin as a ledger does"));
-    }
-    u16::try_from(reader.uint()?).map_err(|_| Damage("its version is too big"))
-}
-
 fn open_sled(path: &Path, options: SledOptions) -> Result<sled::Db, OpenError> {
     let config = sled::Config::new()
         .path(path)
@@ -644,7 +487,7 @@ fn is_locked(error: &io::Error) -> bool {
 }
 
 /// A page whose checksum does not fit is damage, not a failing disk.
-fn read_error(table: Table, error: sled::Error) -> LedgerError {
+pub(super) fn read_error(table: Table, error: sled::Error) -> LedgerError {
     match error {
         sled::Error::Corruption { .. } => {
             damaged(format!("table `{}`", table.name()), Damage("a page of sled is torn"))

@@ -6,8 +6,6 @@
 //! places in them, then rows and sums: every part is read, the sums of scopes are compared with
 //! their rows, those of slices with their scopes, those of days and months with their slices, and
 //! cursors with what is collected.
-//!
-//! A position is `STAGE.KEY.DONE`: a stage's name, a key in hex, bytes of data done.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -17,15 +15,18 @@ use chrono::DateTime;
 
 use super::catalog::{MetricNumber, ScopeNumber};
 use super::codec::Damage;
-use super::ledger::{Inner, SledLedger};
+use super::inner::Inner;
+use super::ledger::SledLedger;
+use super::lost::{self, Lost};
 use super::query::Reading;
-use super::seal::{self, BROKEN, Group, Lost};
+use super::seal_group::{BROKEN, Group};
 use super::slice::{Slice, time_bytes};
 use super::store::{Store, Table};
 use super::verify_parts::{check_slice, check_sums};
+use super::verify_position::{Position, Stage};
 use super::verify_records::check_record;
 use super::{data, reprocessing, sums};
-use crate::ledger::{Finding, LedgerError, Origin, Remedy, VerifyStep, hex};
+use crate::ledger::{Finding, LedgerError, Origin, Remedy, VerifyStep};
 use crate::usage::{MetricId, Period};
 
 /// About how many bytes of data are read in one step.
@@ -36,74 +37,6 @@ const STEP_RECORDS: usize = 4096;
 const STEP_SLICES: usize = 512;
 /// More findings than that are not told of one step.
 const FINDINGS_MAX: usize = 1000;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Seals,
-    Records,
-    Files,
-    Slices,
-    Sums,
-    Staged,
-    Generations,
-}
-
-const STAGES: [(Stage, &str); 7] = [
-    (Stage::Seals, "seals"),
-    (Stage::Records, "records"),
-    (Stage::Files, "files"),
-    (Stage::Slices, "slices"),
-    (Stage::Sums, "sums"),
-    (Stage::Staged, "staged"),
-    (Stage::Generations, "generations"),
-];
-
-/// No ledger has so many bytes.
-const DONE_END: u64 = 1 << 62;
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Position {
-    stage: Stage,
-    key: Vec<u8>,
-    done: u64,
-}
-
-impl Position {
-    fn of(stage: Stage, done: u64) -> Position {
-        Position { stage, key: Vec::new(), done }
-    }
-
-    fn read(text: &str) -> Option<Position> {
-        let mut words = text.splitn(3, '.');
-        let name = words.next()?;
-        let stage = STAGES.iter().find(|(_, known)| *known == name)?.0;
-        let (key, done) = (from_hex(words.next()?)?, words.next()?.parse().ok()?);
-        (done < DONE_END).then_some(Position { stage, key, done })
-    }
-
-    fn text(&self) -> String {
-        let name = STAGES[self.stage as usize].1;
-        format!("{name}.{}.{}", hex(&self.key), self.done)
-    }
-
-    /// Behind this stage.
-    fn next_stage(&self) -> Option<Position> {
-        let stage = STAGES.get(self.stage as usize + 1)?.0;
-        Some(Position::of(stage, self.done))
-    }
-
-    fn at(&self, key: Vec<u8>) -> Position {
-        Position { key, ..self.clone() }
-    }
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).ok();
-    (0..text.len()).step_by(2).map(byte).collect()
-}
 
 /// What was found so far.
 #[derive(Debug, Default)]
@@ -264,7 +197,7 @@ impl Inner {
         findings: &mut Findings,
     ) -> Result<Option<Position>, LedgerError> {
         if position.key.is_empty() {
-            for lost in seal::list_lost(&self.store)? {
+            for lost in lost::list_lost(&self.store)? {
                 let finding = Finding {
                     place: "the log".to_owned(),
                     detail: text_of_lost(&lost),
@@ -548,21 +481,5 @@ pub(super) fn of_slice(reading: Reading<'_>, slice: &Slice) -> Finding {
         period: Some(slice.period),
         metric,
         ..nothing()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_position_comes_back() {
-        let position = Position { stage: Stage::Files, key: vec![0, 255, 7], done: 77 };
-
-        assert_eq!(position.text(), "files.00ff07.77");
-        assert_eq!(Position::read(&position.text()), Some(position));
-        for wrong in ["", "files", "files.0.7", "files.zz.7", "files.00.x", "else.00.7"] {
-            assert_eq!(Position::read(wrong), None, "{wrong}");
-        }
     }
 }

@@ -4,8 +4,8 @@ use super::codec::Damage;
 use super::slice::Slice;
 use super::store::{Store, Table};
 use super::{
-    COUNTERS_KEY, cursors, data, journal, kv, load, push, records, reprocessing, seal, states,
-    store, texts,
+    COUNTERS_KEY, cursors, data, header, journal, kv, load, push, records, reprocessing, seal,
+    states, texts,
 };
 use crate::ledger::{LedgerError, hex};
 
@@ -73,7 +73,7 @@ fn check_slice(store: &Store, key: &[u8], value: &[u8]) -> Result<Result<(), Dam
 fn check_meta(key: &[u8], value: &[u8]) -> Result<(), Damage> {
     match key {
         COUNTERS_KEY => records::decode_counters(value).map(|_| ()),
-        key if key == store::HEADER => store::read_header(value).map(|_| ()),
+        key if key == header::HEADER => header::read_header(value).map(|_| ()),
         key if key == journal::JOURNAL => journal::check_record(value),
         key => seal::check_meta(key, value),
     }

@@ -12,7 +12,7 @@ use super::reprocessing::{ledger_of_two, priced, reprocessing_of};
 use super::support::*;
 use crate::ledger::sled::codec::Damage;
 use crate::ledger::sled::queue::Stage;
-use crate::ledger::sled::seal::Group;
+use crate::ledger::sled::seal_group::Group;
 use crate::ledger::sled::store::{Failing, Store, Table};
 use crate::ledger::sled::{SledLedger, SledOptions, accept, commit};
 use crate::ledger::{
