@@ -1,10 +1,10 @@
 //! A copy of the ledger as it was at one moment, while the ledger goes on.
 //!
 //! What stands in sled is written aside at the begin (`aside`), for which changes hardly wait
-//! unless very many come meanwhile. Data files only ever grow, and whoever began to read before keeps them
-//! from being deleted: what they had at that moment can be read for as long as the backup lasts.
-//! There is one backup at a time; one that nobody reads is given up, and one that is refused leaves
-//! the one that runs.
+//! unless very many come meanwhile. Data files only ever grow, and whoever began to read before
+//! keeps them from being deleted: what they had at that moment can be read for as long as the
+//! backup lasts. There is one backup at a time; one that nobody reads is given up, and one that is
+//! refused leaves the one that runs.
 //!
 //! Everything but the journal is in it: what a journal says stands in its place already.
 

@@ -33,10 +33,10 @@
 //! columns, and the journal of a change that is in its places. Is it not, or can nobody tell the
 //! counters, no change is taken.
 //!
-//! The start is refused only if the header is damaged, which says how all else is to be read, or
-//! the page of sled is torn in which the ledger's other notes on itself stand, if sled itself does not
-//! open, or if an older format would have to be raised: there is nothing that could be answered or
-//! changed without a guess.
+//! The start is refused only if the header is damaged, which says how all else is to be read, if
+//! the page of sled is torn in which the ledger's other notes on itself stand, if sled itself does
+//! not open, or if an older format would have to be raised: there is nothing that could be answered
+//! or changed without a guess.
 
 use std::collections::BTreeMap;
 

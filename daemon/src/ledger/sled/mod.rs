@@ -26,7 +26,8 @@
 //! of sled no further change is taken until the ledger is opened again
 //! ([`ReopeningLedger`](super::ReopeningLedger)), and if it was one of step 6, the group is in the
 //! ledger and told so, and nothing that stands in sled is read: no query, no backup and no
-//! `verify`. A record that a group replaces is read before step 2; if it cannot be, that group alone fails.
+//! `verify`. A record that a group replaces is read before step 2; if it cannot be, that group
+//! alone fails.
 //!
 //! # What was found out about sled 0.34.7
 //!
