@@ -189,7 +189,7 @@ fn fails(fault: Fault) -> impl FnOnce(&mut Disk) {
 }
 
 fn has_failed(site: &Site) {
-    said(site, "A write of the ledger has failed");
+    said(site, "The ledger takes no changes until it is open again");
 }
 
 fn works(disk: &mut Disk) {
