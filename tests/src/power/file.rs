@@ -152,7 +152,10 @@ impl Operation {
 
     fn undo(&self, content: &mut Vec<u8>) {
         content.resize(self.old_len, 0);
-        content[self.offset..self.offset + self.old.len()].copy_from_slice(&self.old);
+        // Nothing was there if it was written behind the end.
+        if !self.old.is_empty() {
+            content[self.offset..self.offset + self.old.len()].copy_from_slice(&self.old);
+        }
     }
 
     /// Those whose content is another one afterwards.
